@@ -1,0 +1,98 @@
+//! The registry of axes: the one source of truth for what can be asked for (R8.1).
+
+use std::fmt;
+
+macro_rules! axes {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal, effectful: $effectful:literal, grantable: $grantable:literal, scope: $scope:ident;)*) => {
+        /// One kind of thing that a step can ask for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Axis { $(#[doc = $doc] $variant,)* }
+
+        /// Every axis, in the order of the reference.
+        pub const AXES: &[Axis] = &[$(Axis::$variant,)*];
+
+        impl Axis {
+            /// The canonical name, for example `fs.read`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+            /// Whether the effect must wait until the decision is durable.
+            pub const fn is_effectful(self) -> bool {
+                match self { $(Self::$variant => $effectful,)* }
+            }
+            /// Whether this version can grant it at all. What it cannot grant it still decides and records.
+            pub const fn is_grantable(self) -> bool {
+                match self { $(Self::$variant => $grantable,)* }
+            }
+            /// What may stand behind the colon.
+            pub const fn scope_form(self) -> ScopeForm {
+                match self { $(Self::$variant => ScopeForm::$scope,)* }
+            }
+            /// What it covers, in one sentence.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+/// The form of scope that an axis takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeForm {
+    /// A mount's name and an optional path pattern: `in`, `in/reports/**`.
+    Mount,
+    /// A name: `default`.
+    Name,
+    /// None: only the bare axis is understood.
+    Bare,
+}
+
+axes! {
+    #[doc = "Reads files and folders of a mount."]
+    FsRead = "fs.read", effectful: false, grantable: true, scope: Mount;
+    #[doc = "Creates, changes and removes files and folders of a mount."]
+    FsWrite = "fs.write", effectful: true, grantable: true, scope: Mount;
+    #[doc = "Sends HTTP requests."]
+    NetHttp = "net.http", effectful: true, grantable: false, scope: Bare;
+    #[doc = "Opens TCP connections."]
+    NetTcp = "net.tcp", effectful: true, grantable: false, scope: Bare;
+    #[doc = "Sends and receives UDP datagrams."]
+    NetUdp = "net.udp", effectful: true, grantable: false, scope: Bare;
+    #[doc = "Resolves host names."]
+    NetDns = "net.dns", effectful: true, grantable: false, scope: Bare;
+    #[doc = "Reads environment variables."]
+    EnvRead = "env.read", effectful: false, grantable: false, scope: Bare;
+    #[doc = "Gets a placeholder for a secret."]
+    SecretsUse = "secrets.use", effectful: true, grantable: true, scope: Name;
+    #[doc = "Asks a model for text."]
+    ModelInfer = "model.infer", effectful: true, grantable: true, scope: Name;
+    #[doc = "Asks a model for vectors."]
+    ModelEmbed = "model.embed", effectful: true, grantable: true, scope: Name;
+    #[doc = "Reads documents of the workspace."]
+    DocRead = "doc.read", effectful: false, grantable: true, scope: Name;
+    #[doc = "Proposes changes to documents."]
+    DocPropose = "doc.propose", effectful: true, grantable: true, scope: Name;
+    #[doc = "Reads artifacts of the run."]
+    ArtifactRead = "artifact.read", effectful: false, grantable: true, scope: Bare;
+    #[doc = "Stores artifacts with the run."]
+    ArtifactWrite = "artifact.write", effectful: true, grantable: true, scope: Bare;
+    #[doc = "Reads settings that the operator gave the plugin."]
+    ConfigRead = "config.read", effectful: false, grantable: true, scope: Name;
+    #[doc = "Starts processes; reserved and never granted."]
+    ProcExec = "proc.exec", effectful: true, grantable: false, scope: Bare;
+    #[doc = "Uses devices; reserved and never granted."]
+    Device = "device", effectful: true, grantable: false, scope: Bare;
+}
+
+impl Axis {
+    /// Finds an axis by its canonical name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        AXES.iter().copied().find(|axis| axis.name() == name)
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,344 @@
+//! The gate in front of everything that a step can ask for.
+//!
+//! A function that performs an effect takes a [`Permit`], and the only place that makes one is
+//! [`AttemptGate`], after the decision is on record. A permit is finished with its outcome; one that is dropped
+//! unfinished is recorded as `abandoned`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Mode, Observed, Resource, Verdict};
+use crate::event::{Actor, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord};
+use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
+use crate::run::FencingToken;
+use crate::{Clock, Digest, EventId, Ids, JobId, RunId, SpanId, StepId, TraceId};
+
+/// Which attempt asks. Made by the host; a guest cannot change any of it.
+#[derive(Debug, Clone)]
+pub struct AttemptIdentity {
+    /// Trace.
+    pub trace: TraceId,
+    /// Who: plugin id and version, or a person.
+    pub actor: Actor,
+    /// SHA-256 of the component, if one asks.
+    pub component_sha256: Option<Digest>,
+    /// Span of the attempt.
+    pub span: Option<SpanId>,
+    /// Where it belongs; none for a person at the command line.
+    pub place: Option<AttemptPlace>,
+}
+
+/// Where an attempt belongs.
+#[derive(Debug, Clone)]
+pub struct AttemptPlace {
+    /// Job.
+    pub job: JobId,
+    /// Run.
+    pub run: RunId,
+    /// Step.
+    pub step: StepId,
+    /// Position within `for_each`.
+    pub index: Option<u32>,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// The run's fencing token when the attempt began.
+    pub fence: FencingToken,
+}
+
+/// One call, as its host function describes it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// WIT interface with version.
+    pub interface: &'static str,
+    /// WIT function.
+    pub function: &'static str,
+    /// What it needs.
+    pub axis: Axis,
+    /// What it is about.
+    pub resource: Resource,
+    /// SHA-256 over its arguments.
+    pub arguments: Digest,
+}
+
+/// Where everything of a gate comes from.
+#[derive(Clone)]
+pub struct GateServices {
+    /// Takes the records.
+    pub recorder: Arc<dyn FlightRecorder>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Event ids.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// Decides the calls of one attempt, numbers them and records them.
+pub struct AttemptGate {
+    shared: Arc<Shared>,
+    rights: Arc<EffectiveRights>,
+    calls: AtomicU64,
+}
+
+struct Shared {
+    identity: AttemptIdentity,
+    services: GateServices,
+}
+
+impl Shared {
+    fn event(&self, body: EventBody, capability: &str) -> Event {
+        let services = &self.services;
+        let mut event = Event::new(
+            EventId::fresh(&*services.ids),
+            self.identity.trace,
+            services.clock.now(),
+            self.identity.actor.clone(),
+            body,
+        );
+        if let Some(place) = &self.identity.place {
+            event.job_id = Some(place.job);
+            event.workflow_run_id = Some(place.run);
+            event.step_id = Some(place.step.clone());
+        }
+        event.activity_span_id = self.identity.span;
+        event.capability_id = Some(capability.to_owned());
+        event
+    }
+}
+
+/// An allowed call whose decision must still be recorded.
+struct Decided {
+    call_number: u64,
+    capability: String,
+    resource: String,
+    decision: Event,
+    started: Duration,
+}
+
+impl AttemptGate {
+    /// A gate for one attempt.
+    pub fn new(identity: AttemptIdentity, rights: Arc<EffectiveRights>, services: GateServices) -> Self {
+        Self { shared: Arc::new(Shared { identity, services }), rights, calls: AtomicU64::new(0) }
+    }
+
+    /// Who asks.
+    pub fn identity(&self) -> &AttemptIdentity {
+        &self.shared.identity
+    }
+
+    /// The rights that decide.
+    pub fn rights(&self) -> &EffectiveRights {
+        &self.rights
+    }
+
+    /// Asks for a permit. For effectful axes it returns only when the decision is durable, the fencing token was
+    /// found valid and the effect is noted with the attempt.
+    pub async fn permit(&self, call: Call) -> Result<Permit, Denial> {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        if !axis.is_effectful() {
+            return self.permit_now(call);
+        }
+        let decided = self.decide(call)?;
+        let slot = self.reserve(axis, &resource)?;
+        let recorder = &self.shared.services.recorder;
+        let recorded = match &self.shared.identity.place {
+            Some(place) => {
+                let note = EffectNote {
+                    run: place.run,
+                    step: place.step.clone(),
+                    index: place.index,
+                    attempt: place.attempt,
+                    fence: place.fence,
+                    call: decided.call_number,
+                    capability: decided.capability.clone(),
+                    resource: decided.resource.clone(),
+                };
+                recorder.record_effect(note, &decided.decision).await
+            }
+            None => recorder.record_event(&decided.decision).await,
+        };
+        recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
+        Ok(self.grant(axis, decided, slot))
+    }
+
+    /// Asks for a permit without waiting: for reading axes, whose records may be batched. An effectful axis is
+    /// refused here even if every layer allows it, because nothing could wait for durability.
+    pub fn permit_now(&self, call: Call) -> Result<Permit, Denial> {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        let decided = self.decide(call)?;
+        if axis.is_effectful() {
+            let remedy = "the host cannot wait for a durable record in this call";
+            return Err(Denial::outside_rights(axis, &resource, DenialLabel::RecorderUnavailable, Layer::Recorder, remedy));
+        }
+        let slot = self.reserve(axis, &resource)?;
+        let recorded = self.shared.services.recorder.enqueue(&decided.decision);
+        recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
+        Ok(self.grant(axis, decided, slot))
+    }
+
+    fn decide(&self, call: Call) -> Result<Decided, Denial> {
+        let clock = &self.shared.services.clock;
+        let started = clock.monotonic();
+        let verdict = self.rights.decide(call.axis, &call.resource);
+        let evaluation_ns = u64::try_from((clock.monotonic().saturating_sub(started)).as_nanos()).unwrap_or(u64::MAX);
+
+        let place = self.shared.identity.place.as_ref();
+        let resource = call.resource.to_string();
+        let (outcome, layer, reason, rule, would_deny) = match &verdict {
+            Verdict::Allowed { rule, observed } => (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny),
+            Verdict::Denied { denial, rule } => {
+                // In observe mode the policy never denies, so a denial is always another layer's.
+                debug_assert!(denial.layer != Layer::Policy || self.rights.policy.mode == Mode::Enforce);
+                (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false)
+            }
+        };
+        let call_number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let capability = call.axis.name().to_owned();
+        let record = DecisionRecord {
+            capability_id: capability.clone(),
+            actor_id: self.shared.identity.actor.id.clone(),
+            job_id: place.map(|place| place.job),
+            decision_outcome: outcome,
+            index: place.and_then(|place| place.index),
+            attempt: place.map_or(0, |place| place.attempt),
+            call: call_number,
+            component_sha256: self.shared.identity.component_sha256,
+            interface: call.interface.to_owned(),
+            function: call.function.to_owned(),
+            resource: resource.clone(),
+            host_path: match call.resource {
+                Resource::Path { host, .. } => Some(host),
+                _ => None,
+            },
+            reason,
+            layer,
+            rule,
+            mode: self.rights.policy.mode,
+            would_deny,
+            policy_sha256: self.rights.policy.digest,
+            manifest_sha256: self.rights.manifest_sha256,
+            arguments_sha256: call.arguments,
+            evaluation_ns,
+        };
+        let decision = self.shared.event(EventBody::CapabilityAction(Box::new(record)), &capability);
+        match verdict {
+            Verdict::Allowed { .. } => Ok(Decided { call_number, capability, resource, decision, started }),
+            Verdict::Denied { denial, .. } => {
+                // A denial that cannot be recorded is still a denial; the guest learns that the record is missing.
+                match self.shared.services.recorder.enqueue(&decision) {
+                    Ok(()) => Err(denial),
+                    Err(error) => Err(Denial { remedy: remedy_of(&error), reason: label_of(&error), layer: Layer::Recorder, ..denial }),
+                }
+            }
+        }
+    }
+
+    fn reserve(&self, axis: Axis, resource: &Resource) -> Result<Box<dyn OutcomeSlot>, Denial> {
+        self.shared.services.recorder.reserve().map_err(|error| self.unrecorded(axis, resource, &error))
+    }
+
+    fn unrecorded(&self, axis: Axis, resource: &Resource, error: &RecorderError) -> Denial {
+        Denial::outside_rights(axis, resource, label_of(error), Layer::Recorder, &remedy_of(error))
+    }
+
+    fn grant(&self, axis: Axis, decided: Decided, slot: Box<dyn OutcomeSlot>) -> Permit {
+        Permit {
+            axis,
+            decision: decided.decision.event_id,
+            capability: decided.capability,
+            call: decided.call_number,
+            started: decided.started,
+            shared: Arc::clone(&self.shared),
+            slot: Some(slot),
+        }
+    }
+}
+
+fn label_of(error: &RecorderError) -> DenialLabel {
+    match error {
+        RecorderError::Fenced => DenialLabel::Expired,
+        _ => DenialLabel::RecorderUnavailable,
+    }
+}
+
+fn remedy_of(error: &RecorderError) -> String {
+    format!("{error}; nothing was done")
+}
+
+/// Proof that one call was decided and recorded. Cannot be made, copied or kept beyond its outcome.
+pub struct Permit {
+    axis: Axis,
+    decision: EventId,
+    capability: String,
+    call: u64,
+    started: Duration,
+    shared: Arc<Shared>,
+    slot: Option<Box<dyn OutcomeSlot>>,
+}
+
+/// A permit was shown for something that it does not allow: a fault of the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a permit for `{held}` was shown where `{needed}` is needed")]
+pub struct WrongPermit {
+    held: Axis,
+    needed: Axis,
+}
+
+impl Permit {
+    /// Checks that the permit is for this axis. Whoever performs an effect calls it first.
+    pub fn require(&self, needed: Axis) -> Result<(), WrongPermit> {
+        if self.axis == needed { Ok(()) } else { Err(WrongPermit { held: self.axis, needed }) }
+    }
+
+    /// The decision's event.
+    pub fn decision(&self) -> EventId {
+        self.decision
+    }
+
+    /// Which attempt it was given to.
+    pub fn identity(&self) -> &AttemptIdentity {
+        &self.shared.identity
+    }
+
+    /// Finishes with success.
+    pub fn succeeded(mut self, bytes_in: u64, bytes_out: u64) {
+        self.finish("ok", bytes_in, bytes_out);
+    }
+
+    /// Finishes with an error; the label is short and stable, for example `not-found`.
+    pub fn failed(mut self, label: &str) {
+        self.finish(label, 0, 0);
+    }
+
+    fn finish(&mut self, result: &str, bytes_in: u64, bytes_out: u64) {
+        let Some(slot) = self.slot.take() else { return };
+        let elapsed = self.shared.services.clock.monotonic().saturating_sub(self.started);
+        let body = EventBody::CapabilityOutcome(OutcomeRecord {
+            decision: self.decision,
+            capability_id: self.capability.clone(),
+            call: self.call,
+            result: result.to_owned(),
+            bytes_in,
+            bytes_out,
+            duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        });
+        let mut event = self.shared.event(body, &self.capability);
+        event.policy_decision_id = Some(self.decision);
+        slot.fill(event);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.finish("abandoned", 0, 0);
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit").field("axis", &self.axis).field("decision", &self.decision).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

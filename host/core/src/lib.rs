@@ -1,0 +1,33 @@
+//! The domain of Handshake: jobs, workflows, capabilities, events, the gate, and the ports that the other
+//! crates implement.
+//!
+//! Nothing here performs I/O or knows an async runtime. Time, ids and randomness come in through [`Clock`]
+//! and [`Ids`].
+
+mod clock;
+mod digest;
+mod id;
+
+pub mod artifact;
+pub mod capability;
+pub mod chain;
+pub mod document;
+pub mod event;
+pub mod gate;
+pub mod job;
+pub mod manifest;
+pub mod model;
+pub mod mount;
+pub mod node;
+pub mod recorder;
+pub mod run;
+pub mod secret;
+pub mod step;
+pub mod storage;
+pub mod terminal;
+pub mod testing;
+pub mod workflow;
+
+pub use clock::{Clock, Timestamp};
+pub use digest::Digest;
+pub use id::{EventId, HostId, Ids, InvalidName, JobId, PluginId, ProfileId, RunId, SpanId, StepId, TraceId};

@@ -1,0 +1,80 @@
+//! A node: one step, or one item of a `for_each` step, within a run, with its attempts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::canonical_enum;
+use crate::{Digest, PluginId, RunId, StepId, Timestamp};
+
+canonical_enum! {
+    /// Where one attempt of a node stands.
+    NodeState, "node state" {
+        /// Is executed.
+        Running = "running",
+        /// Done.
+        Completed = "completed",
+        /// Its `when` was false, or a step that it needs was skipped.
+        Skipped = "skipped",
+        /// Failed; another attempt may follow.
+        Failed = "failed",
+        /// Its host went away while it ran.
+        Interrupted = "interrupted",
+        /// Cancelled.
+        Cancelled = "cancelled",
+    }
+}
+
+/// Which node of a run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeKey {
+    /// The step.
+    pub step: StepId,
+    /// Position within `for_each`.
+    pub index: Option<u32>,
+}
+
+impl std::fmt::Display for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{}[{index}]", self.step),
+            None => self.step.fmt(f),
+        }
+    }
+}
+
+/// One attempt of one node, with its payloads, exact (R2.1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeExecution {
+    /// The run.
+    pub run_id: RunId,
+    /// The node.
+    pub node: NodeKey,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// State.
+    pub state: NodeState,
+    /// Who executed it; none for a skipped or built-in step.
+    pub plugin: Option<PluginId>,
+    /// SHA-256 of the component.
+    pub component_sha256: Option<Digest>,
+    /// Input.
+    pub input: serde_json::Value,
+    /// Output, once completed.
+    pub output: Option<serde_json::Value>,
+    /// Why it failed.
+    pub error: Option<NodeError>,
+    /// Seed of the guest's randomness, so that the attempt can be replayed; 64 hexadecimal digits.
+    pub random_seed: String,
+    /// Started. The guest's wall clock begins here.
+    pub started_at: Timestamp,
+    /// Ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeError {
+    /// Stable label, for example `timeout`.
+    pub kind: String,
+    /// For a person.
+    pub message: String,
+}

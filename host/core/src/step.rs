@@ -1,0 +1,281 @@
+//! The port through which the engine has steps executed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::capability::{Denial, EffectiveRights};
+use crate::document::Proposal;
+use crate::gate::AttemptIdentity;
+use crate::job::{AccessMode, JobMetrics};
+use crate::manifest::{Limits, PluginManifest};
+use crate::mount::Mount;
+use crate::{Digest, PluginId, Timestamp};
+
+/// A plugin that was found, read and checked against its manifest.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// Its manifest.
+    pub manifest: PluginManifest,
+    /// SHA-256 of the manifest's text.
+    pub manifest_sha256: Digest,
+    /// SHA-256 of the component.
+    pub component_sha256: Digest,
+    /// The folder it was found in.
+    pub folder: std::path::PathBuf,
+}
+
+impl Plugin {
+    /// `id@version`, as records show it.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.manifest.id, self.manifest.version)
+    }
+}
+
+/// Everything that one attempt is given.
+pub struct StepInvocation {
+    /// Which attempt.
+    pub identity: AttemptIdentity,
+    /// What to run.
+    pub plugin: Arc<Plugin>,
+    /// Input.
+    pub input: Value,
+    /// What it may do.
+    pub rights: Arc<EffectiveRights>,
+    /// Access mode, as the guest sees it.
+    pub access_mode: AccessMode,
+    /// Its folders.
+    pub mounts: Vec<Mount>,
+    /// Its limits.
+    pub limits: Limits,
+    /// The same on every attempt.
+    pub idempotency_key: String,
+    /// When it starts; the guest's wall clock begins here.
+    pub started_at: Timestamp,
+    /// How long it may take.
+    pub wall: Duration,
+    /// Seed of its randomness.
+    pub random_seed: [u8; 32],
+    /// Settings that the operator gave the plugin.
+    pub settings: Arc<BTreeMap<String, Value>>,
+    /// Watches it.
+    pub observer: Arc<dyn StepObserver>,
+}
+
+/// Who watches an attempt. Calls must not block.
+pub trait StepObserver: Send + Sync {
+    /// A log line, bounded and with control characters escaped.
+    fn log(&self, level: LogLevel, line: &str);
+    /// Progress in the step's own units.
+    fn progress(&self, done: u64, total: Option<u64>, message: &str);
+}
+
+crate::job::canonical_enum! {
+    /// How important a log line is.
+    LogLevel, "log level" {
+        /// Trace.
+        Trace = "trace",
+        /// Debug.
+        Debug = "debug",
+        /// Info.
+        Info = "info",
+        /// Warning.
+        Warn = "warn",
+        /// Error.
+        Error = "error",
+    }
+}
+
+/// What a successful attempt produced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepOutcome {
+    /// Output.
+    pub output: Value,
+    /// What the step measured.
+    pub measurements: BTreeMap<String, f64>,
+    /// What it cost, as the host counted it.
+    pub metrics: JobMetrics,
+    /// What it proposes.
+    pub proposals: Vec<Proposal>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepFailure {
+    /// The input is not what the step takes.
+    #[error("invalid input: {0}")]
+    InvalidInput(String),
+    /// A call that it cannot do without was denied.
+    #[error("{0}")]
+    Denied(Denial),
+    /// May be retried.
+    #[error("{0}")]
+    Transient(String),
+    /// Not to be retried.
+    #[error("{0}")]
+    Permanent(String),
+    /// The guest trapped.
+    #[error("the plugin crashed: {0}")]
+    Trap(String),
+    /// It went past one of its limits.
+    #[error("limit `{limit}` exceeded: {detail}")]
+    Limit {
+        /// Name of the limit as in the manifest, for example `memory_mb`.
+        limit: &'static str,
+        /// How much was allowed, and what to do.
+        detail: String,
+    },
+    /// It did not end in time.
+    #[error("timed out after {0:?}")]
+    Timeout(Duration),
+    /// The component is not a step, or not the one that the manifest names.
+    #[error("{0}")]
+    Contract(String),
+    /// The run was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// The host itself failed.
+    #[error("host failure: {0}")]
+    Host(String),
+}
+
+impl StepFailure {
+    /// The stable label.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::InvalidInput(_) => "invalid-input",
+            Self::Denied(_) => "denied",
+            Self::Transient(_) => "transient",
+            Self::Permanent(_) => "permanent",
+            Self::Trap(_) => "trap",
+            Self::Limit { .. } => "limit",
+            Self::Timeout(_) => "timeout",
+            Self::Contract(_) => "contract",
+            Self::Cancelled => "cancelled",
+            Self::Host(_) => "host",
+        }
+    }
+
+    /// Whether another attempt can do better.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Transient(_) | Self::Timeout(_))
+    }
+}
+
+/// Why a plugin cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// It was not found.
+    #[error("plugin `{wanted}` was not found; looked in {}", looked_in.join(", "))]
+    Unknown {
+        /// As the workflow names it.
+        wanted: String,
+        /// Folders.
+        looked_in: Vec<String>,
+        /// Ids that there are.
+        known: Vec<String>,
+    },
+    /// Its source is there, but it was not built.
+    #[error("plugin `{id}` is not built; run `handshake plugin build {folder}`")]
+    NotBuilt {
+        /// Id.
+        id: String,
+        /// Source folder.
+        folder: String,
+    },
+    /// The manifest cannot be read or is wrong.
+    #[error("{file}: {problem}")]
+    Manifest {
+        /// File, with line and column where known.
+        file: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The component cannot be read, is not the one that the manifest names, or is no step.
+    #[error("{file}: {problem}")]
+    Component {
+        /// File.
+        file: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// An entry of the compiled-code cache was changed by somebody else.
+    #[error("{file}: compiled code failed its authentication ({problem}); nothing was loaded from it. Find out who can write to the cache, then delete the file to have it compiled again")]
+    CacheTampered {
+        /// File.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The host itself failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// What a component says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Plugin id.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// JSON Schema of the input.
+    pub input_schema: Value,
+    /// JSON Schema of the output.
+    pub output_schema: Value,
+    /// Capability ids it may ask for.
+    pub capabilities: Vec<String>,
+}
+
+/// Executes steps.
+#[async_trait]
+pub trait StepExecutor: Send + Sync {
+    /// Finds the plugin that `uses` names: `id`, `id@major.minor` or `id@major.minor.patch`. Cheap: reads the
+    /// manifest and hashes the component.
+    fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError>;
+    /// Compiles it or loads it from the cache, checks that it is a step, and asks it to describe itself.
+    async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError>;
+    /// Runs one attempt in a fresh instance.
+    async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure>;
+}
+
+/// Names a plugin in `uses`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRequest {
+    /// Its id.
+    pub id: PluginId,
+    /// The version or its beginning, component-wise.
+    pub version: Option<String>,
+}
+
+impl std::str::FromStr for PluginRequest {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (id, version) = match text.split_once('@') {
+            Some((id, version)) => (id, Some(version)),
+            None => (text, None),
+        };
+        let id = PluginId::new(id).map_err(|error| error.to_string())?;
+        if let Some(version) = version {
+            let parts: Vec<_> = version.split('.').collect();
+            if parts.len() > 3 || parts.iter().any(|part| part.parse::<u32>().is_err()) {
+                return Err(format!("`{version}` is not a version: write `@1`, `@0.1` or `@0.1.0`"));
+            }
+        }
+        Ok(Self { id, version: version.map(str::to_owned) })
+    }
+}
+
+impl PluginRequest {
+    /// Whether a full version is what was asked for.
+    pub fn accepts(&self, version: &str) -> bool {
+        match &self.version {
+            None => true,
+            Some(wanted) => version.split('.').zip(wanted.split('.')).all(|(have, want)| have == want),
+        }
+    }
+}
