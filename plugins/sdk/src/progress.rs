@@ -1,0 +1,8 @@
+//! How far the step is.
+
+use crate::bindings::handshake::step::progress as raw;
+
+/// Says that `done` units of `total` are done; units are the step's own. Unknown totals are `None`.
+pub fn report(done: u64, total: impl Into<Option<u64>>, message: &str) {
+    raw::report(done, total.into(), message);
+}
