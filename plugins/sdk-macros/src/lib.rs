@@ -5,7 +5,7 @@ use proc_macro::{Delimiter, TokenStream, TokenTree};
 
 /// Makes a function the step that this crate exports.
 ///
-/// ```ignore
+/// ```text
 /// #[step(capabilities = ["model.infer"])]
 /// fn run(context: Context, input: Input) -> Result<Output, StepError> { … }
 /// ```

@@ -1,6 +1,6 @@
 //! Write a workflow step for Handshake in Rust.
 //!
-//! ```ignore
+//! ```no_run
 //! use handshake_step::prelude::*;
 //!
 //! #[data]

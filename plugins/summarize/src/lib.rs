@@ -1,8 +1,6 @@
 //! Summarizes one document with a language model. The model sees prose: markup that carries no sentences, such as
 //! code and tables, is left out.
 
-mod prose;
-
 use handshake_step::prelude::*;
 
 /// What to summarize.
@@ -66,7 +64,7 @@ fn run(_context: Context, input: Input) -> Result<Output, StepError> {
         return Err(StepError::invalid_input(format!("`sentences` is {sentences}, but must be 1 to 20")));
     }
     let text = artifacts::read_text(&document.artifact)?;
-    let text = if document.artifact.media_type.starts_with("text/markdown") { prose::of(&text) } else { text };
+    let text = if document.artifact.media_type.starts_with("text/markdown") { handshake_markdown::prose(&text) } else { text };
     let mut output = Output {
         path: document.path,
         title: document.title,

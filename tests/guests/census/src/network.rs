@@ -176,11 +176,11 @@ fn http(calls: &mut Calls, port: u16) {
     let future = outgoing_handler::handle(request, Some(options));
     let future = calls.tried("wasi:http/outgoing-handler", "handle", future);
     if let Some(body) = body {
-        if let Some(stream) = calls.tried(HTTP, "[method]outgoing-body.write", body.write()) {
-            if future.is_some() {
-                let written = stream.blocking_write_and_flush(b"census");
-                calls.tried("wasi:io/streams", "[method]output-stream.blocking-write-and-flush", written);
-            }
+        let stream = calls.tried(HTTP, "[method]outgoing-body.write", body.write());
+        // Without a request under way nobody reads the body, and the write would wait for ever.
+        if let (Some(stream), true) = (stream, future.is_some()) {
+            let written = stream.blocking_write_and_flush(b"census");
+            calls.tried("wasi:io/streams", "[method]output-stream.blocking-write-and-flush", written);
         }
         calls.tried(HTTP, "[static]outgoing-body.finish", OutgoingBody::finish(body, None));
     }
