@@ -26,7 +26,13 @@ pub struct ArtifactHandle {
 #[async_trait]
 pub trait ArtifactStore: Send + Sync {
     /// Stores a value and lists it with the run. Durable on return. The permit must be for `artifact.write`.
-    async fn put(&self, permit: &Permit, run: RunId, media_type: &str, content: &[u8]) -> Result<ArtifactHandle, StorageError>;
+    async fn put(
+        &self,
+        permit: &Permit,
+        run: RunId,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<ArtifactHandle, StorageError>;
     /// Reads a value that the run lists; `NotFound` for any other. The content is checked against its hash.
     /// The permit must be for `artifact.read`.
     async fn get(&self, permit: &Permit, run: RunId, id: Digest) -> Result<Vec<u8>, StorageError>;

@@ -122,7 +122,8 @@ mod tests {
 
     fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
         let body = EventBody::System { kind: "note".into(), detail: detail.into() };
-        let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), Timestamp::from_micros(5), Actor::system(), body);
+        let event =
+            Event::new(EventId::fresh(ids), TraceId::fresh(ids), Timestamp::from_micros(5), Actor::system(), body);
         AdmittedEvent::admit(&event, &NoRedaction).unwrap()
     }
 
@@ -131,7 +132,8 @@ mod tests {
         let ids = SequentialIds::default();
         let start = ChainHead::empty(HostId::fresh(&ids));
         let mut head = start;
-        let records: Vec<_> = (0..4).map(|n| head.append(&event(&ids, &format!("{n} \"ä\"")), Timestamp::from_micros(10 - n))).collect();
+        let records: Vec<_> =
+            (0..4).map(|n| head.append(&event(&ids, &format!("{n} \"ä\"")), Timestamp::from_micros(10 - n))).collect();
         assert!(records.windows(2).all(|pair| pair[0].recorded_at <= pair[1].recorded_at));
 
         let mut check = start;

@@ -329,6 +329,12 @@ impl AdmittedEvent {
         if event.actor.id.is_empty() {
             return refuse("actor id is empty");
         }
+        if let EventBody::SpanEnd { metrics, .. } = &event.body
+            && !metrics.values().all(|value| value.is_finite())
+        {
+            // JSON would turn it into null, and the stored event could not be read any more.
+            return refuse("a metric is not a finite number");
+        }
         let unserializable = |source| InvalidEvent::Unserializable { event_type, source };
         let mut value = serde_json::to_value(event).map_err(unserializable)?;
         let mut redactions = Vec::new();
@@ -369,6 +375,17 @@ fn redact(value: &mut Value, path: &str, redactor: &dyn Redactor, log: &mut Vec<
             }
         }
         Value::Object(fields) => {
+            // Guests choose the names of their metrics; all other names are ours.
+            if path == "payload.metrics" {
+                let dirty: Vec<_> =
+                    fields.keys().filter_map(|name| Some((name.clone(), redactor.redact(name)?))).collect();
+                for (name, (clean, rules)) in dirty {
+                    if let Some(value) = fields.remove(&name) {
+                        fields.insert(clean, value);
+                        log.extend(rules.into_iter().map(|rule| serde_json::json!({ "field": path, "rule": rule })));
+                    }
+                }
+            }
             for (name, field) in fields.iter_mut() {
                 if matches!(field, Value::String(_) | Value::Array(_) | Value::Object(_)) {
                     redact(field, &format!("{path}.{name}"), redactor, log);
@@ -378,3 +395,7 @@ fn redact(value: &mut Value, path: &str, redactor: &dyn Redactor, log: &mut Vec<
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

@@ -138,7 +138,7 @@ impl AttemptGate {
             return self.permit_now(call);
         }
         let decided = self.decide(call)?;
-        let slot = self.reserve(axis, &resource)?;
+        let (slot, decided) = self.reserve(axis, &resource, decided)?;
         let recorder = &self.shared.services.recorder;
         let recorded = match &self.shared.identity.place {
             Some(place) => {
@@ -156,8 +156,14 @@ impl AttemptGate {
             }
             None => recorder.record_event(&decided.decision).await,
         };
-        recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
-        Ok(self.grant(axis, decided, slot))
+        match recorded {
+            Ok(()) => Ok(self.grant(axis, decided, slot)),
+            // Nothing was written, so the refusal goes on record under the same event id.
+            Err(error @ RecorderError::Fenced) => {
+                Err(self.refuse(axis, &resource, decided, label_of(&error), &remedy_of(&error)))
+            }
+            Err(error) => Err(self.unrecorded(axis, &resource, &error)),
+        }
     }
 
     /// Asks for a permit without waiting: for reading axes, whose records may be batched. An effectful axis is
@@ -167,9 +173,9 @@ impl AttemptGate {
         let decided = self.decide(call)?;
         if axis.is_effectful() {
             let remedy = "the host cannot wait for a durable record in this call";
-            return Err(Denial::outside_rights(axis, &resource, DenialLabel::RecorderUnavailable, Layer::Recorder, remedy));
+            return Err(self.refuse(axis, &resource, decided, DenialLabel::RecorderUnavailable, remedy));
         }
-        let slot = self.reserve(axis, &resource)?;
+        let (slot, decided) = self.reserve(axis, &resource, decided)?;
         let recorded = self.shared.services.recorder.enqueue(&decided.decision);
         recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
         Ok(self.grant(axis, decided, slot))
@@ -184,7 +190,9 @@ impl AttemptGate {
         let place = self.shared.identity.place.as_ref();
         let resource = call.resource.to_string();
         let (outcome, layer, reason, rule, would_deny) = match &verdict {
-            Verdict::Allowed { rule, observed } => (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny),
+            Verdict::Allowed { rule, observed } => {
+                (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny)
+            }
             Verdict::Denied { denial, rule } => {
                 // In observe mode the policy never denies, so a denial is always another layer's.
                 debug_assert!(denial.layer != Layer::Policy || self.rights.policy.mode == Mode::Enforce);
@@ -226,14 +234,48 @@ impl AttemptGate {
                 // A denial that cannot be recorded is still a denial; the guest learns that the record is missing.
                 match self.shared.services.recorder.enqueue(&decision) {
                     Ok(()) => Err(denial),
-                    Err(error) => Err(Denial { remedy: remedy_of(&error), reason: label_of(&error), layer: Layer::Recorder, ..denial }),
+                    Err(error) => Err(Denial {
+                        remedy: remedy_of(&error),
+                        reason: label_of(&error),
+                        layer: Layer::Recorder,
+                        ..denial
+                    }),
                 }
             }
         }
     }
 
-    fn reserve(&self, axis: Axis, resource: &Resource) -> Result<Box<dyn OutcomeSlot>, Denial> {
-        self.shared.services.recorder.reserve().map_err(|error| self.unrecorded(axis, resource, &error))
+    fn reserve(
+        &self,
+        axis: Axis,
+        resource: &Resource,
+        decided: Decided,
+    ) -> Result<(Box<dyn OutcomeSlot>, Decided), Denial> {
+        match self.shared.services.recorder.reserve() {
+            Ok(slot) => Ok((slot, decided)),
+            Err(error) => Err(self.refuse(axis, resource, decided, label_of(&error), &remedy_of(&error))),
+        }
+    }
+
+    /// Denies after all what the rights allow, and records that instead: every check is one decision (R6.6).
+    fn refuse(
+        &self,
+        axis: Axis,
+        resource: &Resource,
+        mut decided: Decided,
+        reason: DenialLabel,
+        remedy: &str,
+    ) -> Denial {
+        if let EventBody::CapabilityAction(record) = &mut decided.decision.body {
+            record.decision_outcome = Outcome::Deny;
+            record.reason = Some(reason);
+            record.layer = Layer::Recorder;
+            record.would_deny = false;
+        }
+        match self.shared.services.recorder.enqueue(&decided.decision) {
+            Ok(()) => Denial::outside_rights(axis, resource, reason, Layer::Recorder, remedy),
+            Err(error) => self.unrecorded(axis, resource, &error),
+        }
     }
 
     fn unrecorded(&self, axis: Axis, resource: &Resource, error: &RecorderError) -> Denial {

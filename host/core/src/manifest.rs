@@ -87,7 +87,11 @@ impl PluginManifest {
     /// Checks what the types cannot. Returns the first problem with the key it is in.
     pub fn validate(&self) -> Result<(), String> {
         let within = |name: &str, value: u64, most: u64| {
-            if (1..=most).contains(&value) { Ok(()) } else { Err(format!("limits.{name}: {value} is not between 1 and {most}")) }
+            if (1..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("limits.{name}: {value} is not between 1 and {most}"))
+            }
         };
         if self.schema != 1 {
             return Err(format!("schema: this host reads schema 1, not {}", self.schema));
@@ -100,16 +104,25 @@ impl PluginManifest {
             return Err(format!("version: `{}` is not of the form major.minor.patch", self.version));
         }
         let path = std::path::Path::new(&self.component.path);
-        if path.components().count() != 1 || !matches!(path.components().next(), Some(std::path::Component::Normal(_))) {
+        if path.file_name() != Some(path.as_os_str()) {
             return Err(format!("component.path: `{}` must be a file name beside the manifest", self.component.path));
         }
         within("memory_mb", self.limits.memory_mb.into(), 1024)?;
         within("wall_ms", self.limits.wall_ms, 86_400_000)?;
         within("output_kb", self.limits.output_kb.into(), 65_536)?;
         within("host_calls", self.limits.host_calls, u64::MAX)?;
-        if let Some(duplicate) = self.capabilities.iter().enumerate().find(|(at, one)| self.capabilities[..*at].iter().any(|other| other.id == one.id)) {
+        if let Some(duplicate) = self
+            .capabilities
+            .iter()
+            .enumerate()
+            .find(|(at, one)| self.capabilities[..*at].iter().any(|other| other.id == one.id))
+        {
             return Err(format!("capability: `{}` is declared twice", duplicate.1.id));
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -204,7 +204,9 @@ pub enum PluginError {
         problem: String,
     },
     /// An entry of the compiled-code cache was changed by somebody else.
-    #[error("{file}: compiled code failed its authentication ({problem}); nothing was loaded from it. Find out who can write to the cache, then delete the file to have it compiled again")]
+    #[error(
+        "{file}: compiled code failed its authentication ({problem}); nothing was loaded from it. Find out who can write to the cache, then delete the file to have it compiled again"
+    )]
     CacheTampered {
         /// File.
         file: String,
@@ -275,7 +277,14 @@ impl PluginRequest {
     pub fn accepts(&self, version: &str) -> bool {
         match &self.version {
             None => true,
-            Some(wanted) => version.split('.').zip(wanted.split('.')).all(|(have, want)| have == want),
+            Some(wanted) => {
+                let mut have = version.split('.');
+                wanted.split('.').all(|part| have.next() == Some(part))
+            }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;

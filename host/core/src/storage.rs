@@ -86,7 +86,13 @@ pub struct JobFilter {
 pub trait JobStore: Send + Sync {
     /// Stores a new job with its first run and their events. With an idempotency key that was used before,
     /// nothing is stored and the first job is returned.
-    async fn submit(&self, job: AiJob, run: WorkflowRun, key: Option<&str>, events: Vec<AdmittedEvent>) -> Result<Submitted, StorageError>;
+    async fn submit(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<Submitted, StorageError>;
     /// One job.
     async fn job(&self, id: JobId) -> Result<AiJob, StorageError>;
     /// Jobs, newest first by creation, then by id.

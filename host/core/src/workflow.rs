@@ -52,7 +52,12 @@ pub struct JobSpec {
 
 impl Default for JobSpec {
     fn default() -> Self {
-        Self { kind: JobKind::WorkflowRun, profile: ProfileId::analyst(), access_mode: AccessMode::AnalysisOnly, safety_mode: SafetyMode::Normal }
+        Self {
+            kind: JobKind::WorkflowRun,
+            profile: ProfileId::analyst(),
+            access_mode: AccessMode::AnalysisOnly,
+            safety_mode: SafetyMode::Normal,
+        }
     }
 }
 
@@ -191,9 +196,11 @@ impl Serialize for Period {
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|error| serde::de::Error::custom(format!("`{text}` is not a length of time such as `500ms`, `1s`, `5m` or `24h`: {error}")))
+        humantime::parse_duration(&text).map(Self).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not a length of time such as `500ms`, `1s`, `5m` or `24h`: {error}"
+            ))
+        })
     }
 }
 
@@ -205,3 +212,7 @@ impl schemars::JsonSchema for Period {
         schemars::json_schema!({ "type": "string", "description": "a length of time such as 500ms, 1s, 5m or 24h" })
     }
 }
+
+#[cfg(test)]
+#[path = "workflow_tests.rs"]
+mod tests;

@@ -161,7 +161,10 @@ impl EffectiveRights {
         }
         let remedy = match &rule {
             Some(rule) => format!("the rule at {rule} denies it; only the operator can change that"),
-            None => format!("no rule allows it; the operator can add to policy.toml: [[allow]] capability = \"{}\"", id_for(axis, resource)),
+            None => format!(
+                "no rule allows it; the operator can add to policy.toml: [[allow]] capability = \"{}\"",
+                id_for(axis, resource)
+            ),
         };
         Verdict::Denied { denial: denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy), rule }
     }
@@ -169,23 +172,41 @@ impl EffectiveRights {
     fn refusal_below_policy(&self, axis: Axis, resource: &Resource) -> Option<(DenialLabel, Layer, String)> {
         let id = || id_for(axis, resource);
         if matches!(resource, Resource::OutsidePath { .. }) {
-            return Some((DenialLabel::NotGranted, Layer::Grant, "the path leads out of every mount; no grant covers that".into()));
+            return Some((
+                DenialLabel::NotGranted,
+                Layer::Grant,
+                "the path leads out of every mount; no grant covers that".into(),
+            ));
         }
         if !axis.is_grantable() {
-            return Some((DenialLabel::NotGranted, Layer::Registry, format!("this version of the host never grants `{axis}`")));
+            return Some((
+                DenialLabel::NotGranted,
+                Layer::Registry,
+                format!("this version of the host never grants `{axis}`"),
+            ));
         }
         if self.declared.covering(axis, resource).is_none() {
-            return Some((DenialLabel::NotDeclared, Layer::Manifest, format!("add to plugin.toml: [[capability]] id = \"{axis}\" with a reason")));
+            return Some((
+                DenialLabel::NotDeclared,
+                Layer::Manifest,
+                format!("add to plugin.toml: [[capability]] id = \"{axis}\" with a reason"),
+            ));
         }
         if self.granted.covering(axis, resource).is_none() {
-            return Some((DenialLabel::NotGranted, Layer::Grant, format!("add to the step in the workflow file: grants: [\"{}\"]", id())));
+            return Some((
+                DenialLabel::NotGranted,
+                Layer::Grant,
+                format!("add to the step in the workflow file: grants: [\"{}\"]", id()),
+            ));
         }
         if self.profile.capabilities.covering(axis, resource).is_none() {
             let profile = &self.profile.id;
             return Some((
                 DenialLabel::NotInProfile,
                 Layer::Profile,
-                format!("profile `{profile}` does not list it; choose another with job.profile in the workflow file, or add a profile with \"{axis}\" to handshake.toml"),
+                format!(
+                    "profile `{profile}` does not list it; choose another with job.profile in the workflow file, or add a profile with \"{axis}\" to handshake.toml"
+                ),
             ));
         }
         if !self.access_mode.allows(axis) {
@@ -215,7 +236,13 @@ fn denial(axis: Axis, resource: &Resource, reason: DenialLabel, layer: Layer, re
 
 impl Denial {
     /// A refusal that no layer of the rights gave: the recorder, a budget, a lost lease.
-    pub(crate) fn outside_rights(axis: Axis, resource: &Resource, reason: DenialLabel, layer: Layer, remedy: &str) -> Self {
+    pub(crate) fn outside_rights(
+        axis: Axis,
+        resource: &Resource,
+        reason: DenialLabel,
+        layer: Layer,
+        remedy: &str,
+    ) -> Self {
         denial(axis, resource, reason, layer, remedy.to_owned())
     }
 }

@@ -1,0 +1,332 @@
+//! Each layer alone, the order of the layers, scopes, and the decision as a whole against a model of it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::super::{AXES, Effect, Rule};
+use super::*;
+use crate::ProfileId;
+
+fn set(ids: &[&str]) -> CapabilitySet {
+    ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+fn rule(effect: Effect, id: &str, line: u32) -> Rule {
+    let source = SourceRef { file: "policy.toml".into(), line };
+    Rule { effect, capability: id.parse().unwrap(), plugins: Vec::new(), source }
+}
+
+fn policy(mode: Mode, rules: Vec<Rule>) -> Arc<Policy> {
+    Arc::new(Policy { mode, rules, mounts: Vec::new(), digest: Digest::of(b"policy") })
+}
+
+/// Rights under which every layer allows these ids.
+fn all_layers(ids: &[&str]) -> EffectiveRights {
+    let profile = Profile { id: ProfileId::analyst(), capabilities: set(ids) };
+    EffectiveRights {
+        plugin: Some(PluginId::new("summarize").unwrap()),
+        declared: set(ids),
+        granted: set(ids),
+        profile: Arc::new(profile),
+        access_mode: AccessMode::ApplyScoped,
+        policy: policy(Mode::Enforce, ids.iter().zip(1..).map(|(id, line)| rule(Effect::Allow, id, line)).collect()),
+        manifest_sha256: Digest::of(b"manifest"),
+    }
+}
+
+fn with_profile(rights: EffectiveRights, ids: &[&str]) -> EffectiveRights {
+    let profile = Profile { id: ProfileId::analyst(), capabilities: set(ids) };
+    EffectiveRights { profile: Arc::new(profile), ..rights }
+}
+
+fn path(mount: &str, path: &str) -> Resource {
+    Resource::Path { mount: mount.into(), path: path.into(), host: "/srv/in".into() }
+}
+
+fn denied(verdict: Verdict) -> (Denial, Option<SourceRef>) {
+    match verdict {
+        Verdict::Denied { denial, rule } => (denial, rule),
+        Verdict::Allowed { .. } => panic!("allowed: {verdict:?}"),
+    }
+}
+
+fn is_allowed(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Allowed { .. })
+}
+
+#[test]
+fn a_call_that_every_layer_allows_passes_and_names_the_policy_rule() {
+    let rights = all_layers(&["model.infer", "fs.read:in"]);
+    let verdict = rights.decide(Axis::FsRead, &path("in", "a.md"));
+    let source = SourceRef { file: "policy.toml".into(), line: 2 };
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+}
+
+#[test]
+fn each_layer_denies_with_its_label_and_the_line_that_would_allow_it() {
+    let full = || all_layers(&["fs.write:out"]);
+    let cases = [
+        (
+            EffectiveRights { declared: set(&[]), ..full() },
+            (DenialLabel::NotDeclared, Layer::Manifest),
+            "add to plugin.toml: [[capability]] id = \"fs.write\" with a reason",
+        ),
+        (
+            EffectiveRights { granted: set(&[]), ..full() },
+            (DenialLabel::NotGranted, Layer::Grant),
+            "add to the step in the workflow file: grants: [\"fs.write:out\"]",
+        ),
+        (
+            with_profile(full(), &["fs.read"]),
+            (DenialLabel::NotInProfile, Layer::Profile),
+            "profile `analyst` does not list it",
+        ),
+        (
+            EffectiveRights { access_mode: AccessMode::AnalysisOnly, ..full() },
+            (DenialLabel::AccessMode, Layer::AccessMode),
+            "job.access_mode: apply_scoped",
+        ),
+        (
+            EffectiveRights { policy: policy(Mode::Enforce, vec![]), ..full() },
+            (DenialLabel::OperatorDenied, Layer::Policy),
+            "add to policy.toml: [[allow]] capability = \"fs.write:out\"",
+        ),
+    ];
+    for (rights, (label, layer), remedy) in cases {
+        let (denial, rule) = denied(rights.decide(Axis::FsWrite, &path("out", "report.md")));
+        assert_eq!((denial.reason, denial.layer), (label, layer));
+        assert!(denial.remedy.contains(remedy), "{layer}: {}", denial.remedy);
+        assert_eq!(denial.capability, "fs.write:out");
+        assert_eq!(denial.resource, "out/report.md");
+        assert_eq!(rule, None);
+    }
+}
+
+#[test]
+fn the_innermost_layer_that_refuses_is_the_one_that_is_named() {
+    let mut rights = EffectiveRights {
+        declared: set(&[]),
+        granted: set(&[]),
+        access_mode: AccessMode::AnalysisOnly,
+        policy: policy(Mode::Enforce, vec![rule(Effect::Deny, "fs.write", 9)]),
+        ..with_profile(all_layers(&[]), &[])
+    };
+    let layer_of = |rights: &EffectiveRights| denied(rights.decide(Axis::FsWrite, &path("out", "x"))).0.layer;
+    assert_eq!(layer_of(&rights), Layer::Manifest);
+    rights.declared = set(&["fs.write"]);
+    assert_eq!(layer_of(&rights), Layer::Grant);
+    rights.granted = set(&["fs.write"]);
+    assert_eq!(layer_of(&rights), Layer::Profile);
+    rights = with_profile(rights, &["fs.write"]);
+    assert_eq!(layer_of(&rights), Layer::AccessMode);
+    rights.access_mode = AccessMode::ApplyScoped;
+    assert_eq!(layer_of(&rights), Layer::Policy);
+}
+
+#[test]
+fn deny_beats_allow_wherever_it_stands_and_names_its_line() {
+    for rules in [
+        vec![rule(Effect::Allow, "fs.read", 1), rule(Effect::Deny, "fs.read:in/secret/**", 2)],
+        vec![rule(Effect::Deny, "fs.read:in/secret/**", 2), rule(Effect::Allow, "fs.read", 1)],
+    ] {
+        let rights = EffectiveRights { policy: policy(Mode::Enforce, rules), ..all_layers(&["fs.read"]) };
+        let (denial, rule) = denied(rights.decide(Axis::FsRead, &path("in", "secret/key")));
+        assert_eq!(denial.reason, DenialLabel::OperatorDenied);
+        assert_eq!(rule.unwrap().to_string(), "policy.toml:2");
+        assert!(denial.remedy.contains("policy.toml:2"), "{}", denial.remedy);
+        assert!(is_allowed(&rights.decide(Axis::FsRead, &path("in", "open.md"))));
+    }
+}
+
+#[test]
+fn a_rule_for_some_plugins_says_nothing_about_others_or_about_people() {
+    let only = |effect| Rule { plugins: vec![PluginId::new("summarize").unwrap()], ..rule(effect, "fs.read", 1) };
+    let request = |plugin: Option<&str>, rules| {
+        let plugin = plugin.map(|id| PluginId::new(id).unwrap());
+        let rights = EffectiveRights { plugin, policy: policy(Mode::Enforce, rules), ..all_layers(&["fs.read"]) };
+        is_allowed(&rights.decide(Axis::FsRead, &path("in", "a")))
+    };
+    assert!(request(Some("summarize"), vec![only(Effect::Allow)]));
+    assert!(!request(Some("other"), vec![only(Effect::Allow)]));
+    assert!(!request(None, vec![only(Effect::Allow)]));
+    let denying = || vec![rule(Effect::Allow, "fs.read", 2), only(Effect::Deny)];
+    assert!(!request(Some("summarize"), denying()));
+    assert!(request(Some("other"), denying()));
+    assert!(request(None, denying()));
+}
+
+#[test]
+fn observe_mode_lets_pass_what_the_policy_denies_and_says_so() {
+    let observe = |rules| EffectiveRights { policy: policy(Mode::Observe, rules), ..all_layers(&["fs.read"]) };
+    let resource = path("in", "a");
+    let verdict = observe(vec![]).decide(Axis::FsRead, &resource);
+    assert_eq!(verdict, Verdict::Allowed { rule: None, observed: Observed::WouldDeny });
+
+    let source = SourceRef { file: "policy.toml".into(), line: 7 };
+    let verdict = observe(vec![rule(Effect::Deny, "fs.read", 7)]).decide(Axis::FsRead, &resource);
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source.clone()), observed: Observed::WouldDeny });
+
+    let verdict = observe(vec![rule(Effect::Allow, "fs.read", 7)]).decide(Axis::FsRead, &resource);
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+}
+
+#[test]
+fn observe_mode_relaxes_no_other_layer() {
+    let full = || EffectiveRights { policy: policy(Mode::Observe, vec![]), ..all_layers(&["fs.write"]) };
+    for (rights, layer) in [
+        (EffectiveRights { declared: set(&[]), ..full() }, Layer::Manifest),
+        (EffectiveRights { granted: set(&[]), ..full() }, Layer::Grant),
+        (with_profile(full(), &[]), Layer::Profile),
+        (EffectiveRights { access_mode: AccessMode::PreviewOnly, ..full() }, Layer::AccessMode),
+    ] {
+        assert_eq!(denied(rights.decide(Axis::FsWrite, &path("out", "x"))).0.layer, layer);
+    }
+    let outside = Resource::OutsidePath { path: "../etc/passwd".into() };
+    assert_eq!(denied(full().decide(Axis::FsWrite, &outside)).0.layer, Layer::Grant);
+}
+
+#[test]
+fn what_this_version_never_grants_is_denied_though_every_layer_lists_it() {
+    for axis in AXES.iter().filter(|axis| !axis.is_grantable()) {
+        let rights = all_layers(&[axis.name()]);
+        let (denial, _) = denied(rights.decide(*axis, &Resource::Address { address: "example.com:443".into() }));
+        assert_eq!((denial.reason, denial.layer), (DenialLabel::NotGranted, Layer::Registry), "{axis}");
+    }
+}
+
+#[test]
+fn a_path_out_of_every_mount_is_denied_though_every_layer_allows_the_bare_axis() {
+    let rights = all_layers(&["fs.read"]);
+    let (denial, _) = denied(rights.decide(Axis::FsRead, &Resource::OutsidePath { path: "/etc/passwd".into() }));
+    assert_eq!((denial.reason, denial.resource.as_str()), (DenialLabel::NotGranted, "/etc/passwd"));
+}
+
+#[test]
+fn grants_reach_as_far_as_their_mount_and_pattern() {
+    let rights = |grant: &str| EffectiveRights { granted: set(&[grant]), ..all_layers(&["fs.read"]) };
+    let allowed =
+        |grant: &str, mount: &str, inside: &str| is_allowed(&rights(grant).decide(Axis::FsRead, &path(mount, inside)));
+    assert!(allowed("fs.read:in", "in", ""));
+    assert!(allowed("fs.read:in", "in", "deep/down/a.md"));
+    assert!(!allowed("fs.read:in", "inner", "a.md"));
+    assert!(allowed("fs.read:in/*.md", "in", "a.md"));
+    assert!(!allowed("fs.read:in/*.md", "in", "sub/a.md"));
+    assert!(!allowed("fs.read:in/*.md", "in", "a.txt"));
+    assert!(!allowed("fs.read:in/*.md", "in", ""));
+    assert!(allowed("fs.read:in/reports/**", "in", "reports/2026/a.md"));
+    assert!(!allowed("fs.read:in/reports/**", "in", "reports2/a.md"));
+}
+
+#[test]
+fn a_named_grant_covers_that_name_alone() {
+    let rights = EffectiveRights { granted: set(&["model.infer:default"]), ..all_layers(&["model.infer"]) };
+    assert!(is_allowed(&rights.decide(Axis::ModelInfer, &Resource::name("default"))));
+    let (denial, _) = denied(rights.decide(Axis::ModelInfer, &Resource::name("default2")));
+    assert_eq!(denial.remedy, "add to the step in the workflow file: grants: [\"model.infer:default2\"]");
+    assert!(!is_allowed(&rights.decide(Axis::ModelEmbed, &Resource::name("default"))));
+}
+
+#[test]
+fn the_remedy_of_a_grant_is_a_capability_id_that_would_allow_the_call() {
+    for (axis, resource) in [
+        (Axis::FsRead, path("in", "a b/c.md")),
+        (Axis::ModelInfer, Resource::name("default")),
+        (Axis::ArtifactRead, Resource::name("0123")),
+    ] {
+        let rights = EffectiveRights { granted: set(&[]), ..all_layers(&[axis.name()]) };
+        let (denial, _) = denied(rights.decide(axis, &resource));
+        let granted = EffectiveRights { granted: set(&[&denial.capability]), ..rights };
+        assert!(is_allowed(&granted.decide(axis, &resource)), "{}", denial.capability);
+    }
+}
+
+/// Says what an id covers, written independently of the matcher.
+type Model = fn(Axis, &Resource) -> bool;
+
+const POOL: &[(&str, Model)] = &[
+    ("fs.read", |axis, resource| axis == Axis::FsRead && !is_outside(resource)),
+    ("fs.read:in", |axis, resource| axis == Axis::FsRead && mount_of(resource) == Some(("in", true))),
+    ("fs.read:in/sub/**", |axis, resource| {
+        axis == Axis::FsRead
+            && matches!(resource, Resource::Path { mount, path, .. } if mount == "in" && path.starts_with("sub/"))
+    }),
+    ("fs.write", |axis, resource| axis == Axis::FsWrite && !is_outside(resource)),
+    ("fs.write:out", |axis, resource| axis == Axis::FsWrite && mount_of(resource) == Some(("out", true))),
+    ("model.infer", |axis, resource| axis == Axis::ModelInfer && !is_outside(resource)),
+    ("model.infer:default", |axis, resource| axis == Axis::ModelInfer && *resource == Resource::name("default")),
+    ("doc.propose", |axis, resource| axis == Axis::DocPropose && !is_outside(resource)),
+    ("net.http", |axis, resource| axis == Axis::NetHttp && !is_outside(resource)),
+];
+
+fn is_outside(resource: &Resource) -> bool {
+    matches!(resource, Resource::OutsidePath { .. })
+}
+
+fn mount_of(resource: &Resource) -> Option<(&str, bool)> {
+    match resource {
+        Resource::Path { mount, .. } => Some((mount, true)),
+        _ => None,
+    }
+}
+
+fn some_ids() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![Just((0..POOL.len()).collect::<Vec<_>>()), prop::collection::vec(0..POOL.len(), 0..6)]
+}
+
+fn some_resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        Just(path("in", "a.md")),
+        Just(path("in", "sub/b.md")),
+        Just(path("out", "sub/c.md")),
+        Just(path("out", "")),
+        Just(Resource::name("default")),
+        Just(Resource::name("other")),
+        Just(Resource::Whole),
+        Just(Resource::Address { address: "example.com:443".into() }),
+        Just(Resource::OutsidePath { path: "../x".into() }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_call_is_allowed_exactly_when_all_layers_agree(
+        axis in prop::sample::select(vec![Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::DocPropose, Axis::NetHttp]),
+        resource in some_resource(),
+        declared in some_ids(), granted in some_ids(), listed in some_ids(),
+        rules in prop::collection::vec((any::<bool>(), 0..POOL.len()), 0..6),
+        access_mode in prop::sample::select(AccessMode::ALL.to_vec()),
+        observe in any::<bool>(),
+    ) {
+        let ids = |picks: &[usize]| picks.iter().map(|pick| POOL[*pick].0).collect::<Vec<_>>();
+        let model = |picks: &[usize]| picks.iter().any(|pick| POOL[*pick].1(axis, &resource));
+        let rights = EffectiveRights {
+            declared: set(&ids(&declared)),
+            granted: set(&ids(&granted)),
+            access_mode,
+            policy: policy(
+                if observe { Mode::Observe } else { Mode::Enforce },
+                rules.iter().zip(1..).map(|((allow, pick), line)| {
+                    rule(if *allow { Effect::Allow } else { Effect::Deny }, POOL[*pick].0, line)
+                }).collect(),
+            ),
+            ..with_profile(all_layers(&[]), &ids(&listed))
+        };
+
+        let admitted = match access_mode {
+            AccessMode::ApplyScoped => true,
+            AccessMode::PreviewOnly => axis != Axis::FsWrite && axis != Axis::NetHttp,
+            AccessMode::AnalysisOnly => axis == Axis::FsRead || axis == Axis::ModelInfer,
+        };
+        let below = axis != Axis::NetHttp && model(&declared) && model(&granted) && model(&listed) && admitted;
+        let ruled = |allow: bool| rules.iter().any(|(this, pick)| *this == allow && POOL[*pick].1(axis, &resource));
+        let agreed = ruled(true) && !ruled(false);
+
+        let verdict = rights.decide(axis, &resource);
+        prop_assert_eq!(is_allowed(&verdict), below && (agreed || observe), "{:?}", verdict);
+        if let Verdict::Allowed { observed, .. } = &verdict {
+            prop_assert_eq!(*observed == Observed::WouldDeny, !agreed);
+        }
+        prop_assert_eq!(rights.decide(axis, &resource), verdict, "the decision is pure");
+    }
+}

@@ -242,7 +242,14 @@ mod tests {
     #[test]
     fn unknown_axes_and_unmatched_scope_forms_are_refused() {
         assert!(matches!("fs.readx".parse::<CapabilityId>(), Err(InvalidCapability::Unknown(_))));
-        for id in ["net.http:https://*.example.com:443", "model.infer:*", "fs.read:in/../x", "fs.read:", "fs.read:In", "artifact.read:x"] {
+        for id in [
+            "net.http:https://*.example.com:443",
+            "model.infer:*",
+            "fs.read:in/../x",
+            "fs.read:",
+            "fs.read:In",
+            "artifact.read:x",
+        ] {
             assert!(matches!(id.parse::<CapabilityId>(), Err(InvalidCapability::Scope { .. })), "{id}");
         }
     }

@@ -1,0 +1,49 @@
+//! How `uses` names a plugin, and which failures may be retried.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+#[test]
+fn a_request_accepts_the_versions_that_begin_with_its_own() {
+    let request = |text: &str| text.parse::<PluginRequest>().unwrap();
+    assert!(request("summarize").accepts("3.2.1"));
+    assert!(request("summarize@0").accepts("0.9.9"));
+    assert!(request("summarize@0.1").accepts("0.1.7"));
+    assert!(!request("summarize@0.1").accepts("0.10.0"));
+    assert!(!request("summarize@0.1").accepts("1.1.0"));
+    assert!(request("summarize@0.1.0").accepts("0.1.0"));
+    assert!(!request("summarize@0.1.0").accepts("0.1.1"));
+}
+
+#[test]
+fn a_longer_version_than_the_plugin_has_is_not_accepted() {
+    assert!(!"summarize@1.2.3".parse::<PluginRequest>().unwrap().accepts("1.2"));
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_the_forms_there_are() {
+    for bad in
+        ["", "@1", "Summarize", "summarize@", "summarize@x", "summarize@1.2.3.4", "summarize@1..2", "../evil", "a@1@2"]
+    {
+        let error = bad.parse::<PluginRequest>().unwrap_err();
+        assert!(error.contains('`'), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn only_failures_that_may_pass_are_retried() {
+    assert!(StepFailure::Transient("later".into()).is_retryable());
+    assert!(StepFailure::Timeout(Duration::from_secs(1)).is_retryable());
+    for failure in [
+        StepFailure::InvalidInput(String::new()),
+        StepFailure::Permanent(String::new()),
+        StepFailure::Trap(String::new()),
+        StepFailure::Limit { limit: "memory_mb", detail: String::new() },
+        StepFailure::Contract(String::new()),
+        StepFailure::Cancelled,
+        StepFailure::Host(String::new()),
+    ] {
+        assert!(!failure.is_retryable(), "{}", failure.label());
+    }
+}
