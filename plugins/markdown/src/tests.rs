@@ -156,14 +156,8 @@ fn oracle(markdown: &str) -> String {
                 }
             }
             Event::End(_) if left_out > 0 => left_out -= 1,
-            Event::End(tag) => {
-                if !matches!(
-                    tag,
-                    TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link | TagEnd::Image
-                ) {
-                    end(&mut block);
-                }
-            }
+            Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link | TagEnd::Image) => {}
+            Event::End(_) => end(&mut block),
             _ if left_out > 0 => {}
             Event::Text(text) | Event::Code(text) => block.push_str(&text),
             Event::SoftBreak | Event::HardBreak => block.push(' '),

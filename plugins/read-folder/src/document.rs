@@ -57,11 +57,7 @@ mod tests {
 
     #[test]
     fn the_title_is_the_first_heading_or_the_name() {
-        for (text, expected) in [
-            ("# One\n\ntext", "One"),
-            ("", "a.md"),
-            ("no heading", "a.md"),
-        ] {
+        for (text, expected) in [("# One\n\ntext", "One"), ("", "a.md"), ("no heading", "a.md")] {
             assert_eq!(title("x/a.md", text), expected, "{text:?}");
         }
     }

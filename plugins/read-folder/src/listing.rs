@@ -50,7 +50,10 @@ enum Pending {
     /// Its path with a `/` behind it, or nothing for the root.
     Directory(String),
     File(String),
-    Unreadable { path: String, reason: String },
+    Unreadable {
+        path: String,
+        reason: String,
+    },
 }
 
 impl Pending {
@@ -97,12 +100,7 @@ impl Walk<'_> {
     fn list(&self, directory: &str) -> Result<Vec<Pending>, ErrorCode> {
         let opened = match directory.trim_end_matches('/') {
             "" => None,
-            path => Some(self.root.open_at(
-                PathFlags::empty(),
-                path,
-                OpenFlags::DIRECTORY,
-                DescriptorFlags::READ,
-            )?),
+            path => Some(self.root.open_at(PathFlags::empty(), path, OpenFlags::DIRECTORY, DescriptorFlags::READ)?),
         };
         let stream = opened.as_ref().unwrap_or(self.root).read_directory()?;
         let mut entries = Vec::new();

@@ -9,7 +9,5 @@ use crate::error::CallError;
 /// `config.read:<key>`.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, CallError> {
     let Some(json) = raw::get(key)? else { return Ok(None) };
-    serde_json::from_str(&json)
-        .map(Some)
-        .map_err(|error| CallError::Invalid(format!("setting `{key}`: {error}")))
+    serde_json::from_str(&json).map(Some).map_err(|error| CallError::Invalid(format!("setting `{key}`: {error}")))
 }

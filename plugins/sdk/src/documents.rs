@@ -3,9 +3,7 @@
 use crate::bindings::handshake::step::documents as raw;
 use crate::error::CallError;
 
-pub use raw::{
-    Block, Document, InsertBlock, MoveBlock, NewBlock, Operation, ReplaceBlock, Summary, UpdateMetadata,
-};
+pub use raw::{Block, Document, InsertBlock, MoveBlock, NewBlock, Operation, ReplaceBlock, Summary, UpdateMetadata};
 
 /// Lists the documents within the job's scope. Needs `doc.read` for each that is returned.
 pub fn list() -> Result<Vec<Summary>, CallError> {

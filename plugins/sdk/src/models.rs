@@ -20,13 +20,7 @@ pub struct Request {
 impl Request {
     /// A request to the model of this name in the host's configuration.
     pub fn new(model: impl Into<String>) -> Self {
-        Self {
-            model: model.into(),
-            messages: Vec::new(),
-            max_tokens: None,
-            temperature: None,
-            options: Map::new(),
-        }
+        Self { model: model.into(), messages: Vec::new(), max_tokens: None, temperature: None, options: Map::new() }
     }
 
     /// Adds a message.

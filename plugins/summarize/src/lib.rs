@@ -64,7 +64,8 @@ fn run(_context: Context, input: Input) -> Result<Output, StepError> {
         return Err(StepError::invalid_input(format!("`sentences` is {sentences}, but must be 1 to 20")));
     }
     let text = artifacts::read_text(&document.artifact)?;
-    let text = if document.artifact.media_type.starts_with("text/markdown") { handshake_markdown::prose(&text) } else { text };
+    let text =
+        if document.artifact.media_type.starts_with("text/markdown") { handshake_markdown::prose(&text) } else { text };
     let mut output = Output {
         path: document.path,
         title: document.title,

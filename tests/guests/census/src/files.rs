@@ -2,9 +2,7 @@
 //! can be taken twice.
 
 use wasip2::filesystem::preopens::get_directories;
-use wasip2::filesystem::types::{
-    Advice, Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags,
-};
+use wasip2::filesystem::types::{Advice, Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
 
 use crate::calls::Calls;
 use crate::plumbing::{incoming, outgoing};
@@ -28,11 +26,10 @@ fn directory(calls: &mut Calls, root: &Descriptor) {
     calls.tried(TYPES, "[method]descriptor.stat", root.stat());
     calls.tried(TYPES, "[method]descriptor.metadata-hash", root.metadata_hash());
     if let Some(entries) = calls.tried(TYPES, "[method]descriptor.read-directory", root.read_directory()) {
-        while let Some(Some(_)) = calls.tried(
-            TYPES,
-            "[method]directory-entry-stream.read-directory-entry",
-            entries.read_directory_entry(),
-        ) {}
+        while let Some(Some(_)) =
+            calls.tried(TYPES, "[method]directory-entry-stream.read-directory-entry", entries.read_directory_entry())
+        {
+        }
     }
     calls.tried(TYPES, "[method]descriptor.stat-at", root.stat_at(none, "file.txt"));
     calls.tried(TYPES, "[method]descriptor.metadata-hash-at", root.metadata_hash_at(none, "file.txt"));
@@ -58,18 +55,10 @@ fn directory(calls: &mut Calls, root: &Descriptor) {
         "[method]descriptor.set-times-at",
         root.set_times_at(none, "census/file.txt", NewTimestamp::Now, NewTimestamp::NoChange),
     );
-    calls.tried(
-        TYPES,
-        "[method]descriptor.link-at",
-        root.link_at(none, "census/file.txt", root, "census/hard"),
-    );
+    calls.tried(TYPES, "[method]descriptor.link-at", root.link_at(none, "census/file.txt", root, "census/hard"));
     calls.tried(TYPES, "[method]descriptor.symlink-at", root.symlink_at("file.txt", "census/soft"));
     calls.tried(TYPES, "[method]descriptor.readlink-at", root.readlink_at("census/soft"));
-    calls.tried(
-        TYPES,
-        "[method]descriptor.rename-at",
-        root.rename_at("census/file.txt", root, "census/renamed.txt"),
-    );
+    calls.tried(TYPES, "[method]descriptor.rename-at", root.rename_at("census/file.txt", root, "census/renamed.txt"));
     for name in ["census/renamed.txt", "census/file.txt", "census/hard", "census/soft"] {
         calls.tried(TYPES, "[method]descriptor.unlink-file-at", root.unlink_file_at(name));
     }

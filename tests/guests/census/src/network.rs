@@ -4,9 +4,7 @@ use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     Fields, FutureIncomingResponse, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
-use wasip2::sockets::network::{
-    IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Network,
-};
+use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Network};
 use wasip2::sockets::tcp::{ShutdownType, TcpSocket};
 use wasip2::sockets::udp::{OutgoingDatagram, UdpSocket};
 use wasip2::sockets::{instance_network, ip_name_lookup, tcp_create_socket, udp_create_socket};
@@ -19,8 +17,7 @@ const UDP: &str = "wasi:sockets/udp";
 const HTTP: &str = "wasi:http/types";
 
 pub(crate) fn all(calls: &mut Calls, port: u16) {
-    let network =
-        calls.made("wasi:sockets/instance-network", "instance-network", instance_network::instance_network());
+    let network = calls.made("wasi:sockets/instance-network", "instance-network", instance_network::instance_network());
     names(calls, &network);
     for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
         let socket = tcp_create_socket::create_tcp_socket(family);
@@ -50,11 +47,7 @@ fn names(calls: &mut Calls, network: &Network) {
     if let Some(stream) = calls.tried(lookup, "resolve-addresses", stream) {
         let ready = calls.made(lookup, "[method]resolve-address-stream.subscribe", stream.subscribe());
         ready.block();
-        calls.tried(
-            lookup,
-            "[method]resolve-address-stream.resolve-next-address",
-            stream.resolve_next_address(),
-        );
+        calls.tried(lookup, "[method]resolve-address-stream.resolve-next-address", stream.resolve_next_address());
     }
 }
 

@@ -1,8 +1,6 @@
 //! Command line, clocks, random, streams and polling.
 
-use wasip2::cli::{
-    environment, stderr, stdin, stdout, terminal_stderr, terminal_stdin, terminal_stdout,
-};
+use wasip2::cli::{environment, stderr, stdin, stdout, terminal_stderr, terminal_stdin, terminal_stdout};
 use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::filesystem::types::filesystem_error_code;
 use wasip2::http::types::http_error_code;
@@ -71,7 +69,10 @@ pub(crate) fn outgoing(calls: &mut Calls, stream: &OutputStream, source: &InputS
         calls.tried(STREAMS, "[method]output-stream.write", written);
     }
     calls.tried(STREAMS, "[method]output-stream.flush", stream.flush());
-    calls.tried(STREAMS, "[method]output-stream.blocking-flush", stream.blocking_flush());
+    // A write to a file that may only be read fails here at the latest.
+    let flushed = stream.blocking_flush();
+    errors(calls, &flushed);
+    calls.tried(STREAMS, "[method]output-stream.blocking-flush", flushed);
     if calls.tried(STREAMS, "[method]output-stream.check-write", stream.check_write()).unwrap_or_default() >= 1 {
         calls.tried(STREAMS, "[method]output-stream.write-zeroes", stream.write_zeroes(1));
     }

@@ -51,9 +51,15 @@ pub(crate) fn open_handles(attempts: &mut Attempts, count: u64) {
 
 pub(crate) fn escape_dotdot(attempts: &mut Attempts) {
     for (directory, name) in mounts(attempts) {
-        for path in
-            ["..", "../outside.txt", "../../etc/passwd", "sub/../../outside.txt", "./.././../outside.txt", "sub/../..", "..\\outside.txt"]
-        {
+        for path in [
+            "..",
+            "../outside.txt",
+            "../../etc/passwd",
+            "sub/../../outside.txt",
+            "./.././../outside.txt",
+            "sub/../..",
+            "..\\outside.txt",
+        ] {
             attempts.io(format!("std read {name}/{path}"), fs::read_to_string(format!("{name}/{path}")));
             for (how, follow) in [("follow", PathFlags::SYMLINK_FOLLOW), ("no-follow", PathFlags::empty())] {
                 attempts.file(format!("open-at {name} {path} {how}"), read_at(&directory, follow, path));
@@ -116,10 +122,7 @@ pub(crate) fn symlink_create(attempts: &mut Attempts, target: &str) {
     for (directory, name) in mounts(attempts) {
         for target in [target, "../outside.txt", "..", "inside.txt"] {
             attempts.file(format!("symlink-at {name} made -> {target}"), directory.symlink_at(target, "made"));
-            attempts.file(
-                format!("read {name} through it"),
-                read_at(&directory, PathFlags::SYMLINK_FOLLOW, "made"),
-            );
+            attempts.file(format!("read {name} through it"), read_at(&directory, PathFlags::SYMLINK_FOLLOW, "made"));
             attempts.file(format!("unlink-file-at {name} made"), directory.unlink_file_at("made"));
         }
         let link = directory.link_at(PathFlags::SYMLINK_FOLLOW, "../outside.txt", &directory, "hard");
@@ -163,8 +166,7 @@ pub(crate) fn write_denied(attempts: &mut Attempts) {
             sub.and_then(|sub| sub.create_directory_at("through-second-handle")),
         );
         // Opened for reading, used for writing.
-        let read_only =
-            directory.open_at(PathFlags::empty(), "file.txt", OpenFlags::empty(), DescriptorFlags::READ);
+        let read_only = directory.open_at(PathFlags::empty(), "file.txt", OpenFlags::empty(), DescriptorFlags::READ);
         attempts.file(
             format!("write {name}/file.txt through a reading handle"),
             read_only.and_then(|file| {

@@ -103,8 +103,21 @@ pub struct Output {
 }
 
 const CAPABILITIES: &[&str] = &[
-    "fs.read", "fs.write", "net.http", "net.tcp", "net.udp", "net.dns", "env.read", "secrets.use", "model.infer",
-    "model.embed", "doc.read", "doc.propose", "artifact.read", "artifact.write", "config.read",
+    "fs.read",
+    "fs.write",
+    "net.http",
+    "net.tcp",
+    "net.udp",
+    "net.dns",
+    "env.read",
+    "secrets.use",
+    "model.infer",
+    "model.embed",
+    "doc.read",
+    "doc.propose",
+    "artifact.read",
+    "artifact.write",
+    "config.read",
 ];
 
 // By hand, because some behaviours return what the typed way cannot.
