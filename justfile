@@ -3,6 +3,8 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 set positional-arguments
 
+# Every recipe builds the whole workspace in one profile with one set of features: building single packages would
+# compile shared dependencies again with other features.
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 cache := env("HANDSHAKE_CACHE", env("XDG_CACHE_HOME", home_directory() / ".cache") / "handshake")
 
@@ -48,7 +50,7 @@ fmt:
 
 # Proves the dependency rule and that no driver type shows in a public signature.
 boundaries:
-    cargo test -p handshake-tests --test boundaries {{ features }}
+    cargo test --workspace --test boundaries {{ features }}
 
 # Builds the documentation with warnings as errors.
 doc $RUSTDOCFLAGS="-D warnings":
@@ -71,7 +73,7 @@ bench *arguments:
 
 # Runs the long tests: many runs, kills and recoveries.
 soak *arguments:
-    cargo test -p handshake-tests --test soak {{ features }} -- "$@"
+    cargo test --workspace --test soak {{ features }} -- "$@"
 
 # Summarizes a folder of text or Markdown with sandboxed steps, and shows what was decided.
 demo folder=justfile_directory(): guests
@@ -80,17 +82,17 @@ demo folder=justfile_directory(): guests
 
 # Proves that only the storage crate knows sqlx and that no driver type leaks.
 validator-dal-audit:
-    cargo test -p handshake-tests --test boundaries {{ features }} -- dependencies driver_types
+    cargo test --workspace --test boundaries {{ features }} -- dependencies driver_types
 
 # Scans library code for unwrap, expect, panic, todo, dbg and println, and the domain for untyped JSON.
 validator-scan:
     cargo clippy --workspace {{ features }} -- -D clippy::unwrap_used -D clippy::expect_used -D clippy::panic -D clippy::todo -D clippy::unimplemented -D clippy::dbg_macro -D clippy::print_stdout -D clippy::print_stderr
-    cargo test -p handshake-tests --test boundaries {{ features }} -- untyped_json unsafe
+    cargo test --workspace --test boundaries {{ features }} -- untyped_json unsafe
 
 # Proves that errors are typed, and that time and randomness come through the ports.
 validator-error-codes:
     cargo clippy --workspace {{ features }} -- -D clippy::disallowed_methods
-    cargo test -p handshake-tests --test boundaries {{ features }} -- errors
+    cargo test --workspace --test boundaries {{ features }} -- errors
 
 # Checks what is in git: sizes, line ends, conflict markers, paths of somebody's machine.
 validator-git-hygiene:
