@@ -5,7 +5,7 @@ set positional-arguments
 
 # Every recipe builds the whole workspace in one profile with one set of features: building single packages would
 # compile shared dependencies again with other features.
-target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+target := absolute_path(env("CARGO_TARGET_DIR", justfile_directory() / "target"))
 cache := env("HANDSHAKE_CACHE", env("XDG_CACHE_HOME", home_directory() / ".cache") / "handshake")
 
 # Where no prebuilt libduckdb is to be had, ./justw asks for DuckDB to be compiled from source.
@@ -65,7 +65,7 @@ deny:
         exit 0
     fi
     cargo deny check
-    cargo deny --manifest-path plugins/Cargo.toml check
+    cargo deny --manifest-path plugins/Cargo.toml check -A license-not-encountered
 
 # Measures, in a release build, and prints ratios beside the floors.
 bench *arguments:
@@ -75,10 +75,40 @@ bench *arguments:
 soak *arguments:
     cargo test --workspace --test soak {{ features }} -- "$@"
 
-# Summarizes a folder of text or Markdown with sandboxed steps, and shows what was decided.
-demo folder=justfile_directory(): guests
+# Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
+demo folder="": guests
     #!/usr/bin/env bash
-    exec .ci/demo "$1" {{ quote(cache / "demo") }}
+    set -euo pipefail
+    root=$PWD
+    # Apart from the repository and from the folder to read: the data directory, what contains it and what lies in
+    # it is never mounted.
+    demo={{ quote(cache / "demo") }}
+    if [ -n "$1" ]; then
+        folder=$(cd {{ quote(invocation_directory()) }} && cd "$1" && pwd -P)
+    else
+        folder=$demo/documents
+    fi
+    rm -rf "$demo"
+    mkdir -p "$demo/report"
+    if [ -z "$1" ]; then
+        # Only the documents: build folders hold thousands of other files.
+        mkdir "$folder"
+        git ls-files -z '*.md' | tar --null -T - -cf - | tar -xf - -C "$folder"
+    fi
+    cd "$demo"
+    "$HANDSHAKE_BIN" init --mount "$folder" --mount report:write --quiet
+    sed -i.bak "s|^plugins = .*|plugins = [\"$root/plugins\"]|" handshake.toml && rm handshake.toml.bak
+    echo "== summarizing $folder"
+    "$HANDSHAKE_BIN" run "$root/workflows/summarize-folder.yaml" -i "folder=$folder"
+    printf '\n== the report: %s\n' "$demo/report/report.md"
+    head -n 40 report/report.md
+    printf '\n== who asked for what, and how often it was allowed\n'
+    "$HANDSHAKE_BIN" audit matrix
+    printf '\n== to look further\n'
+    echo "  cd $demo"
+    echo "  $HANDSHAKE_BIN jobs list          # the job, its state and what it cost"
+    echo "  $HANDSHAKE_BIN audit decisions    # every single call: who asked, who said yes, by which rule"
+    echo "  $HANDSHAKE_BIN capabilities list  # what a step can ask for at all"
 
 # Proves that only the storage crate knows sqlx and that no driver type leaks.
 validator-dal-audit:
