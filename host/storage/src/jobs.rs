@@ -1,0 +1,276 @@
+//! Jobs: their rows, and the port.
+
+use async_trait::async_trait;
+use handshake_core::event::AdmittedEvent;
+use handshake_core::job::AiJob;
+use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
+use handshake_core::run::WorkflowRun;
+use handshake_core::{JobId, ProfileId, Timestamp};
+
+use crate::database::SqliteDatabase;
+use crate::error::{failed, is_duplicate, unreadable};
+use crate::operation::{Applied, Operation, Refusal, Step};
+use crate::outbox::column;
+use crate::runs::RunRow;
+use crate::sqlite::{Backend, Connection, Row};
+use crate::text;
+
+macro_rules! columns {
+    () => {
+        "job_id, trace_id, job_kind, created_at, parent_job_id, workflow_run_id, state, protocol_id, profile_id, \
+         capability_profile_id, access_mode, safety_mode, entity_refs, planned_operations, metrics, status_reason, \
+         updated_at, error_message, job_inputs, job_outputs, is_pinned"
+    };
+}
+
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE job_id = $1");
+const LIST: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE 1 = 1");
+const INSERT: &str = concat!(
+    "INSERT INTO jobs (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+);
+// What makes a job the job it is stays as it was submitted; a row that differs there is not found.
+const UPDATE: &str = "UPDATE jobs SET workflow_run_id = $6, state = $7, protocol_id = $8, profile_id = $9, \
+     capability_profile_id = $10, access_mode = $11, safety_mode = $12, entity_refs = $13, planned_operations = $14, \
+     metrics = $15, status_reason = $16, updated_at = $17, error_message = $18, job_inputs = $19, job_outputs = $20, \
+     is_pinned = $21 \
+     WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
+     AND (parent_job_id = $5 OR (parent_job_id IS NULL AND $5 IS NULL))";
+const SET_STATE: &str = "UPDATE jobs SET state = $1, updated_at = $2 WHERE job_id = $3";
+const KEY: &str = "SELECT job_id FROM idempotency_keys WHERE idempotency_key = $1";
+const INSERT_KEY: &str = "INSERT INTO idempotency_keys (idempotency_key, job_id, created_at) VALUES ($1, $2, $3)";
+const AGE: &str = "SELECT created_at FROM jobs WHERE job_id = $1";
+
+/// Jobs on a page when the caller does not say, and at most (R6.8 has the same bounds for events).
+const PAGE: u32 = 50;
+const LONGEST_PAGE: u32 = 1_000;
+/// Longest idempotency key, bytes; a key is indexed, and indexes bound their entries.
+const LONGEST_KEY: usize = 255;
+
+/// A job as the database holds it.
+pub(crate) struct JobRow {
+    pub(crate) job_id: JobId,
+    job: AiJob,
+    entity_refs: String,
+    planned_operations: String,
+    metrics: String,
+    job_inputs: String,
+    job_outputs: Option<String>,
+}
+
+impl JobRow {
+    /// Checks and encodes a job.
+    pub(crate) fn encode(job: AiJob) -> Result<Self, StorageError> {
+        if job.job_id.is_nil() || job.trace_id.is_nil() {
+            return Err(StorageError::Validation("a job needs an id and a trace that are not nil".into()));
+        }
+        let texts = [
+            ("protocol id", Some(&job.protocol_id)),
+            ("profile id", Some(&job.profile_id)),
+            ("status reason", Some(&job.status_reason)),
+            ("error message", job.error_message.as_ref()),
+        ];
+        for (what, value) in texts {
+            value.map_or(Ok(()), |value| text::check(what, value))?;
+        }
+        Ok(Self {
+            job_id: job.job_id,
+            entity_refs: text::json("entity references", &job.entity_refs)?,
+            planned_operations: text::json("planned operations", &job.planned_operations)?,
+            metrics: text::json("metrics", &job.metrics)?,
+            job_inputs: text::json("job inputs", &job.job_inputs)?,
+            job_outputs: job.job_outputs.as_ref().map(|outputs| text::json("job outputs", outputs)).transpose()?,
+            job,
+        })
+    }
+
+    /// The job's state.
+    pub(crate) fn state(&self) -> handshake_core::job::JobState {
+        self.job.state
+    }
+
+    async fn write(&self, connection: &mut Connection, statement: &'static str) -> Result<u64, sqlx::Error> {
+        let job = &self.job;
+        let result = sqlx::query(statement)
+            .bind(job.job_id.to_string())
+            .bind(job.trace_id.to_string())
+            .bind(job.job_kind.as_str())
+            .bind(job.created_at.micros())
+            .bind(job.parent_job_id.map(|id| id.to_string()))
+            .bind(job.workflow_run_id.map(|id| id.to_string()))
+            .bind(job.state.as_str())
+            .bind(job.protocol_id.as_str())
+            .bind(job.profile_id.as_str())
+            .bind(job.capability_profile_id.as_str())
+            .bind(job.access_mode.as_str())
+            .bind(job.safety_mode.as_str())
+            .bind(self.entity_refs.as_str())
+            .bind(self.planned_operations.as_str())
+            .bind(self.metrics.as_str())
+            .bind(job.status_reason.as_str())
+            .bind(job.updated_at.micros())
+            .bind(job.error_message.as_deref())
+            .bind(self.job_inputs.as_str())
+            .bind(self.job_outputs.as_deref())
+            .bind(job.is_pinned)
+            .execute(connection)
+            .await?;
+        Ok(result.rows_affected())
+    }
+
+    /// Writes a job's new form.
+    pub(crate) async fn update(&self, connection: &mut Connection) -> Result<(), StorageError> {
+        if self.write(connection, UPDATE).await.map_err(failed("update a job"))? == 1 {
+            return Ok(());
+        }
+        let id = self.job_id;
+        Err(StorageError::Validation(format!("job `{id}` does not exist with this trace, kind, parent and time of creation")))
+    }
+}
+
+fn decode(row: &Row) -> Result<AiJob, StorageError> {
+    let text = |name| column::<String>(row, name);
+    let maybe = |name| column::<Option<String>>(row, name);
+    let time = |name| column(row, name).map(Timestamp::from_micros);
+    Ok(AiJob {
+        job_id: text("job_id")?.parse().map_err(unreadable("job id"))?,
+        trace_id: text("trace_id")?.parse().map_err(unreadable("trace id"))?,
+        workflow_run_id: maybe("workflow_run_id")?.map(|id| id.parse()).transpose().map_err(unreadable("run id"))?,
+        job_kind: text("job_kind")?.parse().map_err(unreadable("job kind"))?,
+        state: text("state")?.parse().map_err(unreadable("job state"))?,
+        protocol_id: text("protocol_id")?,
+        profile_id: text("profile_id")?,
+        capability_profile_id: ProfileId::new(text("capability_profile_id")?).map_err(unreadable("profile id"))?,
+        access_mode: text("access_mode")?.parse().map_err(unreadable("access mode"))?,
+        safety_mode: text("safety_mode")?.parse().map_err(unreadable("safety mode"))?,
+        entity_refs: text::parse("entity references", &text("entity_refs")?)?,
+        planned_operations: text::parse("planned operations", &text("planned_operations")?)?,
+        metrics: text::parse("metrics", &text("metrics")?)?,
+        status_reason: text("status_reason")?,
+        created_at: time("created_at")?,
+        updated_at: time("updated_at")?,
+        error_message: maybe("error_message")?,
+        job_inputs: text::parse("job inputs", &text("job_inputs")?)?,
+        job_outputs: maybe("job_outputs")?.map(|json| text::parse("job outputs", &json)).transpose()?,
+        is_pinned: column(row, "is_pinned")?,
+        parent_job_id: maybe("parent_job_id")?.map(|id| id.parse()).transpose().map_err(unreadable("job id"))?,
+    })
+}
+
+/// One job.
+pub(crate) async fn find(connection: &mut Connection, id: JobId) -> Result<AiJob, StorageError> {
+    let row = sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a job"))?;
+    match row {
+        Some(row) => decode(&row),
+        None => Err(missing(id)),
+    }
+}
+
+/// Sets nothing but the state.
+pub(crate) async fn set_state(
+    connection: &mut Connection,
+    id: JobId,
+    state: handshake_core::job::JobState,
+    now: Timestamp,
+) -> Result<(), StorageError> {
+    let query = sqlx::query(SET_STATE).bind(state.as_str()).bind(now.micros()).bind(id.to_string());
+    query.execute(connection).await.map(drop).map_err(failed("update a job"))
+}
+
+fn missing(id: JobId) -> StorageError {
+    StorageError::NotFound { what: "job", id: id.to_string() }
+}
+
+/// A new job with its first run.
+struct Submit {
+    job: JobRow,
+    run: RunRow,
+    key: Option<String>,
+    events: Vec<AdmittedEvent>,
+}
+
+#[async_trait]
+impl Operation for Submit {
+    type Answer = Submitted;
+
+    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
+        let operation = "store a job";
+        if let Some(key) = &self.key {
+            let first: Option<String> =
+                sqlx::query_scalar(KEY).bind(key.as_str()).fetch_optional(&mut *step.connection).await.map_err(failed(operation))?;
+            if let Some(first) = first {
+                let job = find(step.connection, first.parse().map_err(unreadable("job id"))?).await?;
+                return Ok(Applied::Unchanged(Submitted::Existing(Box::new(job))));
+            }
+        }
+        let stored = self.job.write(step.connection, INSERT).await.map(drop).map_err(failed(operation));
+        stored.map_err(|error| exists(error, "job", self.job.job_id))?;
+        let stored = self.run.insert(step.connection).await;
+        stored.map_err(|error| exists(error, "run", self.run.run_id))?;
+        if let Some(key) = &self.key {
+            sqlx::query(INSERT_KEY)
+                .bind(key.as_str())
+                .bind(self.job.job_id.to_string())
+                .bind(step.now.micros())
+                .execute(&mut *step.connection)
+                .await
+                .map_err(failed(operation))?;
+        }
+        Ok(Applied::Wrote(Submitted::New))
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.events
+    }
+}
+
+fn exists(error: StorageError, what: &str, id: impl std::fmt::Display) -> StorageError {
+    if is_duplicate(&error) { StorageError::Conflict(format!("{what} `{id}` exists already")) } else { error }
+}
+
+#[async_trait]
+impl JobStore for SqliteDatabase {
+    async fn submit(&self, job: AiJob, run: WorkflowRun, key: Option<&str>, events: Vec<AdmittedEvent>) -> Result<Submitted, StorageError> {
+        if run.job_id != job.job_id || run.trace_id != job.trace_id {
+            return Err(StorageError::Validation("a job's first run must carry the job's id and trace".into()));
+        }
+        if let Some(key) = key {
+            text::check("idempotency key", key)?;
+            if key.is_empty() || key.len() > LONGEST_KEY {
+                return Err(StorageError::Validation(format!("an idempotency key has 1 to {LONGEST_KEY} bytes")));
+            }
+        }
+        text::check_events(&events)?;
+        let submit = Submit { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events };
+        self.queue.perform("store a job", submit, None).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
+        let mut reader = self.reader("read a job").await?;
+        find(&mut reader, id).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
+        let operation = "list jobs";
+        let mut reader = self.reader(operation).await?;
+        let mut query = sqlx::QueryBuilder::<Backend>::new(LIST);
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").push_bind(state.as_str());
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" AND job_kind = ").push_bind(kind.as_str());
+        }
+        if let Some(after) = filter.after {
+            let age: Option<i64> =
+                sqlx::query_scalar(AGE).bind(after.to_string()).fetch_optional(&mut *reader).await.map_err(failed(operation))?;
+            let age = age.ok_or_else(|| missing(after))?;
+            query.push(" AND (created_at < ").push_bind(age);
+            query.push(" OR (created_at = ").push_bind(age).push(" AND job_id < ").push_bind(after.to_string()).push("))");
+        }
+        let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
+        query.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));
+        let rows = query.build().fetch_all(&mut *reader).await.map_err(failed(operation))?;
+        rows.iter().map(decode).collect()
+    }
+}

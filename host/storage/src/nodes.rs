@@ -1,0 +1,149 @@
+//! Attempts of nodes and what they were permitted to do: their rows.
+
+use handshake_core::node::{NodeExecution, NodeKey};
+use handshake_core::recorder::EffectNote;
+use handshake_core::run::FencingToken;
+use handshake_core::storage::StorageError;
+use handshake_core::{PluginId, RunId, StepId, Timestamp};
+
+use crate::error::{failed, unreadable};
+use crate::operation::Step;
+use crate::outbox::{column, number, signed};
+use crate::sqlite::{Connection, Row};
+use crate::text;
+
+const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
+     input, output, error, random_seed, started_at, finished_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+     ON CONFLICT (run_id, step_id, item_index, attempt) DO UPDATE SET state = excluded.state, plugin = excluded.plugin, \
+     component_sha256 = excluded.component_sha256, input = excluded.input, output = excluded.output, \
+     error = excluded.error, random_seed = excluded.random_seed, started_at = excluded.started_at, \
+     finished_at = excluded.finished_at";
+const OF_RUN: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, input, output, error, \
+     random_seed, started_at, finished_at FROM node_executions WHERE run_id = $1";
+const INSERT_EFFECT: &str = "INSERT INTO attempt_effects (run_id, step_id, item_index, attempt, call_number, fence, capability, \
+     resource, host, event_seq, noted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_number, fence, capability, resource \
+     FROM attempt_effects WHERE run_id = $1 ORDER BY fence, event_seq";
+
+/// Stands for "not an item of a list", because a key cannot hold NULL everywhere.
+const NO_INDEX: i64 = -1;
+
+fn index(row: &Row) -> Result<Option<u32>, StorageError> {
+    match column::<i64>(row, "item_index")? {
+        NO_INDEX => Ok(None),
+        index => u32::try_from(index).map(Some).map_err(unreadable("item_index")),
+    }
+}
+
+/// An attempt as the database holds it.
+pub(crate) struct NodeRow {
+    node: NodeExecution,
+    input: String,
+    output: Option<String>,
+    error: Option<String>,
+}
+
+impl NodeRow {
+    /// Checks and encodes an attempt.
+    pub(crate) fn encode(node: NodeExecution) -> Result<Self, StorageError> {
+        text::check("random seed", &node.random_seed)?;
+        Ok(Self {
+            input: text::json("input", &node.input)?,
+            output: node.output.as_ref().map(|output| text::json("output", output)).transpose()?,
+            error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?,
+            node,
+        })
+    }
+
+    /// Writes it, new or changed.
+    pub(crate) async fn write(&self, connection: &mut Connection) -> Result<(), StorageError> {
+        let node = &self.node;
+        let query = sqlx::query(UPSERT)
+            .bind(node.run_id.to_string())
+            .bind(node.node.step.as_str())
+            .bind(node.node.index.map_or(NO_INDEX, i64::from))
+            .bind(i64::from(node.attempt))
+            .bind(node.state.as_str())
+            .bind(node.plugin.as_ref().map(PluginId::as_str))
+            .bind(node.component_sha256.map(|digest| digest.to_string()))
+            .bind(self.input.as_str())
+            .bind(self.output.as_deref())
+            .bind(self.error.as_deref())
+            .bind(node.random_seed.as_str())
+            .bind(node.started_at.micros())
+            .bind(node.finished_at.map(Timestamp::micros));
+        query.execute(connection).await.map(drop).map_err(failed("store an attempt"))
+    }
+}
+
+fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
+    let text = |name| column::<String>(row, name);
+    let maybe = |name| column::<Option<String>>(row, name);
+    Ok(NodeExecution {
+        run_id: text("run_id")?.parse().map_err(unreadable("run id"))?,
+        node: NodeKey { step: StepId::new(text("step_id")?).map_err(unreadable("step id"))?, index: index(row)? },
+        attempt: number(row, "attempt")?,
+        state: text("state")?.parse().map_err(unreadable("node state"))?,
+        plugin: maybe("plugin")?.map(PluginId::new).transpose().map_err(unreadable("plugin id"))?,
+        component_sha256: maybe("component_sha256")?.map(|digest| digest.parse()).transpose().map_err(unreadable("digest"))?,
+        input: text::parse("input", &text("input")?)?,
+        output: maybe("output")?.map(|json| text::parse("output", &json)).transpose()?,
+        error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
+        random_seed: text("random_seed")?,
+        started_at: Timestamp::from_micros(column(row, "started_at")?),
+        finished_at: column::<Option<i64>>(row, "finished_at")?.map(Timestamp::from_micros),
+    })
+}
+
+/// Every attempt of a run. Ordered here and not in SQL, where the order of text depends on the database.
+pub(crate) async fn of_run(connection: &mut Connection, run: RunId) -> Result<Vec<NodeExecution>, StorageError> {
+    let rows = sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
+    let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
+    Ok(nodes)
+}
+
+/// Checks what an effect is noted with.
+pub(crate) fn check_effect(note: &EffectNote) -> Result<(), StorageError> {
+    text::check("capability", &note.capability)?;
+    text::check("resource", &note.resource)?;
+    signed(note.call).map(drop)
+}
+
+/// Notes an effect; its decision is the step's first event.
+pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Result<(), StorageError> {
+    let query = sqlx::query(INSERT_EFFECT)
+        .bind(note.run.to_string())
+        .bind(note.step.as_str())
+        .bind(note.index.map_or(NO_INDEX, i64::from))
+        .bind(i64::from(note.attempt))
+        .bind(signed(note.call)?)
+        .bind(note.fence.0)
+        .bind(note.capability.as_str())
+        .bind(note.resource.as_str())
+        .bind(step.host.to_string())
+        .bind(signed(step.next_seq)?)
+        .bind(step.now.micros());
+    query.execute(&mut *step.connection).await.map(drop).map_err(failed("note an effect"))
+}
+
+/// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so
+/// token and number in the chain are the order in which they were permitted.
+pub(crate) async fn effects_of(connection: &mut Connection, run: RunId) -> Result<Vec<EffectNote>, StorageError> {
+    let rows = sqlx::query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
+    rows.iter()
+        .map(|row| {
+            Ok(EffectNote {
+                run: column::<String>(row, "run_id")?.parse().map_err(unreadable("run id"))?,
+                step: StepId::new(column::<String>(row, "step_id")?).map_err(unreadable("step id"))?,
+                index: index(row)?,
+                attempt: number(row, "attempt")?,
+                fence: FencingToken(column(row, "fence")?),
+                call: number(row, "call_number")?,
+                capability: column(row, "capability")?,
+                resource: column(row, "resource")?,
+            })
+        })
+        .collect()
+}

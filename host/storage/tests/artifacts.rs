@@ -1,0 +1,179 @@
+//! Artifacts: whose they are, what may be asked, and what a damaged file does.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use handshake_core::artifact::{ArtifactStore, MAX_ARTIFACT_BYTES};
+use handshake_core::capability::{Axis, CapabilityId, EffectiveRights, Mode, Policy, Profile, Resource, Rule, Effect, SourceRef};
+use handshake_core::event::{Actor, ActorKind};
+use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices, Permit};
+use handshake_core::job::AccessMode;
+use handshake_core::run::FencingToken;
+use handshake_core::storage::{JobStore, StorageError};
+use handshake_core::testing::MemoryRecorder;
+use handshake_core::{Digest, JobId, ProfileId, RunId, StepId, TraceId};
+use handshake_storage::FileArtifacts;
+use support::World;
+
+struct Store {
+    world: World,
+    artifacts: FileArtifacts,
+}
+
+impl Store {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let artifacts = FileArtifacts::new(world.folder.path().join("artifacts"), world.database.clone()).unwrap();
+        Self { world, artifacts }
+    }
+
+    async fn run(&self) -> RunId {
+        let (job, run) = self.world.job();
+        let id = run.run_id;
+        self.world.database.submit(job, run, None, vec![]).await.unwrap();
+        id
+    }
+
+    async fn permit(&self, run: RunId, axis: Axis) -> Permit {
+        let world = &self.world;
+        let all = |axes: &[Axis]| axes.iter().copied().map(CapabilityId::bare).collect::<handshake_core::capability::CapabilitySet>();
+        let axes = [Axis::ArtifactRead, Axis::ArtifactWrite];
+        let source = SourceRef { file: "test".into(), line: 1 };
+        let rule = |axis| Rule { effect: Effect::Allow, capability: CapabilityId::bare(axis), plugins: vec![], source: source.clone() };
+        let rights = EffectiveRights {
+            plugin: None,
+            declared: all(&axes),
+            granted: all(&axes),
+            profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: all(&axes) }),
+            access_mode: AccessMode::AnalysisOnly,
+            policy: Arc::new(Policy { mode: Mode::Enforce, rules: axes.map(rule).to_vec(), mounts: vec![], digest: Digest::ZERO }),
+            manifest_sha256: Digest::ZERO,
+        };
+        let place = AttemptPlace {
+            job: JobId::fresh(&*world.ids),
+            run,
+            step: StepId::new("step").unwrap(),
+            index: None,
+            attempt: 1,
+            fence: FencingToken(1),
+        };
+        let identity = AttemptIdentity {
+            trace: TraceId::fresh(&*world.ids),
+            actor: Actor { kind: ActorKind::Agent, id: "test@1".into() },
+            component_sha256: None,
+            span: None,
+            place: Some(place),
+        };
+        let services = GateServices { recorder: Arc::new(MemoryRecorder::default()), clock: world.clock.clone(), ids: world.ids.clone() };
+        let call = Call { interface: "test", function: "test", axis, resource: Resource::Whole, arguments: Digest::ZERO };
+        AttemptGate::new(identity, Arc::new(rights), services).permit(call).await.unwrap()
+    }
+
+    async fn put(&self, run: RunId, content: &[u8]) -> Result<Digest, StorageError> {
+        let permit = self.permit(run, Axis::ArtifactWrite).await;
+        self.artifacts.put(&permit, run, "text/plain", content).await.map(|handle| handle.id)
+    }
+
+    async fn get(&self, run: RunId, id: Digest) -> Result<Vec<u8>, StorageError> {
+        let permit = self.permit(run, Axis::ArtifactRead).await;
+        self.artifacts.get(&permit, run, id).await
+    }
+
+    fn file(&self, id: Digest) -> std::path::PathBuf {
+        let name = id.to_string();
+        self.world.folder.path().join("artifacts").join(&name[..2]).join(&name[2..])
+    }
+}
+
+#[tokio::test]
+async fn content_comes_back_and_equal_content_is_stored_once() {
+    let store = Store::new().await;
+    let (one, other) = (store.run().await, store.run().await);
+    for content in [&b"hello"[..], b"", &[0, 255, 1]] {
+        let id = store.put(one, content).await.unwrap();
+        assert_eq!(id, Digest::of(content));
+        assert_eq!(store.put(one, content).await.unwrap(), id);
+        assert_eq!(store.put(other, content).await.unwrap(), id);
+        assert_eq!(store.get(one, id).await.unwrap(), content);
+        assert_eq!(store.get(other, id).await.unwrap(), content);
+    }
+    let unfinished = store.world.folder.path().join("artifacts/unfinished");
+    assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn another_runs_artifact_gives_the_same_answer_as_one_that_nobody_has() {
+    let store = Store::new().await;
+    let (mine, other) = (store.run().await, store.run().await);
+    let secret = store.put(other, b"secret").await.unwrap();
+    let nothing = Digest::of(b"nothing");
+    for id in [secret, nothing] {
+        let error = store.get(mine, id).await.unwrap_err();
+        assert!(matches!(&error, StorageError::NotFound { what: "artifact", .. }), "{error:?}");
+        assert_eq!(error.to_string(), format!("artifact `{id}` does not exist"));
+    }
+}
+
+#[tokio::test]
+async fn a_permit_for_another_axis_or_another_run_is_refused() {
+    let store = Store::new().await;
+    let (mine, other) = (store.run().await, store.run().await);
+    let id = store.put(other, b"secret").await.unwrap();
+    let reading = store.permit(mine, Axis::ArtifactRead).await;
+    let writing = store.permit(mine, Axis::ArtifactWrite).await;
+    let guarded = |error| assert!(matches!(error, StorageError::Guard(_)), "{error:?}");
+    guarded(store.artifacts.put(&reading, mine, "text/plain", b"x").await.unwrap_err());
+    guarded(store.artifacts.get(&writing, mine, id).await.unwrap_err());
+    guarded(store.artifacts.get(&reading, other, id).await.unwrap_err());
+    guarded(store.artifacts.put(&writing, other, "text/plain", b"x").await.unwrap_err());
+    assert!(!store.file(Digest::of(b"x")).exists());
+}
+
+#[tokio::test]
+async fn what_is_too_large_misnamed_or_belongs_to_no_run_is_refused() {
+    let store = Store::new().await;
+    let run = store.run().await;
+    assert!(matches!(store.put(run, &vec![0; MAX_ARTIFACT_BYTES + 1]).await, Err(StorageError::Validation(_))));
+    let permit = store.permit(run, Axis::ArtifactWrite).await;
+    for media_type in ["", "a\0", &"x".repeat(256)] {
+        assert!(matches!(store.artifacts.put(&permit, run, media_type, b"x").await, Err(StorageError::Validation(_))));
+    }
+    let nobody = RunId::fresh(&*store.world.ids);
+    assert!(matches!(store.put(nobody, b"x").await, Err(StorageError::NotFound { what: "run", .. })));
+    let largest = vec![7; MAX_ARTIFACT_BYTES];
+    let id = store.put(run, &largest).await.unwrap();
+    assert_eq!(store.get(run, id).await.unwrap().len(), MAX_ARTIFACT_BYTES);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_noticed_and_repaired_by_the_next_put() {
+    let store = Store::new().await;
+    let run = store.run().await;
+    let id = store.put(run, b"content").await.unwrap();
+    std::fs::write(store.file(id), b"forged!").unwrap();
+    assert!(matches!(store.get(run, id).await, Err(StorageError::Serialization { what: "artifact", .. })));
+    store.put(run, b"content").await.unwrap();
+    assert_eq!(store.get(run, id).await.unwrap(), b"content");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_readable_for_their_owner_alone_and_leftovers_go_at_the_next_start() {
+    use std::os::unix::fs::PermissionsExt;
+    let store = Store::new().await;
+    let run = store.run().await;
+    let id = store.put(run, b"content").await.unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&store.file(id)), 0o600);
+    assert_eq!(mode(store.file(id).parent().unwrap()), 0o700);
+
+    let folder = store.world.folder.path().join("artifacts");
+    std::fs::write(folder.join("unfinished/half"), b"x").unwrap();
+    let again = FileArtifacts::new(folder.clone(), store.world.database.clone()).unwrap();
+    assert!(!folder.join("unfinished/half").exists());
+    let permit = store.permit(run, Axis::ArtifactRead).await;
+    assert_eq!(again.get(&permit, run, id).await.unwrap(), b"content");
+}

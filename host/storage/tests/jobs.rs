@@ -1,0 +1,153 @@
+//! Jobs: storing, listing, idempotency keys.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use handshake_core::job::{JobKind, JobState};
+use handshake_core::storage::{Database, JobFilter, JobStore, RunStore, StorageError, Submitted};
+use handshake_core::{Ids, JobId, TraceId};
+use support::World;
+
+#[tokio::test]
+async fn a_job_and_its_run_come_back_as_they_were_submitted() {
+    let world = World::new().await;
+    for (job, run) in [world.job(), world.full_job()] {
+        let events = vec![world.event("created")];
+        assert_eq!(world.database.submit(job.clone(), run.clone(), None, events).await.unwrap(), Submitted::New);
+        assert_eq!(world.database.job(job.job_id).await.unwrap(), job);
+        assert_eq!(world.database.run(run.run_id).await.unwrap(), run);
+        assert_eq!(world.database.runs_of(job.job_id).await.unwrap(), [run]);
+    }
+    assert_eq!(world.recorded().await.len(), 2);
+    let statistics = world.database.statistics().await.unwrap();
+    assert_eq!((statistics.jobs, statistics.runs, statistics.outbox_events), (2, 2, 2));
+    assert!(statistics.bytes > 0 && statistics.last_recorded_at.is_some());
+    assert_eq!(world.database.migration_version().await.unwrap(), Some(7));
+    world.database.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_job_is_not_found() {
+    let world = World::new().await;
+    let id = JobId::fresh(&*world.ids);
+    assert!(matches!(world.database.job(id).await, Err(StorageError::NotFound { what: "job", .. })));
+}
+
+#[tokio::test]
+async fn one_idempotency_key_gives_one_job_however_many_submit_at_once() {
+    let world = World::new().await;
+    let submissions = (0..32).map(|_| {
+        let (job, run) = world.job();
+        let (database, event) = (world.database.clone(), world.event("created"));
+        tokio::spawn(async move { (job.job_id, database.submit(job, run, Some("key"), vec![event]).await.unwrap()) })
+    });
+    let mut new = Vec::new();
+    let mut existing = Vec::new();
+    for submission in submissions.collect::<Vec<_>>() {
+        match submission.await.unwrap() {
+            (id, Submitted::New) => new.push(id),
+            (_, Submitted::Existing(job)) => existing.push(job.job_id),
+        }
+    }
+    assert_eq!((new.len(), existing.len()), (1, 31));
+    assert!(existing.iter().all(|id| *id == new[0]));
+    assert_eq!(world.database.jobs(&JobFilter::default()).await.unwrap().len(), 1);
+    assert_eq!(world.recorded().await.len(), 1, "events of a submission that was not stored are not on record");
+}
+
+#[tokio::test]
+async fn a_duplicate_job_fails_alone() {
+    let world = World::new().await;
+    let (job, run) = world.job();
+    world.database.submit(job.clone(), run.clone(), None, vec![]).await.unwrap();
+    let (good, good_run) = world.job();
+    let good_id = good.job_id;
+    let (appended, duplicate, submitted) = tokio::join!(
+        handshake_core::storage::EventOutbox::append(&*world.database, world.event("before")),
+        world.database.submit(job, run, Some("k"), vec![world.event("duplicate")]),
+        world.database.submit(good, good_run, None, vec![world.event("good")]),
+    );
+    appended.unwrap();
+    assert!(matches!(duplicate, Err(StorageError::Conflict(_))), "{duplicate:?}");
+    assert_eq!(submitted.unwrap(), Submitted::New);
+    world.database.job(good_id).await.unwrap();
+    assert_eq!(world.recorded().await.len(), 2);
+    // The key of the failed submission is free.
+    let (job, run) = world.job();
+    assert_eq!(world.database.submit(job, run, Some("k"), vec![]).await.unwrap(), Submitted::New);
+}
+
+#[tokio::test]
+async fn lists_are_filtered_before_the_limit_and_page_without_gaps() {
+    let world = World::new().await;
+    let mut expected = Vec::new();
+    for n in 0..25 {
+        // Several jobs share one time, so that the id has to order them.
+        if n % 4 == 0 {
+            world.clock.advance(Duration::from_secs(1));
+        }
+        let (mut job, run) = world.job();
+        job.state = if n % 5 == 0 { JobState::Failed } else { JobState::Queued };
+        job.job_kind = if n % 2 == 0 { JobKind::DocIngest } else { JobKind::WorkflowRun };
+        expected.push((job.created_at, job.job_id, job.state, job.job_kind));
+        world.database.submit(job, run, None, vec![]).await.unwrap();
+    }
+    expected.sort();
+    expected.reverse();
+
+    let mut seen = Vec::new();
+    let mut filter = JobFilter { limit: 7, ..JobFilter::default() };
+    loop {
+        let page = world.database.jobs(&filter).await.unwrap();
+        filter.after = page.last().map(|job| job.job_id);
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().map(|job| job.job_id));
+    }
+    assert_eq!(seen, expected.iter().map(|row| row.1).collect::<Vec<_>>());
+
+    let failed = world.database.jobs(&JobFilter { state: Some(JobState::Failed), limit: 3, ..JobFilter::default() }).await.unwrap();
+    let wanted: Vec<_> = expected.iter().filter(|row| row.2 == JobState::Failed).map(|row| row.1).take(3).collect();
+    assert_eq!(failed.iter().map(|job| job.job_id).collect::<Vec<_>>(), wanted);
+
+    let both = JobFilter { state: Some(JobState::Failed), kind: Some(JobKind::DocIngest), ..JobFilter::default() };
+    let wanted = expected.iter().filter(|row| row.2 == JobState::Failed && row.3 == JobKind::DocIngest).count();
+    assert_eq!(world.database.jobs(&both).await.unwrap().len(), wanted);
+
+    let unknown = JobFilter { after: Some(JobId::from_uuid(world.ids.uuid())), ..JobFilter::default() };
+    assert!(matches!(world.database.jobs(&unknown).await, Err(StorageError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_refused_before_anything_is_written() {
+    let world = World::new().await;
+    let spoil: [fn(&mut handshake_core::job::AiJob, &mut handshake_core::run::WorkflowRun); 8] = [
+        |job, _| job.status_reason = "a\0b".into(),
+        |job, _| job.error_message = Some("\0".into()),
+        |job, _| job.job_inputs = serde_json::json!({ "a": ["\0"] }),
+        |job, _| job.job_outputs = Some(serde_json::json!({ "\0": 1 })),
+        |_, run| run.inputs = serde_json::json!("\\\0"),
+        |_, run| run.base = "/a\0".into(),
+        |job, run| (job.trace_id, run.trace_id) = (TraceId::from_uuid(Default::default()), TraceId::from_uuid(Default::default())),
+        |job, run| std::mem::swap(&mut job.trace_id, &mut run.trace_id.clone().min(TraceId::from_uuid(Default::default()))),
+    ];
+    for spoil in spoil {
+        let (mut job, mut run) = world.job();
+        spoil(&mut job, &mut run);
+        let refused = world.database.submit(job, run, None, vec![]).await;
+        assert!(matches!(refused, Err(StorageError::Validation(_))), "{refused:?}");
+    }
+    for key in ["", "a\0", &"k".repeat(256)] {
+        let (job, run) = world.job();
+        assert!(matches!(world.database.submit(job, run, Some(key), vec![]).await, Err(StorageError::Validation(_))));
+    }
+    let (job, run) = world.job();
+    let refused = world.database.submit(job, run, None, vec![world.event("a\0b")]).await;
+    assert!(matches!(refused, Err(StorageError::Validation(_))));
+    assert_eq!(world.database.statistics().await.unwrap().jobs, 0);
+    assert_eq!(world.recorded().await.len(), 0);
+}

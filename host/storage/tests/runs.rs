@@ -1,0 +1,222 @@
+//! Runs: claims, fencing tokens, attempts and their effects.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use handshake_core::job::{AiJob, JobState};
+use handshake_core::node::{NodeError, NodeState};
+use handshake_core::recorder::EffectNote;
+use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, RunChange, RunStore, StorageError};
+use handshake_core::{Clock, Digest, PluginId, RunId, StepId};
+use serde_json::json;
+use support::World;
+
+async fn submitted(world: &World) -> (AiJob, WorkflowRun) {
+    let (job, run) = world.job();
+    world.database.submit(job.clone(), run.clone(), None, vec![]).await.unwrap();
+    (job, run)
+}
+
+async fn claimed(world: &World) -> Claim {
+    let (_, run) = submitted(world).await;
+    world.database.claim(run.run_id, RunChange::default()).await.unwrap()
+}
+
+fn note(run: RunId, fence: FencingToken, call: u64) -> EffectNote {
+    EffectNote {
+        run,
+        step: StepId::new("write").unwrap(),
+        index: Some(3),
+        attempt: 2,
+        fence,
+        call,
+        capability: "fs.write".into(),
+        resource: "out/ä".into(),
+    }
+}
+
+fn is_outdated<T: std::fmt::Debug>(result: Result<T, StorageError>) -> bool {
+    matches!(&result, Err(StorageError::Conflict(text)) if text.contains("taken over") && text.contains("outdated"))
+}
+
+#[tokio::test]
+async fn a_claim_makes_run_and_job_running_and_raises_the_token() {
+    let world = World::new().await;
+    let (job, run) = submitted(&world).await;
+    world.clock.advance(Duration::from_secs(5));
+    let change = RunChange { events: vec![world.event("started")], ..RunChange::default() };
+    let claim = world.database.claim(run.run_id, change).await.unwrap();
+    assert_eq!(claim.fence, FencingToken(1));
+    assert_eq!(claim.run.host, Some(world.database.host()));
+    assert_eq!((claim.run.state, claim.job.state), (RunState::Running, JobState::Running));
+    assert_eq!(claim.run.heartbeat_at, Some(world.clock.now()));
+    assert_eq!(world.database.run(run.run_id).await.unwrap(), claim.run);
+    assert_eq!(world.database.job(job.job_id).await.unwrap(), claim.job);
+    assert_eq!(world.database.interrupted().await.unwrap(), std::slice::from_ref(&claim.run));
+    assert_eq!(world.recorded().await.len(), 1);
+
+    let again = world.database.claim(run.run_id, RunChange { events: vec![world.event("again")], ..RunChange::default() }).await;
+    assert!(matches!(&again, Err(StorageError::Conflict(text)) if text.contains("`running` cannot `claim`")), "{again:?}");
+    assert_eq!(world.recorded().await.len(), 1, "a claim that failed leaves no event");
+}
+
+#[tokio::test]
+async fn one_of_many_claims_wins() {
+    let world = World::new().await;
+    let (_, run) = submitted(&world).await;
+    let claims = (0..16).map(|_| {
+        let (database, id) = (world.database.clone(), run.run_id);
+        tokio::spawn(async move { database.claim(id, RunChange::default()).await.is_ok() })
+    });
+    let mut won = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        won += usize::from(claim.await.unwrap());
+    }
+    assert_eq!(won, 1);
+}
+
+#[tokio::test]
+async fn a_claim_is_refused_for_other_states_and_for_ended_jobs() {
+    let world = World::new().await;
+    let claim = claimed(&world).await;
+    let unknown = RunId::from_uuid(claim.job.job_id.uuid());
+    assert!(matches!(world.database.claim(unknown, RunChange::default()).await, Err(StorageError::NotFound { what: "run", .. })));
+
+    let waiting = RunChange { run: Some(WorkflowRun { state: RunState::Waiting, ..claim.run.clone() }), ..RunChange::default() };
+    let refused = world.database.claim(claim.run.run_id, waiting.clone()).await;
+    assert!(matches!(refused, Err(StorageError::Validation(_))));
+
+    // The run waits, but its job has been cancelled meanwhile.
+    let job = AiJob { state: JobState::Cancelled, ..claim.job.clone() };
+    world.database.commit(claim.run.run_id, claim.fence, RunChange { job: Some(job), ..waiting }).await.unwrap();
+    let refused = world.database.claim(claim.run.run_id, RunChange::default()).await;
+    assert!(matches!(&refused, Err(StorageError::Conflict(text)) if text.contains("cancelled")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_commit_writes_everything_and_attempts_come_back_in_order() {
+    let world = World::new().await;
+    let claim = claimed(&world).await;
+    let id = claim.run.run_id;
+    let nodes = vec![
+        world.node(id, "b", None, 1),
+        world.node(id, "a", Some(10), 1),
+        world.node(id, "a", Some(2), 2),
+        world.node(id, "a", Some(2), 1),
+        world.node(id, "a", None, 1),
+    ];
+    let change = RunChange { nodes: nodes.clone(), events: vec![world.event("planned")], ..RunChange::default() };
+    world.database.commit(id, claim.fence, change).await.unwrap();
+
+    let mut done = nodes[0].clone();
+    done.state = NodeState::Completed;
+    done.plugin = Some(PluginId::new("summarize").unwrap());
+    done.component_sha256 = Some(Digest::of(b"component"));
+    done.output = Some(json!({ "ä": [1.5, null] }));
+    done.error = Some(NodeError { kind: "timeout".into(), message: "“late”".into() });
+    done.finished_at = Some(world.clock.now());
+    let run = WorkflowRun { state: RunState::Completed, error: Some("e".into()), fence: FencingToken(99), host: None, ..claim.run.clone() };
+    let job = AiJob { state: JobState::Completed, job_outputs: Some(json!({ "r": 1 })), ..claim.job.clone() };
+    let change =
+        RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: vec![done.clone()], events: vec![world.event("done")] };
+    world.database.commit(id, claim.fence, change).await.unwrap();
+
+    let stored = world.database.nodes(id).await.unwrap();
+    let expected = [&nodes[4], &nodes[3], &nodes[2], &nodes[1], &done];
+    assert_eq!(stored.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(world.database.job(job.job_id).await.unwrap(), job);
+    let kept = WorkflowRun { fence: claim.fence, host: claim.run.host, ..run };
+    assert_eq!(world.database.run(id).await.unwrap(), kept, "token and host change only by a claim");
+    assert_eq!(world.database.interrupted().await.unwrap(), []);
+    assert_eq!(world.recorded().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours() {
+    let world = World::new().await;
+    let first = claimed(&world).await;
+    let id = first.run.run_id;
+    let stalled = RunChange {
+        run: Some(WorkflowRun { state: RunState::Stalled, ..first.run.clone() }),
+        job: Some(AiJob { state: JobState::Stalled, ..first.job.clone() }),
+        ..RunChange::default()
+    };
+    world.database.commit(id, first.fence, stalled).await.unwrap();
+    let second = world.database.claim(id, RunChange::default()).await.unwrap();
+    assert_eq!(second.fence, FencingToken(2));
+
+    let change = |events| RunChange {
+        run: Some(WorkflowRun { state: RunState::Failed, ..first.run.clone() }),
+        nodes: vec![world.node(id, "a", None, 1)],
+        events,
+        ..RunChange::default()
+    };
+    let (before, stale, beat, effect, fresh) = tokio::join!(
+        world.database.append(world.event("neighbour")),
+        world.database.commit(id, first.fence, change(vec![world.event("stale")])),
+        world.database.heartbeat(id, first.fence),
+        world.database.append_effect(note(id, first.fence, 1), world.event("stale effect")),
+        world.database.append_effect(note(id, second.fence, 2), world.event("effect")),
+    );
+    before.unwrap();
+    fresh.unwrap();
+    assert!(is_outdated(stale) && is_outdated(beat) && is_outdated(effect));
+    assert_eq!(world.database.run(id).await.unwrap(), second.run);
+    assert_eq!(world.database.nodes(id).await.unwrap(), []);
+    assert_eq!(world.database.effects(id).await.unwrap(), [note(id, second.fence, 2)]);
+    assert_eq!(world.recorded().await.len(), 2);
+}
+
+#[tokio::test]
+async fn effects_come_back_in_order_and_only_a_running_run_may_have_them() {
+    let world = World::new().await;
+    let claim = claimed(&world).await;
+    let id = claim.run.run_id;
+    for call in [5, 1, 12] {
+        world.database.append_effect(note(id, claim.fence, call), world.event("effect")).await.unwrap();
+    }
+    let calls: Vec<_> = world.database.effects(id).await.unwrap().iter().map(|note| note.call).collect();
+    assert_eq!(calls, [5, 1, 12]);
+
+    let ended = WorkflowRun { state: RunState::Cancelled, ..claim.run.clone() };
+    world.database.commit(id, claim.fence, RunChange { run: Some(ended), ..RunChange::default() }).await.unwrap();
+    let late = world.database.append_effect(note(id, claim.fence, 13), world.event("late")).await;
+    assert!(matches!(late, Err(StorageError::Conflict(_))));
+    assert_eq!(world.database.effects(id).await.unwrap().len(), 3);
+    assert_eq!(world.recorded().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_change_reaches_no_other_run_and_no_other_job() {
+    let world = World::new().await;
+    let (mine, other) = (claimed(&world).await, claimed(&world).await);
+    let id = mine.run.run_id;
+    let changes = [
+        RunChange { run: Some(other.run.clone()), ..RunChange::default() },
+        RunChange { nodes: vec![world.node(other.run.run_id, "a", None, 1)], ..RunChange::default() },
+        RunChange { job: Some(AiJob { state: JobState::Failed, ..other.job.clone() }), ..RunChange::default() },
+        RunChange { job: Some(AiJob { trace_id: other.job.trace_id, ..mine.job.clone() }), ..RunChange::default() },
+        RunChange { events: vec![world.event("\0")], ..RunChange::default() },
+    ];
+    for change in changes {
+        let refused = world.database.commit(id, mine.fence, change).await;
+        assert!(matches!(refused, Err(StorageError::Validation(_))), "{refused:?}");
+    }
+    assert_eq!(world.database.job(other.job.job_id).await.unwrap(), other.job);
+    assert_eq!(world.database.job(mine.job.job_id).await.unwrap(), mine.job);
+    assert_eq!(world.recorded().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_heartbeat_moves_the_sign_of_life_and_nothing_else() {
+    let world = World::new().await;
+    let claim = claimed(&world).await;
+    world.clock.advance(Duration::from_secs(9));
+    world.database.heartbeat(claim.run.run_id, claim.fence).await.unwrap();
+    let run = world.database.run(claim.run.run_id).await.unwrap();
+    assert_eq!(run, WorkflowRun { heartbeat_at: Some(world.clock.now()), ..claim.run });
+}
