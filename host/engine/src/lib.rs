@@ -1,1 +1,24 @@
-//! placeholder
+//! The workflow engine: reads workflow files, plans them, and drives runs to their end through the ports of core.
+//!
+//! Reading order: `workflow` turns a file into a [`workflow`] plan (pure), `submission` makes a job of it,
+//! `run` executes it, `recovery` marks what an earlier process left behind. The engine performs no I/O of its own.
+
+mod nearest;
+
+mod engine;
+mod recovery;
+mod run;
+mod submission;
+mod updates;
+pub mod workflow;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineError, EngineServices};
+pub use run::RunSummary;
+pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
+pub use updates::{RunUpdate, RunUpdateKind};
+pub use workflow::{
+    CheckedStep, CheckedWorkflow, Format, ParsedWorkflow, WorkflowError, WorkflowSource, parse,
+};

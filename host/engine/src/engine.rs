@@ -1,0 +1,143 @@
+//! The engine's front: what it is given, and what can be asked of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handshake_core::capability::{Policy, Profile};
+use handshake_core::job::IllegalTransition;
+use handshake_core::mount::MountResolver;
+use handshake_core::recorder::{FlightRecorder, RecorderError};
+use handshake_core::run::{IllegalRunTransition, RunState};
+use handshake_core::step::StepExecutor;
+use handshake_core::storage::{Database, StorageError};
+use handshake_core::{Clock, Ids, PluginId, RunId};
+use serde_json::Value;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::RunSummary;
+use crate::submission::{Submission, SubmitError, SubmittedJob};
+use crate::updates::{RunUpdate, Updates};
+use crate::workflow::{self, CheckedWorkflow, WorkflowError, WorkflowSource};
+
+/// How often a run shows that its host is alive.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Everything that the engine works through.
+pub struct EngineServices {
+    /// Jobs, runs, nodes.
+    pub database: Arc<dyn Database>,
+    /// Admits events.
+    pub recorder: Arc<dyn FlightRecorder>,
+    /// Runs steps.
+    pub executor: Arc<dyn StepExecutor>,
+    /// Resolves folders.
+    pub mounts: Arc<dyn MountResolver>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and seeds.
+    pub ids: Arc<dyn Ids>,
+    /// The operator's policy.
+    pub policy: Arc<Policy>,
+    /// Profiles that jobs can name.
+    pub profiles: Vec<Arc<Profile>>,
+    /// Settings that the operator gave to plugins.
+    pub settings: Arc<BTreeMap<PluginId, Arc<BTreeMap<String, Value>>>>,
+    /// How many nodes of one run execute at the same time at most.
+    pub max_parallel: usize,
+}
+
+/// Runs workflows. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) services: EngineServices,
+    pub(crate) updates: Updates,
+    pub(crate) heartbeat: Duration,
+}
+
+/// Why a run could not be driven. A run whose steps fail is not an error: its summary says so.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The database did not do what was asked.
+    #[error("the run could not be read or written")]
+    Storage(#[from] StorageError),
+    /// An event was refused.
+    #[error("an event of the run could not be recorded")]
+    Recorder(#[from] RecorderError),
+    /// It is not waiting to be executed.
+    #[error("run `{run}` is `{state}`; only a queued run can be executed")]
+    NotQueued {
+        /// The run.
+        run: RunId,
+        /// Where it stands.
+        state: RunState,
+    },
+    /// Another host has taken the run over. Nothing more was written.
+    #[error("run `{run}` was taken over by another host; its steps here were stopped and nothing more was written")]
+    LostLease {
+        /// The run.
+        run: RunId,
+    },
+    /// The stored workflow cannot be read any more.
+    #[error("the workflow of run `{run}` cannot be read: {problem}")]
+    Workflow {
+        /// The run.
+        run: RunId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A job's state does not allow it.
+    #[error(transparent)]
+    Job(#[from] IllegalTransition),
+    /// A run's state does not allow it.
+    #[error(transparent)]
+    Run(#[from] IllegalRunTransition),
+    /// The engine contradicts itself.
+    #[error("internal error of the engine: {0}")]
+    Internal(String),
+}
+
+impl Engine {
+    /// An engine on these services.
+    pub fn new(services: EngineServices) -> Self {
+        Self::with_heartbeat(services, HEARTBEAT)
+    }
+
+    pub(crate) fn with_heartbeat(services: EngineServices, heartbeat: Duration) -> Self {
+        let updates = Updates::new(Arc::clone(&services.clock));
+        Self { inner: Arc::new(Inner { services, updates, heartbeat }) }
+    }
+
+    /// Checks a workflow: its file, graph and expressions, its plugins, capabilities and profile. Stores nothing.
+    pub fn check(&self, source: &WorkflowSource) -> Result<CheckedWorkflow, WorkflowError> {
+        let parsed = workflow::parse(source)?;
+        let services = &self.inner.services;
+        Ok(workflow::check(&parsed, &*services.executor, &services.profiles)?.describe(&parsed))
+    }
+
+    /// Checks a workflow with its inputs, folders and plugins, and stores a queued job with its first run.
+    pub async fn submit(&self, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+        crate::submission::submit(&self.inner.services, submission).await
+    }
+
+    /// Claims a queued run and drives it to its end. When the token fires, running steps are stopped and the run
+    /// and its job become cancelled.
+    pub async fn execute(&self, run: RunId, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+        crate::run::execute(&self.inner, run, cancel).await
+    }
+
+    /// Marks the runs that an earlier process of this host left running, and their jobs, as stalled. Returns them.
+    pub async fn recover(&self) -> Result<Vec<RunId>, EngineError> {
+        crate::recovery::recover(&self.inner.services).await
+    }
+
+    /// News of all runs of this engine, from now on.
+    pub fn watch(&self) -> broadcast::Receiver<RunUpdate> {
+        self.inner.updates.watch()
+    }
+}

@@ -1,0 +1,443 @@
+//! The loop that drives a run: what ended is taken in, what is ready is begun, and both are committed together.
+//!
+//! No node runs before its checkpoint is durable. A finished node, the state changes it leads to, their events and
+//! the checkpoints of the nodes that it makes ready are one transaction; what finishes while a transaction is being
+//! written goes into the next one together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handshake_core::document::Proposal;
+use handshake_core::event::Actor;
+use handshake_core::job::{AiJob, JobEvent};
+use handshake_core::node::{NodeExecution, NodeKey, NodeState};
+use handshake_core::run::{FencingToken, RunEvent, WorkflowRun};
+use handshake_core::step::{StepFailure, StepOutcome};
+use handshake_core::storage::{RunChange, StorageError};
+use handshake_core::{RunId, StepId};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{self, Attempt, NO_SEED};
+use super::ending::{self, Ending};
+use super::prepared::StepResources;
+use super::progress::{Ended, Happening, Next, Progress};
+use super::starting::{self, OpenStep, Opened};
+use super::{Envelope, RunSummary, retry};
+use crate::engine::{EngineError, Inner};
+use crate::updates::RunUpdateKind;
+use crate::workflow::{Frame, Plan, PlannedStep};
+
+/// Where an item stands: position of the step, and position within `for_each`.
+type Position = (usize, usize);
+
+/// What a task of the run came back with.
+enum Done {
+    Attempt(Position, Result<StepOutcome, StepFailure>),
+    /// The wait before another attempt is over.
+    Waited(Position),
+}
+
+/// Drives one run.
+pub(super) struct Driver<'a> {
+    inner: &'a Arc<Inner>,
+    plan: Plan,
+    resources: Vec<StepResources>,
+    run: WorkflowRun,
+    job: AiJob,
+    inputs: Arc<Value>,
+    progress: Progress,
+    /// Why the run fails: the first failure.
+    failure: Option<String>,
+    open: BTreeMap<usize, OpenStep>,
+    /// Outputs of steps that are done and were not skipped.
+    outputs: BTreeMap<StepId, Arc<Value>>,
+    /// Attempts that run.
+    attempts: BTreeMap<Position, Attempt>,
+    /// Failed attempts that will be followed by another.
+    waiting: BTreeMap<Position, Attempt>,
+    proposals: BTreeMap<Position, Vec<Proposal>>,
+    tasks: JoinSet<Done>,
+    since: Duration,
+    /// What the next transaction writes.
+    change: RunChange,
+    /// What begins when it is durable.
+    begin: Vec<Position>,
+    waits: Vec<(Position, Duration)>,
+    news: Vec<RunUpdateKind>,
+}
+
+impl<'a> Driver<'a> {
+    /// A driver for a queued run. What could not be prepared fails the run once it is claimed.
+    pub(super) fn new(inner: &'a Arc<Inner>, plan: Plan, prepared: Result<Vec<StepResources>, String>, run: WorkflowRun, job: AiJob) -> Self {
+        let needs = plan.steps.iter().map(|step| step.needs.clone()).collect();
+        let progress = Progress::new(needs, plan.order.clone(), inner.services.max_parallel);
+        let (resources, failure) = match prepared {
+            Ok(resources) => (resources, None),
+            Err(reason) => (Vec::new(), Some(reason)),
+        };
+        Self {
+            inner,
+            resources,
+            inputs: Arc::new(run.inputs.clone()),
+            progress,
+            failure,
+            open: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            since: inner.services.clock.monotonic(),
+            change: RunChange::default(),
+            begin: Vec::new(),
+            waits: Vec::new(),
+            news: Vec::new(),
+            plan,
+            run,
+            job,
+        }
+    }
+
+    pub(super) async fn drive(mut self, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+        self.claim().await?;
+        let lost = CancellationToken::new();
+        // Dropped with the driver, which ends it.
+        let mut heartbeat = JoinSet::new();
+        heartbeat.spawn(beat(Arc::clone(self.inner), self.run.run_id, self.run.fence, lost.clone()));
+        let driven = self.until_the_end(&cancel, &lost).await;
+        // Whatever happened, no step outlives its run, and what a step was permitted is on record before we return.
+        self.tasks.shutdown().await;
+        driven?;
+        Ok(RunSummary { job: self.job, run: self.run })
+    }
+
+    async fn until_the_end(&mut self, cancel: &CancellationToken, lost: &CancellationToken) -> Result<(), EngineError> {
+        loop {
+            self.advance()?;
+            if let Some(ended) = self.ended() {
+                return self.finish(ended).await;
+            }
+            self.commit().await?;
+            let done = tokio::select! {
+                biased;
+                () = lost.cancelled() => return Err(EngineError::LostLease { run: self.run.run_id }),
+                () = cancel.cancelled() => return self.cancel().await,
+                done = self.tasks.join_next() => done,
+            };
+            let Some(done) = done else {
+                return Err(EngineError::Internal("nothing runs and nothing can begin".into()));
+            };
+            self.take(done)?;
+            // What else has ended by now goes into the same transaction.
+            while let Some(done) = self.tasks.try_join_next() {
+                self.take(done)?;
+            }
+        }
+    }
+
+    /// The first transaction: run and job become running, with the checkpoints of the nodes that are ready.
+    async fn claim(&mut self) -> Result<(), EngineError> {
+        let services = &self.inner.services;
+        let now = services.clock.now();
+        let before = self.job.state;
+        self.run.state = self.run.state.after(RunEvent::Claim)?;
+        self.run.updated_at = now;
+        self.job.state = self.job.state.after(JobEvent::Start)?;
+        "a host executes it".clone_into(&mut self.job.status_reason);
+        self.job.updated_at = now;
+        let envelope = self.envelope();
+        let events = [
+            envelope.job_transition(Some(before), self.job.state, &self.job.status_reason, &Actor::system())?,
+            envelope.run_span_start(&self.job)?,
+        ];
+        self.change.events.extend(events);
+        let steps = self.plan.order.iter().filter_map(|at| Some(self.plan.steps.get(*at)?.step.id.clone())).collect();
+        self.news.push(RunUpdateKind::RunStarted { steps });
+        self.advance()?;
+        let mut change = std::mem::take(&mut self.change);
+        change.run = Some(self.run.clone());
+        change.job = Some(self.job.clone());
+        let claim = services.database.claim(self.run.run_id, change).await?;
+        self.run = claim.run;
+        self.job = claim.job;
+        self.run.fence = claim.fence;
+        self.committed();
+        Ok(())
+    }
+
+    fn envelope(&self) -> Envelope<'a> {
+        Envelope { services: &self.inner.services, job: self.run.job_id, run: self.run.run_id, trace: self.run.trace_id }
+    }
+
+    /// Begins whatever can begin, until there is only waiting left.
+    fn advance(&mut self) -> Result<(), EngineError> {
+        if self.resources.len() != self.plan.steps.len() {
+            return Ok(());
+        }
+        while let Some(next) = self.progress.next() {
+            match next {
+                Next::Open { step } => self.open(step)?,
+                Next::Start { step, item } => self.start((step, item))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, happening: Happening) -> Result<(), EngineError> {
+        self.progress.after(happening).map_err(|error| EngineError::Internal(error.to_string()))
+    }
+
+    fn planned(&self, step: usize) -> Result<&PlannedStep, EngineError> {
+        self.plan.steps.get(step).ok_or_else(|| EngineError::Internal("a step is missing from the plan".into()))
+    }
+
+    fn open(&mut self, step: usize) -> Result<(), EngineError> {
+        let planned = self.planned(step)?;
+        let id = planned.step.id.clone();
+        let parallel = planned.parallel();
+        let per_item = planned.for_each.is_some();
+        match starting::open(planned, &self.inputs, |id| self.outputs.get(id).cloned()) {
+            Ok(Opened::Skipped) => {
+                self.happened(Happening::Skipped { step })?;
+                let now = self.inner.services.clock.now();
+                let node = NodeKey { step: id, index: None };
+                self.change.nodes.push(skipped(self.run.run_id, node.clone(), now));
+                self.news.push(RunUpdateKind::NodeFinished { node, attempt: 1, result: NodeState::Skipped, error: None, will_retry: false });
+            }
+            Ok(Opened::Open(open, items)) => {
+                self.happened(Happening::Opened { step, items, parallel })?;
+                let count = per_item.then(|| u32::try_from(items).unwrap_or(u32::MAX));
+                self.news.push(RunUpdateKind::StepPlanned { step: id, items: count });
+                self.open.insert(step, open);
+                self.close_if_done(step)?;
+            }
+            Err(reason) => {
+                self.happened(Happening::Broken { step })?;
+                self.failure.get_or_insert(reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a step's output together once its last item is done.
+    fn close_if_done(&mut self, step: usize) -> Result<(), EngineError> {
+        if self.progress.is_done(step)
+            && let Some(open) = self.open.remove(&step)
+        {
+            let id = self.planned(step)?.step.id.clone();
+            self.outputs.insert(id, Arc::new(open.output()));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, position: Position) -> Result<(), EngineError> {
+        let (step, item) = position;
+        let planned = self.planned(step)?;
+        let open = self.open.get(&step).ok_or_else(|| EngineError::Internal("a step was not opened".into()))?;
+        let index = planned.for_each.is_some().then(|| u32::try_from(item).unwrap_or(u32::MAX));
+        let node = NodeKey { step: planned.step.id.clone(), index };
+        let input = open.input(planned, item);
+        self.happened(Happening::Started { step, item })?;
+        match input {
+            Ok(input) => self.checkpoint(position, node, 1, input),
+            Err(reason) => {
+                self.failure.get_or_insert(reason);
+                self.happened(Happening::Failed { step, item })
+            }
+        }
+    }
+
+    /// Notes an attempt that begins when the next transaction is durable.
+    fn checkpoint(&mut self, position: Position, node: NodeKey, number: u32, input: Value) -> Result<(), EngineError> {
+        let resources = self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
+        let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
+        let (row, event) = attempt.begin(&self.envelope())?;
+        self.change.nodes.push(row);
+        self.change.events.push(event);
+        self.news.push(RunUpdateKind::NodeStarted { node: attempt.node.clone(), attempt: number });
+        self.attempts.insert(position, attempt);
+        self.begin.push(position);
+        Ok(())
+    }
+
+    /// Takes in what a task came back with.
+    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
+        match done.map_err(|error| EngineError::Internal(format!("a task of the run ended early: {error}")))? {
+            Done::Attempt(position, result) => {
+                let attempt = self.attempts.remove(&position).ok_or_else(|| EngineError::Internal("an attempt ended twice".into()))?;
+                match result {
+                    Ok(outcome) => self.completed(position, &attempt, outcome),
+                    Err(failure) => self.failed(position, attempt, &failure),
+                }
+            }
+            Done::Waited(position) => {
+                let last = self.waiting.remove(&position).ok_or_else(|| EngineError::Internal("nothing waited".into()))?;
+                if self.progress.has_failed() {
+                    return self.happened(Happening::Failed { step: position.0, item: position.1 });
+                }
+                self.checkpoint(position, last.node, last.number + 1, last.input)
+            }
+        }
+    }
+
+    fn completed(&mut self, position: Position, attempt: &Attempt, outcome: StepOutcome) -> Result<(), EngineError> {
+        let (row, event) = attempt.completed(&self.envelope(), &outcome)?;
+        self.change.nodes.push(row);
+        self.change.events.push(event);
+        self.news.push(finished(attempt, NodeState::Completed, None, false));
+        let StepOutcome { output, mut metrics, proposals, .. } = outcome;
+        // The job's duration is that of its run: items that run side by side do not add up.
+        metrics.duration_ms = 0;
+        self.job.metrics.add(&metrics);
+        if !proposals.is_empty() {
+            self.proposals.insert(position, proposals);
+        }
+        if let Some(place) = self.open.get_mut(&position.0).and_then(|open| open.outputs.get_mut(position.1)) {
+            *place = output;
+        }
+        self.happened(Happening::Completed { step: position.0, item: position.1 })?;
+        self.close_if_done(position.0)
+    }
+
+    fn failed(&mut self, position: Position, attempt: Attempt, failure: &StepFailure) -> Result<(), EngineError> {
+        let (row, event) = attempt.failed(&self.envelope(), failure)?;
+        let error = row.error.clone();
+        self.change.nodes.push(row);
+        self.change.events.push(event);
+        let planned = self.planned(position.0)?;
+        let may_retry = failure.is_retryable() && !self.progress.has_failed();
+        let wait = retry::wait_after(planned.step.retry.as_ref(), attempt.number).filter(|_| may_retry);
+        self.news.push(finished(&attempt, NodeState::Failed, error, wait.is_some()));
+        if let Some(wait) = wait {
+            self.waits.push((position, wait));
+            self.waiting.insert(position, attempt);
+            return Ok(());
+        }
+        if let Some(resources) = self.resources.get(position.0) {
+            let planned = self.planned(position.0)?;
+            let reason = ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, &resources.plugin);
+            self.failure.get_or_insert(reason);
+        }
+        self.happened(Happening::Failed { step: position.0, item: position.1 })
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        if self.resources.len() != self.plan.steps.len() { Some(Ended::Failed) } else { self.progress.ended() }
+    }
+
+    /// Writes what changed, if anything did, and then begins what was waiting for it.
+    async fn commit(&mut self) -> Result<(), EngineError> {
+        let change = std::mem::take(&mut self.change);
+        if !change.nodes.is_empty() || !change.events.is_empty() || change.run.is_some() || change.job.is_some() {
+            let written = self.inner.services.database.commit(self.run.run_id, self.run.fence, change).await;
+            written.map_err(|error| match error {
+                StorageError::Conflict(_) => EngineError::LostLease { run: self.run.run_id },
+                other => other.into(),
+            })?;
+        }
+        self.committed();
+        Ok(())
+    }
+
+    /// After a transaction: tells who watches, and lets begin what was waiting.
+    fn committed(&mut self) {
+        for news in self.news.drain(..) {
+            self.inner.updates.publish(self.run.run_id, self.run.job_id, news);
+        }
+        for position in self.begin.drain(..) {
+            let step = self.plan.steps.get(position.0);
+            let resources = self.resources.get(position.0);
+            let (Some(attempt), Some(planned), Some(resources)) = (self.attempts.get(&position), step, resources) else { continue };
+            let invocation = attempt.invocation(&planned.step, resources, &self.job, self.run.fence, &self.inner.updates);
+            let executor = Arc::clone(&self.inner.services.executor);
+            self.tasks.spawn(async move { Done::Attempt(position, attempt::run(executor, invocation).await) });
+        }
+        for (position, wait) in self.waits.drain(..) {
+            self.tasks.spawn(async move {
+                tokio::time::sleep(wait).await;
+                Done::Waited(position)
+            });
+        }
+    }
+
+    async fn finish(&mut self, ended: Ended) -> Result<(), EngineError> {
+        let ending = match (ended, self.failure.take()) {
+            (Ended::Completed, None) => self.outputs_of_workflow(),
+            (_, reason) => Ending::Failed(reason.unwrap_or_else(|| "a step failed".into())),
+        };
+        self.end(ending).await
+    }
+
+    fn outputs_of_workflow(&mut self) -> Ending {
+        let template = &self.plan.outputs;
+        let frame = Frame::new(&self.inputs, |id| self.outputs.get(id).cloned(), template.expressions());
+        match template.render(&frame, None) {
+            Ok(outputs) => {
+                let proposals = std::mem::take(&mut self.proposals).into_values().flatten().collect();
+                Ending::Completed { outputs, proposals }
+            }
+            Err(error) => Ending::Failed(format!("every step is done, but an output has no value: {error}; correct `outputs` in the workflow file")),
+        }
+    }
+
+    async fn cancel(&mut self) -> Result<(), EngineError> {
+        self.tasks.shutdown().await;
+        for attempt in std::mem::take(&mut self.attempts).values() {
+            let (row, event) = attempt.cancelled(&self.envelope())?;
+            self.change.nodes.push(row);
+            self.change.events.push(event);
+            self.news.push(finished(attempt, NodeState::Cancelled, None, false));
+        }
+        self.end(Ending::Cancelled).await
+    }
+
+    async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
+        let lasted = self.inner.services.clock.monotonic().saturating_sub(self.since);
+        let envelope = self.envelope();
+        ending::end(&envelope, ending, &mut self.run, &mut self.job, lasted, &mut self.change)?;
+        self.news.push(RunUpdateKind::RunFinished {
+            state: self.job.state,
+            error: self.job.error_message.clone(),
+            outputs: self.job.job_outputs.clone(),
+        });
+        self.commit().await
+    }
+}
+
+fn finished(attempt: &Attempt, result: NodeState, error: Option<handshake_core::node::NodeError>, will_retry: bool) -> RunUpdateKind {
+    RunUpdateKind::NodeFinished { node: attempt.node.clone(), attempt: attempt.number, result, error, will_retry }
+}
+
+/// The row of a step whose condition was false: nothing was executed for it.
+fn skipped(run_id: RunId, node: NodeKey, now: handshake_core::Timestamp) -> NodeExecution {
+    NodeExecution {
+        run_id,
+        node,
+        attempt: 1,
+        state: NodeState::Skipped,
+        plugin: None,
+        component_sha256: None,
+        input: Value::Null,
+        output: None,
+        error: None,
+        random_seed: NO_SEED.to_owned(),
+        started_at: now,
+        finished_at: Some(now),
+    }
+}
+
+/// Shows that this host is alive; fires `lost` when another one has taken the run over.
+async fn beat(inner: Arc<Inner>, run: RunId, fence: FencingToken, lost: CancellationToken) {
+    loop {
+        tokio::time::sleep(inner.heartbeat).await;
+        match inner.services.database.heartbeat(run, fence).await {
+            Ok(()) => {}
+            Err(StorageError::Conflict(_)) => return lost.cancel(),
+            // The next beat tries again; a lease that runs out meanwhile shows as a conflict.
+            Err(error) => tracing::warn!(%run, %error, "the run's sign of life could not be written"),
+        }
+    }
+}

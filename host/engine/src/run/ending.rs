@@ -1,0 +1,111 @@
+//! How runs end: the final forms of run and job, with metrics, proposals and the sentence that says why.
+
+use handshake_core::document::Proposal;
+use handshake_core::job::{AiJob, EntityRef, JobEvent};
+use handshake_core::node::NodeKey;
+use handshake_core::run::{RunEvent, WorkflowRun};
+use handshake_core::step::{Plugin, StepFailure};
+use handshake_core::storage::RunChange;
+use handshake_core::workflow::Step;
+use serde_json::Value;
+use std::time::Duration;
+
+use super::{Envelope, MAX_MESSAGE, bounded, bounded_to};
+use crate::engine::EngineError;
+
+/// Why and how a run ends.
+pub(super) enum Ending {
+    /// Every step is done.
+    Completed {
+        /// Of the workflow.
+        outputs: Value,
+        /// Of all steps, in the order of steps and items.
+        proposals: Vec<Proposal>,
+    },
+    /// Something failed for good.
+    Failed(String),
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+/// Moves run and job to their final states and adds them and their events to a change.
+pub(super) fn end(envelope: &Envelope<'_>, ending: Ending, run: &mut WorkflowRun, job: &mut AiJob, lasted: Duration, change: &mut RunChange) -> Result<(), EngineError> {
+    let before = job.state;
+    let (run_event, job_event, result) = match ending {
+        Ending::Completed { outputs, proposals } => {
+            job.job_outputs = Some(outputs);
+            let event = if proposals.is_empty() {
+                job.status_reason = "every step is done".to_owned();
+                JobEvent::Complete
+            } else {
+                let count = proposals.len();
+                let noun = if count == 1 { "proposal awaits" } else { "proposals await" };
+                job.status_reason = format!("every step is done; {count} {noun} a version of the host that can apply them");
+                keep(job, proposals);
+                JobEvent::CompleteWithIssues
+            };
+            (RunEvent::Complete, event, "ok")
+        }
+        Ending::Failed(reason) => {
+            let reason = bounded(reason);
+            run.error = Some(reason.clone());
+            job.error_message = Some(reason.clone());
+            job.status_reason = reason;
+            (RunEvent::Fail, JobEvent::Fail, "failed")
+        }
+        Ending::Cancelled => {
+            job.status_reason = "cancelled while it was executed".to_owned();
+            (RunEvent::Cancel, JobEvent::Cancel, "cancelled")
+        }
+    };
+    let now = envelope.services.clock.now();
+    run.state = run.state.after(run_event)?;
+    run.updated_at = now;
+    job.state = job.state.after(job_event)?;
+    job.updated_at = now;
+    job.metrics.duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+    let system = handshake_core::event::Actor::system();
+    change.events.push(envelope.run_span_end(job, result, lasted)?);
+    change.events.push(envelope.job_transition(Some(before), job.state, &job.status_reason, &system)?);
+    change.events.push(envelope.job_span_end(job, result)?);
+    change.run = Some(run.clone());
+    change.job = Some(job.clone());
+    Ok(())
+}
+
+/// Keeps proposals with the job, with the documents that they are about.
+fn keep(job: &mut AiJob, proposals: Vec<Proposal>) {
+    for proposal in proposals {
+        let document = EntityRef { artefact_type: "document".to_owned(), artefact_id: proposal.document, selector: None };
+        if !job.entity_refs.contains(&document) {
+            job.entity_refs.push(document);
+        }
+        job.planned_operations.extend(proposal.operations);
+    }
+}
+
+/// What failed, why, and what to do.
+pub(super) fn failure_reason(node: &NodeKey, attempts: u32, failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
+    let tried = if attempts > 1 { format!(" after {attempts} attempts") } else { String::new() };
+    format!("step `{node}` failed{tried}: {}; {}", bounded_to(failure.to_string(), MAX_MESSAGE - 512), remedy(failure, step, plugin))
+}
+
+fn remedy(failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
+    let id = &plugin.manifest.id;
+    match failure {
+        StepFailure::InvalidInput(_) => "correct `with` of the step in the workflow file".into(),
+        StepFailure::Denied(_) => "grant what it needs, or let it do without".into(),
+        StepFailure::Transient(_) if step.retry.is_none() => "it may pass: add `retry` to the step, or run the workflow again".into(),
+        StepFailure::Transient(_) => "it may pass: run the workflow again later".into(),
+        StepFailure::Permanent(_) => format!("see what plugin `{id}` says it needs"),
+        StepFailure::Trap(_) => format!("report it to the author of plugin `{id}`"),
+        StepFailure::Limit { .. } => format!("give the step less to do, or raise the limit in plugin.toml of `{id}`"),
+        StepFailure::Timeout(_) => match step.timeout {
+            Some(_) => "raise `timeout` of the step or `limits.wall_ms` in plugin.toml, whichever is smaller".into(),
+            None => format!("raise `limits.wall_ms` in plugin.toml of `{id}`"),
+        },
+        StepFailure::Contract(_) => format!("`handshake plugin check` tells what is wrong with `{id}`"),
+        StepFailure::Cancelled => "run the workflow again".into(),
+        StepFailure::Host(_) => "`handshake doctor` looks for what is wrong with the host".into(),
+    }
+}

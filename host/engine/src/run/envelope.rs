@@ -1,0 +1,93 @@
+//! Events of a run: the envelope that they share, and the ones that the engine itself writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
+use handshake_core::job::{AiJob, JobState};
+use handshake_core::node::NodeKey;
+use handshake_core::recorder::RecorderError;
+use handshake_core::{EventId, JobId, RunId, SpanId, TraceId};
+
+use crate::engine::EngineServices;
+
+/// What all events of a run have in common.
+///
+/// The span of a job bears the job's own id, and so does that of a run: its end is perhaps written by another
+/// process than its start.
+pub(crate) struct Envelope<'a> {
+    pub(crate) services: &'a EngineServices,
+    pub(crate) job: JobId,
+    pub(crate) run: RunId,
+    pub(crate) trace: TraceId,
+}
+
+impl Envelope<'_> {
+    fn event(&self, actor: Actor, body: EventBody) -> Event {
+        let services = self.services;
+        let mut event = Event::new(EventId::fresh(&*services.ids), self.trace, services.clock.now(), actor, body);
+        event.job_id = Some(self.job);
+        event.workflow_run_id = Some(self.run);
+        event
+    }
+
+    /// An event of the run.
+    pub(crate) fn admit(&self, actor: Actor, body: EventBody) -> Result<AdmittedEvent, RecorderError> {
+        self.services.recorder.admit(&self.event(actor, body))
+    }
+
+    fn span(&self, span: SpanId, actor: &Actor, body: EventBody) -> Result<AdmittedEvent, RecorderError> {
+        let mut event = self.event(actor.clone(), body);
+        event.activity_span_id = Some(span);
+        self.services.recorder.admit(&event)
+    }
+
+    pub(crate) fn job_transition(&self, from_state: Option<JobState>, to_state: JobState, reason: &str, actor: &Actor) -> Result<AdmittedEvent, RecorderError> {
+        let body = EventBody::JobTransition { from_state, to_state, reason: reason.to_owned() };
+        self.span(SpanId::from_uuid(self.job.uuid()), actor, body)
+    }
+
+    pub(crate) fn job_span_start(&self, job: &AiJob, actor: &Actor) -> Result<AdmittedEvent, RecorderError> {
+        let body = EventBody::SpanStart { span: "job".to_owned(), name: job.protocol_id.clone(), attempt: None };
+        self.span(SpanId::from_uuid(self.job.uuid()), actor, body)
+    }
+
+    pub(crate) fn job_span_end(&self, job: &AiJob, result: &str) -> Result<AdmittedEvent, RecorderError> {
+        let lasted = self.services.clock.now().since(job.created_at);
+        let body = span_end("job", job.protocol_id.clone(), result, lasted, BTreeMap::new());
+        self.span(SpanId::from_uuid(self.job.uuid()), &Actor::system(), body)
+    }
+
+    pub(crate) fn run_span_start(&self, job: &AiJob) -> Result<AdmittedEvent, RecorderError> {
+        let body = EventBody::SpanStart { span: "run".to_owned(), name: job.protocol_id.clone(), attempt: None };
+        self.span(SpanId::from_uuid(self.run.uuid()), &Actor::system(), body)
+    }
+
+    pub(crate) fn run_span_end(&self, job: &AiJob, result: &str, lasted: Duration) -> Result<AdmittedEvent, RecorderError> {
+        let body = span_end("run", job.protocol_id.clone(), result, lasted, BTreeMap::new());
+        self.span(SpanId::from_uuid(self.run.uuid()), &Actor::system(), body)
+    }
+
+    pub(crate) fn step_span_start(&self, span: SpanId, node: &NodeKey, attempt: u32) -> Result<AdmittedEvent, RecorderError> {
+        let body = EventBody::SpanStart { span: "step".to_owned(), name: node.to_string(), attempt: Some(attempt) };
+        self.step_span(span, node, body)
+    }
+
+    pub(crate) fn step_span_end(&self, span: SpanId, node: &NodeKey, result: &str, lasted: Duration, metrics: BTreeMap<String, f64>) -> Result<AdmittedEvent, RecorderError> {
+        self.step_span(span, node, span_end("step", node.to_string(), result, lasted, metrics))
+    }
+
+    fn step_span(&self, span: SpanId, node: &NodeKey, body: EventBody) -> Result<AdmittedEvent, RecorderError> {
+        let mut event = self.event(Actor::system(), body);
+        event.activity_span_id = Some(span);
+        event.step_id = Some(node.step.clone());
+        self.services.recorder.admit(&event)
+    }
+}
+
+fn span_end(span: &str, name: String, result: &str, lasted: Duration, mut metrics: BTreeMap<String, f64>) -> EventBody {
+    // What has no form in JSON cannot be recorded.
+    metrics.retain(|_, value| value.is_finite());
+    let duration_us = u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX);
+    EventBody::SpanEnd { span: span.to_owned(), name, result: result.to_owned(), duration_us, metrics }
+}

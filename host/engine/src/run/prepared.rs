@@ -1,0 +1,84 @@
+//! What a run needs before its first step: its plan, and per step the plugin, rights and folders, as they are now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handshake_core::capability::{Axis, EffectiveRights, Profile};
+use handshake_core::job::AiJob;
+use handshake_core::mount::Mount;
+use handshake_core::run::WorkflowRun;
+use handshake_core::step::Plugin;
+use handshake_core::workflow::{Step, Workflow};
+use serde_json::Value;
+
+use super::bounded;
+use crate::engine::{EngineError, EngineServices};
+use crate::submission::{mount_paths, pinned, resolve_mounts};
+use crate::workflow::Plan;
+
+/// What every attempt of one step is given.
+#[derive(Clone)]
+pub(super) struct StepResources {
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) rights: Arc<EffectiveRights>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) settings: Arc<BTreeMap<String, Value>>,
+}
+
+/// Compiles the workflow that the run was made with.
+pub(super) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
+    let unreadable = |problem: String| EngineError::Workflow { run: run.run_id, problem };
+    let workflow: Workflow = serde_json::from_value(run.workflow.clone()).map_err(|error| unreadable(error.to_string()))?;
+    Plan::compile(workflow).map_err(|problem| unreadable(problem.to_string()))
+}
+
+/// Looks everything up again, in the order of the plan's steps. The error is a sentence for a person: why the run
+/// cannot go on, and what to do.
+pub(super) fn prepare(services: &EngineServices, plan: &Plan, run: &WorkflowRun, job: &AiJob) -> Result<Vec<StepResources>, String> {
+    if services.policy.digest != run.pinned.policy {
+        return Err("the policy changed since the run was made; submit the workflow again so that it is checked against the new one".into());
+    }
+    let profile = services.profiles.iter().find(|profile| profile.id == job.capability_profile_id);
+    let profile = profile.ok_or_else(|| format!("profile `{}` does not exist any more; submit the workflow again with another", job.capability_profile_id))?;
+    let inputs = Arc::new(run.inputs.clone());
+    let paths = mount_paths(plan, &inputs).map_err(|problem| format!("{problem}; {}", problem.remedy))?;
+    let mounts = resolve_mounts(&*services.mounts, plan, &run.base, &paths).map_err(|error| bounded(error.to_string()))?;
+    plan.steps
+        .iter()
+        .map(|planned| {
+            let plugin = services.executor.find(&planned.step.uses).map_err(|error| bounded(error.to_string()))?;
+            if run.pinned.plugins.get(&plugin.label()) != Some(&pinned(&plugin)) {
+                return Err(format!(
+                    "plugin `{}` of step `{}` is not the one that the run was made with; submit the workflow again to use the changed plugin",
+                    plugin.label(),
+                    planned.step.id
+                ));
+            }
+            Ok(StepResources {
+                rights: rights(services, &planned.step, &plugin, profile, job),
+                mounts: granted_mounts(&planned.step, &mounts),
+                settings: services.settings.get(&plugin.manifest.id).cloned().unwrap_or_default(),
+                plugin,
+            })
+        })
+        .collect()
+}
+
+fn rights(services: &EngineServices, step: &Step, plugin: &Plugin, profile: &Arc<Profile>, job: &AiJob) -> Arc<EffectiveRights> {
+    Arc::new(EffectiveRights {
+        plugin: Some(plugin.manifest.id.clone()),
+        declared: plugin.manifest.capabilities.iter().map(|declared| declared.id.clone()).collect(),
+        granted: step.grants.iter().cloned().collect(),
+        profile: Arc::clone(profile),
+        access_mode: job.access_mode,
+        policy: Arc::clone(&services.policy),
+        manifest_sha256: plugin.manifest_sha256,
+    })
+}
+
+/// The folders that a step's grants name; a grant without a scope names all.
+fn granted_mounts(step: &Step, mounts: &[Mount]) -> Vec<Mount> {
+    let of_files = step.grants.iter().filter(|grant| matches!(grant.axis(), Axis::FsRead | Axis::FsWrite));
+    let named: BTreeSet<Option<&str>> = of_files.map(|grant| grant.mount()).collect();
+    mounts.iter().filter(|mount| named.contains(&None) || named.contains(&Some(mount.name.as_str()))).cloned().collect()
+}

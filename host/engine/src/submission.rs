@@ -1,0 +1,224 @@
+//! From a workflow and its inputs to a queued job: everything that can be refused is refused here.
+
+mod inputs;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use handshake_core::capability::Policy;
+use handshake_core::event::Actor;
+use handshake_core::job::{AiJob, JobKind, JobMetrics, JobState};
+use handshake_core::mount::{Mount, MountError, MountResolver};
+use handshake_core::recorder::RecorderError;
+use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, WorkflowRun};
+use handshake_core::step::{Plugin, PluginError};
+use handshake_core::storage::{StorageError, Submitted};
+use handshake_core::{JobId, RunId, TraceId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use inputs::{InputError, InputValue};
+
+use crate::engine::EngineServices;
+use crate::run::Envelope;
+use crate::workflow::{self, Frame, ParsedWorkflow, Plan, Problem, WorkflowError, WorkflowSource};
+
+/// Profile of behaviour of jobs that workflows make; the only one that there is.
+const PROFILE: &str = "default";
+
+/// A workflow to run.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The workflow.
+    pub source: WorkflowSource,
+    /// Inputs by name.
+    pub inputs: BTreeMap<String, InputValue>,
+    /// Folder that relative paths of mounts start from.
+    pub base: PathBuf,
+    /// A second submission with the same key returns the first one's job.
+    pub idempotency_key: Option<String>,
+    /// Who submits.
+    pub actor: Actor,
+}
+
+/// What a submission became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmittedJob {
+    /// The job.
+    pub job_id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Whether an earlier submission with the same key made it.
+    pub existing: bool,
+}
+
+/// Why a submission was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The workflow is not right.
+    #[error(transparent)]
+    Workflow(#[from] WorkflowError),
+    /// An input is not right.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A folder cannot be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A plugin cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// There is nothing that could execute such jobs.
+    #[error("this version has no executor for jobs of kind `{kind}`")]
+    UnsupportedKind {
+        /// The kind.
+        kind: JobKind,
+    },
+    /// The job could not be stored.
+    #[error("the job could not be stored")]
+    Storage(#[from] StorageError),
+    /// An event was refused.
+    #[error("an event of the job could not be recorded")]
+    Recorder(#[from] RecorderError),
+}
+
+impl SubmitError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Workflow(error) => error.remedy.clone(),
+            Self::Input(error) => error.hint().to_owned(),
+            Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => "create the folder, or correct the path in the workflow file or its inputs".into(),
+            Self::Mount(MountError::DataDirectory { .. }) => "mount a folder that has nothing to do with the data directory".into(),
+            Self::Mount(MountError::NotListed { path, access, .. }) => {
+                format!("the operator can list it in policy.toml: [[mount]] path = \"{}\", access = \"{access}\"", path.display())
+            }
+            Self::Plugin(error) => workflow::plugin_remedy(error),
+            Self::UnsupportedKind { .. } => "write `kind: workflow_run` in the workflow file".into(),
+            Self::Storage(_) | Self::Recorder(_) => "`handshake doctor` looks for what is wrong with the data directory".into(),
+        }
+    }
+}
+
+pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+    let parsed = workflow::parse(&submission.source)?;
+    let kind = parsed.workflow.job.kind;
+    if kind != JobKind::WorkflowRun {
+        return Err(SubmitError::UnsupportedKind { kind });
+    }
+    let checked = workflow::check(&parsed, &*services.executor, &services.profiles)?;
+    let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
+    let pinned = pin(&parsed, &services.policy, &checked.plugins);
+    let mut prepared = std::collections::BTreeSet::new();
+    for plugin in &checked.plugins {
+        if prepared.insert(plugin.label()) {
+            services.executor.prepare(plugin).await?;
+        }
+    }
+
+    // Last, because resolving creates folders that are to be written.
+    resolve_mounts(&*services.mounts, &parsed.plan, &submission.base, &paths)?;
+
+    let (job, run) = records(services, &parsed, &submission.base, &inputs, pinned)?;
+    let (job_id, run_id) = (job.job_id, run.run_id);
+    let envelope = Envelope { services, job: job_id, run: run_id, trace: job.trace_id };
+    let events = vec![
+        envelope.job_span_start(&job, &submission.actor)?,
+        envelope.job_transition(None, job.state, &job.status_reason, &submission.actor)?,
+    ];
+    match services.database.submit(job, run, submission.idempotency_key.as_deref(), events).await? {
+        Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false }),
+        Submitted::Existing(job) => {
+            let run_id = match job.workflow_run_id {
+                Some(run) => run,
+                None => {
+                    let runs = services.database.runs_of(job.job_id).await?;
+                    let missing = || StorageError::NotFound { what: "run of job", id: job.job_id.to_string() };
+                    runs.last().ok_or_else(missing)?.run_id
+                }
+            };
+            Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true })
+        }
+    }
+}
+
+fn records(services: &EngineServices, parsed: &ParsedWorkflow, base: &Path, inputs: &Value, pinned: PinnedDigests) -> Result<(AiJob, WorkflowRun), StorageError> {
+    let now = services.clock.now();
+    let (job_id, run_id, trace_id) = (JobId::fresh(&*services.ids), RunId::fresh(&*services.ids), TraceId::fresh(&*services.ids));
+    let spec = &parsed.workflow.job;
+    let workflow = serde_json::to_value(&parsed.workflow)
+        .map_err(|error| StorageError::Serialization { what: "workflow", source: Box::new(error) })?;
+    let job = AiJob {
+        job_id,
+        trace_id,
+        workflow_run_id: Some(run_id),
+        job_kind: spec.kind,
+        state: JobState::Queued,
+        protocol_id: parsed.workflow.name.clone(),
+        profile_id: PROFILE.to_owned(),
+        capability_profile_id: spec.profile.clone(),
+        access_mode: spec.access_mode,
+        safety_mode: spec.safety_mode,
+        entity_refs: Vec::new(),
+        planned_operations: Vec::new(),
+        metrics: JobMetrics::default(),
+        status_reason: "submitted".to_owned(),
+        created_at: now,
+        updated_at: now,
+        error_message: None,
+        job_inputs: inputs.clone(),
+        job_outputs: None,
+        is_pinned: false,
+        parent_job_id: None,
+    };
+    let run = WorkflowRun {
+        run_id,
+        job_id,
+        trace_id,
+        state: RunState::Queued,
+        workflow,
+        pinned,
+        inputs: inputs.clone(),
+        base: base.to_owned(),
+        host: None,
+        fence: FencingToken(0),
+        heartbeat_at: None,
+        error: None,
+        created_at: now,
+        updated_at: now,
+    };
+    Ok((job, run))
+}
+
+fn pin(parsed: &ParsedWorkflow, policy: &Policy, plugins: &[Arc<Plugin>]) -> PinnedDigests {
+    let plugins = plugins.iter().map(|plugin| (plugin.label(), pinned(plugin)));
+    PinnedDigests { workflow: parsed.digest, policy: policy.digest, plugins: plugins.collect() }
+}
+
+/// What a run remembers of a plugin.
+pub(crate) fn pinned(plugin: &Plugin) -> PinnedPlugin {
+    PinnedPlugin { manifest: plugin.manifest_sha256, component: plugin.component_sha256 }
+}
+
+/// The paths of a workflow's mounts, with inputs filled in.
+pub(crate) fn mount_paths(plan: &Plan, inputs: &Arc<Value>) -> Result<Vec<(String, PathBuf)>, Problem> {
+    let mut paths = Vec::new();
+    for (name, template) in &plan.mounts {
+        let problem = |what: String| workflow::mount_problem(name, what);
+        let frame = Frame::new(inputs, |_| None, template.expressions());
+        match template.render(&frame, None).map_err(|error| problem(error.to_string()))? {
+            Value::String(path) if path.is_empty() => return Err(problem("the path is empty".into())),
+            Value::String(path) if path.contains('\0') => return Err(problem("the path contains a zero character".into())),
+            Value::String(path) => paths.push((name.clone(), PathBuf::from(path))),
+            other => return Err(problem(format!("the path is of type {}, and must be a string", workflow::type_name(&other)))),
+        }
+    }
+    Ok(paths)
+}
+
+/// Resolves all mounts of a workflow.
+pub(crate) fn resolve_mounts(resolver: &dyn MountResolver, plan: &Plan, base: &Path, paths: &[(String, PathBuf)]) -> Result<Vec<Mount>, MountError> {
+    let specs = paths.iter().filter_map(|(name, path)| Some((name, path, plan.workflow.mounts.get(name)?)));
+    specs.map(|(name, path, spec)| resolver.resolve(base, name, path, spec.access)).collect()
+}

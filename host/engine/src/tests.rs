@@ -1,0 +1,10 @@
+//! Tests of the engine as a whole, against doubles of its ports.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod doubles;
+mod expressions;
+mod graphs;
+mod runs;
+mod submissions;

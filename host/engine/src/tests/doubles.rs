@@ -1,0 +1,374 @@
+//! Doubles of the ports: a database in memory with fences and a counter, and an executor that follows a script.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::chain::{ChainHead, StampedEvent};
+use handshake_core::event::{Actor, AdmittedEvent};
+use handshake_core::job::{AiJob, JobState};
+use handshake_core::manifest::{ComponentRef, Limits, PluginManifest};
+use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
+use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::recorder::EffectNote;
+use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::step::*;
+use handshake_core::storage::*;
+use handshake_core::testing::{FixedClock, MemoryRecorder, SequentialIds};
+use handshake_core::{Digest, HostId, JobId, PluginId, RunId};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Submission, WorkflowSource};
+
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) jobs: BTreeMap<JobId, AiJob>,
+    pub(super) runs: BTreeMap<RunId, WorkflowRun>,
+    pub(super) nodes: BTreeMap<(String, u32), NodeExecution>,
+    pub(super) events: Vec<Value>,
+    keys: BTreeMap<String, JobId>,
+    pub(super) commits: usize,
+}
+
+/// A database in memory.
+#[derive(Default)]
+pub(super) struct MemoryDatabase(pub(super) Mutex<Tables>);
+
+impl MemoryDatabase {
+    pub(super) fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.0.lock().unwrap()
+    }
+
+    /// Another host claims the run.
+    pub(super) fn take_over(&self, run: RunId) {
+        self.tables().runs.get_mut(&run).unwrap().fence.0 += 1;
+    }
+
+    pub(super) fn nodes_by_text(&self) -> Vec<String> {
+        self.tables().nodes.values().map(|node| format!("{} {} {}", node.node, node.attempt, node.state)).collect()
+    }
+}
+
+impl Tables {
+    fn write(&mut self, id: RunId, change: RunChange) {
+        self.commits += 1;
+        if let Some(job) = change.job {
+            self.jobs.insert(job.job_id, job);
+        }
+        if let Some(run) = change.run {
+            let old = &self.runs[&id];
+            let run = WorkflowRun { fence: old.fence, host: old.host, ..run };
+            self.runs.insert(id, run);
+        }
+        for node in change.nodes {
+            self.nodes.insert((node.node.to_string(), node.attempt), node);
+        }
+        self.record(change.events);
+    }
+
+    fn record(&mut self, events: Vec<AdmittedEvent>) {
+        self.events.extend(events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()));
+    }
+
+    fn check(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
+        if self.runs[&id].fence == fence { Ok(()) } else { Err(StorageError::Conflict("the fencing token is outdated".into())) }
+    }
+}
+
+fn not_found(what: &'static str, id: impl ToString) -> StorageError {
+    StorageError::NotFound { what, id: id.to_string() }
+}
+
+#[async_trait]
+impl JobStore for MemoryDatabase {
+    async fn submit(&self, job: AiJob, run: WorkflowRun, key: Option<&str>, events: Vec<AdmittedEvent>) -> Result<Submitted, StorageError> {
+        let mut tables = self.tables();
+        if let Some(first) = key.and_then(|key| tables.keys.get(key)) {
+            return Ok(Submitted::Existing(Box::new(tables.jobs[first].clone())));
+        }
+        tables.commits += 1;
+        if let Some(key) = key {
+            tables.keys.insert(key.to_owned(), job.job_id);
+        }
+        tables.jobs.insert(job.job_id, job);
+        tables.runs.insert(run.run_id, run);
+        tables.record(events);
+        Ok(Submitted::New)
+    }
+    async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
+        self.tables().jobs.get(&id).cloned().ok_or_else(|| not_found("job", id))
+    }
+    async fn jobs(&self, _: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
+        Ok(self.tables().jobs.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl RunStore for MemoryDatabase {
+    async fn run(&self, id: RunId) -> Result<WorkflowRun, StorageError> {
+        self.tables().runs.get(&id).cloned().ok_or_else(|| not_found("run", id))
+    }
+    async fn runs_of(&self, job: JobId) -> Result<Vec<WorkflowRun>, StorageError> {
+        Ok(self.tables().runs.values().filter(|run| run.job_id == job).cloned().collect())
+    }
+    async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError> {
+        let mut tables = self.tables();
+        if tables.runs[&id].state != RunState::Queued {
+            return Err(StorageError::Conflict("the run is not queued".into()));
+        }
+        tables.write(id, change);
+        let host = self.host();
+        let run = tables.runs.get_mut(&id).unwrap();
+        run.fence.0 += 1;
+        run.host = Some(host);
+        let run = run.clone();
+        assert_eq!(run.state, RunState::Running);
+        assert_eq!(tables.jobs[&run.job_id].state, JobState::Running);
+        Ok(Claim { job: tables.jobs[&run.job_id].clone(), fence: run.fence, run })
+    }
+    async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        tables.check(id, fence)?;
+        tables.write(id, change);
+        Ok(())
+    }
+    async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
+        self.tables().check(id, fence)
+    }
+    async fn nodes(&self, _: RunId) -> Result<Vec<NodeExecution>, StorageError> {
+        Ok(self.tables().nodes.values().cloned().collect())
+    }
+    async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {
+        Ok(Vec::new())
+    }
+    async fn interrupted(&self) -> Result<Vec<WorkflowRun>, StorageError> {
+        Ok(self.tables().runs.values().filter(|run| run.state == RunState::Running).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl EventOutbox for MemoryDatabase {
+    fn enqueue(&self, event: AdmittedEvent) -> Result<(), StorageError> {
+        self.tables().record(vec![event]);
+        Ok(())
+    }
+    fn reserve(&self) -> Result<Box<dyn OutboxSlot>, StorageError> {
+        Err(StorageError::Overloaded { operation: "reserve" })
+    }
+    async fn append(&self, event: AdmittedEvent) -> Result<(), StorageError> {
+        self.enqueue(event)
+    }
+    async fn append_effect(&self, _: EffectNote, event: AdmittedEvent) -> Result<(), StorageError> {
+        self.enqueue(event)
+    }
+    async fn read_after(&self, _: u64, _: u32) -> Result<Vec<StampedEvent>, StorageError> {
+        Ok(Vec::new())
+    }
+    async fn flush(&self) -> Result<ChainHead, StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
+    async fn grown_past(&self, _: u64) {}
+}
+
+#[async_trait]
+impl Database for MemoryDatabase {
+    fn host(&self) -> HostId {
+        HostId::fresh(&SequentialIds::default())
+    }
+    async fn ping(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+    async fn migration_version(&self) -> Result<Option<i64>, StorageError> {
+        Ok(None)
+    }
+    async fn statistics(&self) -> Result<Statistics, StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
+    async fn close(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// What the executor does with one attempt.
+pub(super) enum Act {
+    Give(Value),
+    Fail(StepFailure),
+    Propose(Value, Vec<handshake_core::document::Proposal>),
+    Panic,
+    /// Never ends.
+    Hang,
+}
+
+/// One attempt as the executor saw it.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) node: String,
+    pub(super) step: String,
+    pub(super) attempt: u32,
+    pub(super) input: Value,
+    pub(super) key: String,
+    pub(super) seed: [u8; 32],
+    pub(super) wall: Duration,
+    pub(super) mounts: Vec<String>,
+    pub(super) checkpointed: bool,
+}
+
+type Script = dyn Fn(&Call) -> Act + Send + Sync;
+
+pub(super) struct ScriptedExecutor {
+    script: Box<Script>,
+    database: Arc<MemoryDatabase>,
+    pub(super) calls: Mutex<Vec<Call>>,
+    running: AtomicUsize,
+    pub(super) most: AtomicUsize,
+    pub(super) version: Mutex<&'static str>,
+}
+
+pub(super) const PLUGINS: [&str; 3] = ["read-folder", "summarize", "write-report"];
+
+#[async_trait]
+impl StepExecutor for ScriptedExecutor {
+    fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
+        let request: PluginRequest = uses.parse().map_err(PluginError::Host)?;
+        let version = *self.version.lock().unwrap();
+        if !PLUGINS.contains(&request.id.as_str()) {
+            let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
+            return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
+        }
+        let manifest = PluginManifest {
+            schema: 1,
+            id: PluginId::new(request.id.as_str()).unwrap(),
+            version: "0.1.0".into(),
+            api: "handshake:step@0.1".into(),
+            description: "test".into(),
+            idempotent: true,
+            component: ComponentRef { path: "test.wasm".into(), sha256: None },
+            limits: Limits::default(),
+            capabilities: Vec::new(),
+        };
+        Ok(Arc::new(Plugin { manifest, manifest_sha256: Digest::of(b"manifest"), component_sha256: Digest::of(version.as_bytes()), folder: "plugins".into() }))
+    }
+
+    async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
+        Ok(Descriptor { name: plugin.label(), version: "0.1.0".into(), input_schema: json!({}), output_schema: json!({}), capabilities: Vec::new() })
+    }
+
+    async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
+        let place = invocation.identity.place.clone().unwrap();
+        let node = place.index.map_or(place.step.to_string(), |index| format!("{}[{index}]", place.step));
+        let row = self.database.tables().nodes.get(&(node.clone(), place.attempt)).cloned();
+        let call = Call {
+            checkpointed: row.is_some_and(|row| row.state == NodeState::Running),
+            step: place.step.to_string(),
+            node,
+            attempt: place.attempt,
+            input: invocation.input.clone(),
+            key: invocation.idempotency_key.clone(),
+            seed: invocation.random_seed,
+            wall: invocation.wall,
+            mounts: invocation.mounts.iter().map(|mount| mount.name.clone()).collect(),
+        };
+        self.calls.lock().unwrap().push(call.clone());
+        let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        let act = (self.script)(&call);
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        let outcome = |output, proposals| StepOutcome {
+            output,
+            measurements: BTreeMap::from([("n".to_owned(), 1.0)]),
+            metrics: handshake_core::job::JobMetrics { duration_ms: 5, input_tokens: 3, output_tokens: 2, total_tokens: 5, ..Default::default() },
+            proposals,
+        };
+        match act {
+            Act::Give(output) => Ok(outcome(output, Vec::new())),
+            Act::Propose(output, proposals) => Ok(outcome(output, proposals)),
+            Act::Fail(failure) => Err(failure),
+            Act::Panic => panic!("the executor has a bug"),
+            Act::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// Resolves every folder below the base, but `secret`.
+struct PlainMounts;
+
+impl MountResolver for PlainMounts {
+    fn resolve(&self, base: &Path, name: &str, path: &Path, access: MountAccess) -> Result<Mount, MountError> {
+        if path.starts_with("secret") {
+            return Err(MountError::NotListed { name: name.into(), path: path.into(), access: "read" });
+        }
+        Ok(Mount { name: name.into(), host: base.join(path), access })
+    }
+}
+
+/// An engine on doubles.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) database: Arc<MemoryDatabase>,
+    pub(super) executor: Arc<ScriptedExecutor>,
+    pub(super) clock: Arc<FixedClock>,
+}
+
+pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Bench {
+    let database = Arc::new(MemoryDatabase::default());
+    let executor = Arc::new(ScriptedExecutor {
+        script: Box::new(script),
+        database: Arc::clone(&database),
+        calls: Mutex::default(),
+        running: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        version: Mutex::new("first"),
+    });
+    let clock = Arc::new(FixedClock::default());
+    let policy = Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
+    let services = EngineServices {
+        database: Arc::clone(&database) as Arc<dyn Database>,
+        recorder: Arc::new(MemoryRecorder::default()),
+        executor: Arc::clone(&executor) as Arc<dyn StepExecutor>,
+        mounts: Arc::new(PlainMounts),
+        clock: Arc::clone(&clock) as Arc<dyn handshake_core::Clock>,
+        ids: Arc::new(SequentialIds::default()),
+        policy: Arc::new(policy),
+        profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
+        settings: Arc::default(),
+        max_parallel: 8,
+    };
+    Bench { engine: Engine::with_heartbeat(services, Duration::from_millis(5)), database, executor, clock }
+}
+
+pub(super) fn yaml(text: &str) -> WorkflowSource {
+    WorkflowSource { file: "flow.yaml".into(), text: text.into(), format: Format::Yaml }
+}
+
+pub(super) fn submission(text: &str, inputs: &[(&str, Value)]) -> Submission {
+    Submission {
+        source: yaml(text),
+        inputs: inputs.iter().map(|(name, value)| ((*name).to_owned(), InputValue::Json(value.clone()))).collect(),
+        base: PathBuf::from("/base"),
+        idempotency_key: None,
+        actor: Actor { kind: handshake_core::event::ActorKind::Human, id: "tester".into() },
+    }
+}
+
+impl Bench {
+    pub(super) async fn run(&self, text: &str) -> RunSummary {
+        self.run_with(text, &[]).await
+    }
+
+    pub(super) async fn run_with(&self, text: &str, inputs: &[(&str, Value)]) -> RunSummary {
+        let submitted = self.engine.submit(submission(text, inputs)).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()));
+        self.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.executor.calls.lock().unwrap().clone()
+    }
+}
