@@ -29,7 +29,11 @@ build:
 
 # Builds the plugins and the test guests with the built binary.
 guests: build
-    for folder in plugins/*/ tests/guests/*/; do if [ -f "$folder/plugin.toml" ]; then "$HANDSHAKE_BIN" plugin build "$folder"; fi; done
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folders=()
+    for manifest in plugins/*/plugin.toml tests/guests/*/plugin.toml; do folders+=("$(dirname "$manifest")"); done
+    "$HANDSHAKE_BIN" --quiet plugin build "${folders[@]}"
 
 # Runs the whole suite: guests' own tests, then the host's.
 test: guests
