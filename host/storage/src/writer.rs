@@ -314,10 +314,11 @@ async fn prepare(session: &mut Session, items: &mut [Item], now: handshake_core:
         execute(connection, sqlite::ROLLBACK).await.map_err(failed("end a transaction"))?;
         return Ok(None);
     }
-    outbox::insert(connection, &stamped).await?;
+    // The books first: with a second writer at work, the rows below would look like duplicates.
     if !outbox::advance(connection, position, &next).await? {
         return Err(unreachable("record events", Unreachable::HeadMoved));
     }
+    outbox::insert(connection, &stamped).await?;
     Ok(Some(next))
 }
 

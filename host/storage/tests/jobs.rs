@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use handshake_core::job::{JobKind, JobState};
-use handshake_core::storage::{Database, JobFilter, JobStore, RunStore, StorageError, Submitted};
+use handshake_core::storage::{Database, EventOutbox, JobFilter, JobStore, RunStore, StorageError, Submitted};
 use handshake_core::{Ids, JobId, TraceId};
 use support::World;
 
@@ -66,7 +66,7 @@ async fn a_duplicate_job_fails_alone() {
     let (good, good_run) = world.job();
     let good_id = good.job_id;
     let (appended, duplicate, submitted) = tokio::join!(
-        handshake_core::storage::EventOutbox::append(&*world.database, world.event("before")),
+        world.database.append(world.event("before")),
         world.database.submit(job, run, Some("k"), vec![world.event("duplicate")]),
         world.database.submit(good, good_run, None, vec![world.event("good")]),
     );
@@ -95,8 +95,7 @@ async fn lists_are_filtered_before_the_limit_and_page_without_gaps() {
         expected.push((job.created_at, job.job_id, job.state, job.job_kind));
         world.database.submit(job, run, None, vec![]).await.unwrap();
     }
-    expected.sort();
-    expected.reverse();
+    expected.sort_by_key(|row| std::cmp::Reverse((row.0, row.1)));
 
     let mut seen = Vec::new();
     let mut filter = JobFilter { limit: 7, ..JobFilter::default() };
@@ -132,8 +131,8 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_written() {
         |job, _| job.job_outputs = Some(serde_json::json!({ "\0": 1 })),
         |_, run| run.inputs = serde_json::json!("\\\0"),
         |_, run| run.base = "/a\0".into(),
-        |job, run| (job.trace_id, run.trace_id) = (TraceId::from_uuid(Default::default()), TraceId::from_uuid(Default::default())),
-        |job, run| std::mem::swap(&mut job.trace_id, &mut run.trace_id.clone().min(TraceId::from_uuid(Default::default()))),
+        |job, run| (job.trace_id, run.trace_id) = (TraceId::from_uuid(uuid::Uuid::nil()), TraceId::from_uuid(uuid::Uuid::nil())),
+        |job, _| job.trace_id = TraceId::from_uuid(uuid::Uuid::from_u128(u128::MAX)),
     ];
     for spoil in spoil {
         let (mut job, mut run) = world.job();
