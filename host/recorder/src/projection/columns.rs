@@ -1,0 +1,64 @@
+//! One row per record: what queries filter by, taken out of the canonical JSON, which stays beside it whole.
+
+use duckdb::{Appender, ToSql};
+use handshake_core::Timestamp;
+use handshake_core::chain::StampedEvent;
+use handshake_core::event::ActorKind;
+use serde_json::Value;
+
+/// Appends one record. Reads leniently: a field that is missing or of another type leaves its column empty,
+/// since a record that is part of the chain must be visible whatever it says.
+pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Result<(), duckdb::Error> {
+    // The chain was verified before, so this is a JSON object.
+    let record: Value = serde_json::from_str(&stamped.record).unwrap_or_default();
+    let event = &record["event"];
+    let payload = &event["payload"];
+    let text = |from: &Value, name: &str| from[name].as_str().map(str::to_owned);
+    let number = |name: &str| payload[name].as_i64();
+
+    let actor_kind = text(&event["actor"], "kind");
+    let actor_id = text(&event["actor"], "id");
+    let plugin = match (&actor_kind, &actor_id) {
+        (Some(kind), Some(id)) if kind == ActorKind::Agent.as_str() => Some(id.split('@').next().unwrap_or(id).to_owned()),
+        _ => None,
+    };
+    let row: [&dyn ToSql; 31] = [
+        &stamped.host.to_string(),
+        &signed(stamped.seq),
+        &stamped.recorded_at.micros(),
+        &stamped.hash.to_string(),
+        &stamped.event_id.to_string(),
+        &text(event, "trace_id"),
+        &event["timestamp"].as_str().and_then(Timestamp::parse).map(Timestamp::micros),
+        &actor_kind,
+        &actor_id,
+        &plugin,
+        &text(event, "event_type"),
+        &text(event, "job_id"),
+        &text(event, "workflow_run_id"),
+        &text(event, "step_id"),
+        &text(event, "model_id"),
+        &text(event, "activity_span_id"),
+        &text(event, "session_span_id"),
+        &text(event, "capability_id"),
+        &text(event, "policy_decision_id"),
+        &text(payload, "decision_outcome"),
+        &text(payload, "reason"),
+        &text(payload, "layer"),
+        &payload["would_deny"].as_bool(),
+        &text(payload, "interface"),
+        &text(payload, "function"),
+        &text(payload, "resource"),
+        &number("attempt"),
+        &number("call"),
+        &text(payload, "result").or_else(|| text(payload, "error")),
+        &number("duration_us"),
+        &stamped.record,
+    ];
+    appender.append_row(row.as_slice())
+}
+
+/// DuckDB's BIGINT is signed; sequence numbers stay far below its end.
+pub(super) fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}

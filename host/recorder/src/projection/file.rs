@@ -1,0 +1,278 @@
+//! The DuckDB file: opening it safely, appending to it exactly once, setting it aside when it is damaged.
+//! Everything here blocks and runs on the recorder's own thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use duckdb::{Config, Connection, params};
+use handshake_core::chain::{BrokenChain, ChainHead, StampedEvent};
+use handshake_core::recorder::RecorderError;
+use handshake_core::storage::StorageError;
+use handshake_core::{Clock, Digest, HostId, Timestamp};
+
+use super::query::{EventPage, EventQuery, MatrixQuery, MatrixRow};
+use super::{ProgressSender, columns, query, schema};
+
+/// Beside the host's own work this may not be greedy; larger operations spill into a temporary file.
+const MEMORY_LIMIT: &str = "96MB";
+
+/// Why the file did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// DuckDB failed; nothing suggests that the file is to blame.
+    #[error("{operation}")]
+    DuckDb { operation: &'static str, source: duckdb::Error },
+    /// The file cannot be what was written.
+    #[error("the recorder's file is damaged: {0}")]
+    Damaged(String),
+    /// A later version wrote it.
+    #[error("`{path}` has schema version {version}, which this version of handshake does not know; use the newer one, or move the file away to have it rebuilt")]
+    Newer { path: PathBuf, version: i64 },
+    /// It could not be moved away.
+    #[error("cannot set the damaged file `{path}` aside")]
+    SetAside { path: PathBuf, source: std::io::Error },
+}
+
+impl From<FileError> for RecorderError {
+    fn from(error: FileError) -> Self {
+        Self::Sink(StorageError::Database { operation: "use the recorder's DuckDB file", source: Box::new(error) })
+    }
+}
+
+/// Texts of DuckDB's errors that speak of the surroundings. When one of them keeps the file from being opened, it
+/// is left alone; the C interface has no error codes to go by.
+const SURROUNDINGS: &[&str] = &[
+    "lock on file",
+    "Permission denied",
+    "Read-only file system",
+    "No space left",
+    "Out of Memory",
+    "failed to allocate",
+    "Too many open files",
+    "Is a directory",
+    "No such file or directory",
+    "Cannot open file",
+];
+
+/// Texts that speak of damage when they come up while the file is in use.
+const DAMAGE: &[&str] = &["Corrupt", "corrupt", "checksum", "Serialization Error", "Failed to deserialize", "not a valid DuckDB database", "Could not read enough bytes"];
+
+/// The file, open or not; it opens itself when it is needed.
+pub(super) struct ProjectionFile {
+    path: PathBuf,
+    host: HostId,
+    clock: Arc<dyn Clock>,
+    progress: ProgressSender,
+    open: Option<Open>,
+    closed: bool,
+    /// Where the last damaged file went.
+    pub(super) set_aside: Option<PathBuf>,
+}
+
+struct Open {
+    connection: Connection,
+    head: ChainHead,
+}
+
+impl ProjectionFile {
+    pub(super) fn new(path: PathBuf, host: HostId, clock: Arc<dyn Clock>, progress: ProgressSender) -> Self {
+        Self { path, host, clock, progress, open: None, closed: false, set_aside: None }
+    }
+
+    /// Where the projection stands. Opens the file if it is not open; a damaged one is set aside first.
+    pub(super) fn head(&mut self) -> Result<ChainHead, FileError> {
+        Ok(self.opened()?.head)
+    }
+
+    /// Verifies and appends records in one transaction with the cursor. `after` is the number that they were read
+    /// behind; if the file stands elsewhere by now, nothing happens. A record that breaks the chain is returned
+    /// and stays out, with all behind it.
+    pub(super) fn project(&mut self, after: u64, batch: &[StampedEvent]) -> Result<Option<BrokenChain>, FileError> {
+        let open = self.opened()?;
+        if open.head.seq != after {
+            return Ok(None);
+        }
+        let mut head = open.head;
+        let mut broken = None;
+        let good = batch.iter().take_while(|record| head.verify(record).map_err(|problem| broken = Some(problem)).is_ok()).count();
+        let written = write(&mut open.connection, &batch[..good], &head);
+        self.noticing("project", written)?;
+        if let Some(open) = &mut self.open {
+            open.head = head;
+        }
+        self.publish(head.seq);
+        Ok(broken)
+    }
+
+    /// A page of events.
+    pub(super) fn events(&mut self, query: &EventQuery) -> Result<EventPage, FileError> {
+        let result = query::events(&self.opened()?.connection, query);
+        self.noticing_damage(result)
+    }
+
+    /// Decisions, counted.
+    pub(super) fn matrix(&mut self, query: &MatrixQuery) -> Result<Vec<MatrixRow>, FileError> {
+        let result = query::matrix(&self.opened()?.connection, query);
+        self.noticing_damage(result)
+    }
+
+    /// Runs any SQL, for tests that play the attacker.
+    #[cfg(test)]
+    pub(super) fn execute(&mut self, sql: &str) -> Result<(), String> {
+        self.opened().map_err(|error| error.to_string())?.connection.execute_batch(sql).map_err(|error| error.to_string())
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        [self.path.clone(), with_suffix(&self.path, ".wal")].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|data| data.len()).sum()
+    }
+
+    /// Closes for good.
+    pub(super) fn close(&mut self) -> Result<(), FileError> {
+        self.closed = true;
+        match self.open.take() {
+            Some(open) => open.connection.close().map_err(|(_, source)| FileError::DuckDb { operation: "close the file", source }),
+            None => Ok(()),
+        }
+    }
+
+    fn opened(&mut self) -> Result<&mut Open, FileError> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None if self.closed => return Err(FileError::DuckDb { operation: "the file is closed", source: duckdb::Error::InvalidQuery }),
+            None => {
+                let open = match open(&self.path, self.host) {
+                    Err(FileError::Damaged(problem)) => {
+                        self.move_away(&problem)?;
+                        open(&self.path, self.host)?
+                    }
+                    other => other?,
+                };
+                self.publish(open.head.seq);
+                open
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Any failure closes the connection: DuckDB refuses all work after a fatal error until it is reopened.
+    fn noticing<T>(&mut self, operation: &'static str, result: Result<T, duckdb::Error>) -> Result<T, FileError> {
+        self.noticing_damage(result.map_err(|source| classified(operation, source)))
+    }
+
+    fn noticing_damage<T>(&mut self, result: Result<T, FileError>) -> Result<T, FileError> {
+        if let Err(error) = &result {
+            self.open = None;
+            if let FileError::Damaged(problem) = error {
+                let problem = problem.clone();
+                self.move_away(&problem)?;
+            }
+        }
+        result
+    }
+
+    /// Gives the file and its log other names. The log must go too: DuckDB would replay it into the new file.
+    fn move_away(&mut self, problem: &str) -> Result<(), FileError> {
+        self.open = None;
+        let stamp = self.clock.now().micros();
+        let target = (0..)
+            .map(|n| with_suffix(&self.path, &if n == 0 { format!(".damaged-{stamp}") } else { format!(".damaged-{stamp}-{n}") }))
+            .find(|target| !target.exists())
+            .unwrap_or_else(|| with_suffix(&self.path, ".damaged"));
+        for suffix in ["", ".wal"] {
+            let from = with_suffix(&self.path, suffix);
+            match std::fs::rename(&from, with_suffix(&target, suffix)) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(FileError::SetAside { path: from, source }),
+                _ => {}
+            }
+        }
+        tracing::warn!(problem, set_aside = %target.display(), "the recorder's DuckDB file is damaged; it is rebuilt from the outbox");
+        self.set_aside = Some(target);
+        // Whoever asks from now on waits until the new file is complete.
+        self.publish(0);
+        Ok(())
+    }
+
+    fn publish(&self, seq: u64) {
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.seq, seq) != seq);
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn classified(operation: &'static str, source: duckdb::Error) -> FileError {
+    let text = source.to_string();
+    if DAMAGE.iter().any(|sign| text.contains(sign)) { FileError::Damaged(text) } else { FileError::DuckDb { operation, source } }
+}
+
+/// Opens the file, brings its schema up and checks that rows and cursor agree.
+fn open(path: &Path, host: HostId) -> Result<Open, FileError> {
+    let damaged = |source: duckdb::Error| {
+        let text = source.to_string();
+        if SURROUNDINGS.iter().any(|sign| text.contains(sign)) { FileError::DuckDb { operation: "open", source } } else { FileError::Damaged(text) }
+    };
+    let mut connection = connect(path).map_err(damaged)?;
+    if let Err(version) = schema::migrate(&mut connection).map_err(damaged)? {
+        return Err(FileError::Newer { path: path.to_owned(), version });
+    }
+    let head = cursor(&connection, host).map_err(damaged)?;
+    let head = head.ok_or_else(|| FileError::Damaged("its cursor does not match its rows".into()))?;
+    Ok(Open { connection, head })
+}
+
+/// What is stored comes from guests. DuckDB gets no way to anything else: no other files, no network, no
+/// extensions, and no setting can be changed back.
+fn connect(path: &Path) -> Result<Connection, duckdb::Error> {
+    let config = Config::default()
+        .max_memory(MEMORY_LIMIT)?
+        .threads(2)?
+        .enable_autoload_extension(false)?
+        .with("allow_community_extensions", "false")?
+        .with("max_temp_directory_size", "1GB")?
+        .enable_external_access(false)?;
+    let connection = Connection::open_with_flags(path, config)?;
+    connection.execute_batch("SET lock_configuration = true")?;
+    Ok(connection)
+}
+
+/// The cursor of a host, if its rows agree with it. The rows are counted from metadata, so this is cheap.
+fn cursor(connection: &Connection, host: HostId) -> Result<Option<ChainHead>, duckdb::Error> {
+    let host_text = host.to_string();
+    let mut statement = connection.prepare(r#"SELECT seq, hash, recorded_at FROM "cursor" WHERE host = ?"#)?;
+    let cursors: Vec<(i64, String, i64)> =
+        statement.query_map([&host_text], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Result<_, _>>()?;
+    let rows: (i64, i64) = connection.query_row("SELECT count(*), coalesce(max(seq), 0) FROM events WHERE host = ?", [&host_text], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(match cursors.as_slice() {
+        [] if rows == (0, 0) => Some(ChainHead::empty(host)),
+        [(seq, hash, recorded_at)] if rows == (*seq, *seq) => match (u64::try_from(*seq), hash.parse::<Digest>()) {
+            (Ok(seq), Ok(hash)) => Some(ChainHead { host, seq, hash, recorded_at: Timestamp::from_micros(*recorded_at) }),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Rows and cursor in one transaction: each record is projected exactly once.
+fn write(connection: &mut Connection, records: &[StampedEvent], head: &ChainHead) -> Result<(), duckdb::Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    {
+        let mut appender = transaction.appender("events")?;
+        for record in records {
+            columns::append(&mut appender, record)?;
+        }
+        appender.flush()?;
+    }
+    let host = head.host.to_string();
+    let values = params![columns::signed(head.seq), head.hash.to_string(), head.recorded_at.micros(), host];
+    if transaction.execute(r#"UPDATE "cursor" SET seq = ?, hash = ?, recorded_at = ? WHERE host = ?"#, values)? == 0 {
+        transaction.execute(r#"INSERT INTO "cursor" (seq, hash, recorded_at, host) VALUES (?, ?, ?, ?)"#, values)?;
+    }
+    transaction.commit()
+}

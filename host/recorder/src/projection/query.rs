@@ -1,0 +1,281 @@
+//! What can be asked of the projection. SQL is put together from fixed pieces; every value is bound.
+
+use std::collections::BTreeMap;
+
+use duckdb::{Connection, Row, ToSql, params_from_iter};
+use handshake_core::chain::StampedEvent;
+use handshake_core::event::Outcome;
+use handshake_core::recorder::RecorderError;
+use handshake_core::{Digest, EventId, HostId, JobId, RunId, StepId, Timestamp, TraceId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::columns::signed;
+use super::file::FileError;
+
+/// Events per page when the query names no number.
+const DEFAULT_PAGE: u32 = 200;
+/// The most that one page holds.
+const LARGEST_PAGE: u32 = 1000;
+
+/// Which events (R6.8); newest first, by the time they were recorded. Everything that is given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventQuery {
+    /// This event.
+    pub event_id: Option<EventId>,
+    /// Of this job.
+    pub job_id: Option<JobId>,
+    /// Of this run.
+    pub run_id: Option<RunId>,
+    /// Of this trace.
+    pub trace_id: Option<TraceId>,
+    /// Of this step.
+    pub step_id: Option<StepId>,
+    /// Recorded at this time or later.
+    pub from: Option<Timestamp>,
+    /// Recorded before this time.
+    pub to: Option<Timestamp>,
+    /// By this actor; a plugin's id without version means all its versions.
+    pub actor: Option<String>,
+    /// Of this type, for example `capability_action`.
+    pub event_type: Option<String>,
+    /// About this capability.
+    pub capability_id: Option<String>,
+    /// Decided this way.
+    pub decision_outcome: Option<Outcome>,
+    /// At most so many: 0 means 200, and 1,000 is the most.
+    pub limit: u32,
+    /// Continues an earlier page: its `next`.
+    pub before: Option<String>,
+}
+
+/// An event as it was recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedEvent {
+    /// The host that recorded it.
+    pub host: HostId,
+    /// Its number in that host's chain.
+    pub seq: u64,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// SHA-256 of its record in the chain.
+    pub hash: Digest,
+    /// The event.
+    pub event: Value,
+}
+
+/// Some events, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// What the next page's `before` must be; none on the last one.
+    pub next: Option<String>,
+}
+
+/// Which decisions to count. Everything that is given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MatrixQuery {
+    /// Of this run.
+    pub run_id: Option<RunId>,
+    /// Of this job.
+    pub job_id: Option<JobId>,
+    /// Of this plugin, with or without version.
+    pub plugin: Option<String>,
+    /// Recorded at this time or later.
+    pub since: Option<Timestamp>,
+}
+
+/// How often one plugin asked for one capability, and what it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatrixRow {
+    /// The actor: for plugins id and version.
+    pub plugin: String,
+    /// The capability.
+    pub capability: String,
+    /// Allowed calls, those in `would_deny` included.
+    pub allowed: u64,
+    /// Denied calls.
+    pub denied: u64,
+    /// Allowed calls that the policy would have denied, had it not been in observe mode.
+    pub would_deny: u64,
+    /// Denied calls by reason.
+    pub denied_reasons: BTreeMap<String, u64>,
+}
+
+/// Where a page ended. Newer events sort before it, so they neither shift nor repeat what follows.
+struct Place {
+    recorded_at: i64,
+    host: String,
+    seq: i64,
+}
+
+impl Place {
+    fn of(event: &RecordedEvent) -> String {
+        format!("{}.{}.{}", event.recorded_at.micros(), event.seq, event.host)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '.');
+        let recorded_at = parts.next()?.parse().ok()?;
+        let seq = parts.next()?.parse().ok()?;
+        let host: HostId = parts.next()?.parse().ok()?;
+        Some(Self { recorded_at, host: host.to_string(), seq })
+    }
+}
+
+impl EventQuery {
+    /// Refuses what cannot be asked.
+    pub(super) fn check(&self) -> Result<(), RecorderError> {
+        match &self.before {
+            Some(before) if Place::parse(before).is_none() => {
+                let shown: String = before.chars().take(80).collect();
+                let shown = handshake_core::terminal::escape(&shown, false);
+                Err(RecorderError::Query(format!("`before`: `{shown}` is not where a page ended; give the `next` of an earlier page")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Conditions and their values, side by side.
+struct Conditions {
+    sql: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Conditions {
+    fn new(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), values: Vec::new() }
+    }
+
+    fn and<const N: usize>(&mut self, condition: &'static str, values: [Box<dyn ToSql>; N]) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(condition);
+        self.values.extend(values);
+    }
+
+    fn text(&mut self, condition: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.and(condition, [Box::new(value.to_string())]);
+        }
+    }
+
+    /// A plugin's id without version stands for all versions; anything else must match as it is.
+    fn actor(&mut self, actor: Option<&str>) {
+        if let Some(actor) = actor {
+            self.and("(actor_id = ? OR plugin = ?)", [Box::new(actor.to_owned()), Box::new(actor.to_owned())]);
+        }
+    }
+
+    fn time(&mut self, condition: &'static str, time: Option<Timestamp>) {
+        if let Some(time) = time {
+            self.and(condition, [Box::new(time.micros())]);
+        }
+    }
+}
+
+pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<EventPage, FileError> {
+    let limit = match query.limit {
+        0 => DEFAULT_PAGE,
+        limit => limit.min(LARGEST_PAGE),
+    } as usize;
+    let mut conditions = Conditions::new("SELECT host, seq, recorded_at, hash, event_id, record FROM events WHERE true");
+    conditions.text("event_id = ?", query.event_id);
+    conditions.text("job_id = ?", query.job_id);
+    conditions.text("run_id = ?", query.run_id);
+    conditions.text("trace_id = ?", query.trace_id);
+    conditions.text("step_id = ?", query.step_id.as_ref());
+    conditions.time("recorded_at >= ?", query.from);
+    conditions.time("recorded_at < ?", query.to);
+    conditions.actor(query.actor.as_deref());
+    conditions.text("event_type = ?", query.event_type.as_ref());
+    conditions.text("capability_id = ?", query.capability_id.as_ref());
+    conditions.text("decision_outcome = ?", query.decision_outcome);
+    if let Some(place) = query.before.as_deref().and_then(Place::parse) {
+        // The first condition follows from the second; DuckDB can skip whole row groups by it.
+        conditions.and("recorded_at <= ?", [Box::new(place.recorded_at)]);
+        conditions.and(
+            "(recorded_at < ? OR host < ? OR (host = ? AND seq < ?))",
+            [Box::new(place.recorded_at), Box::new(place.host.clone()), Box::new(place.host), Box::new(place.seq)],
+        );
+    }
+    conditions.sql.push_str(" ORDER BY recorded_at DESC, host DESC, seq DESC LIMIT ?");
+    conditions.values.push(Box::new(signed(limit as u64 + 1)));
+
+    let failed = |source| FileError::DuckDb { operation: "query events", source };
+    let mut statement = connection.prepare(&conditions.sql).map_err(failed)?;
+    let rows = statement.query_map(params_from_iter(conditions.values), |row| Ok(recorded(row))).map_err(failed)?;
+    let mut events = Vec::new();
+    for row in rows {
+        events.push(row.map_err(failed)??);
+    }
+    let more = events.len() > limit;
+    events.truncate(limit);
+    let next = if more { events.last().map(Place::of) } else { None };
+    Ok(EventPage { events, next })
+}
+
+/// Reads a row and checks it against its hash, so that an edited file is not taken for the record.
+fn recorded(row: &Row<'_>) -> Result<RecordedEvent, FileError> {
+    let text = |at: usize| row.get::<_, String>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
+    let number = |at: usize| row.get::<_, i64>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
+    let (host, seq, recorded_at, hash, event_id, record) = (text(0)?, number(1)?, number(2)?, text(3)?, text(4)?, text(5)?);
+    let stamped = (|| {
+        Some(StampedEvent {
+            host: host.parse().ok()?,
+            seq: u64::try_from(seq).ok()?,
+            recorded_at: Timestamp::from_micros(recorded_at),
+            hash: hash.parse().ok()?,
+            event_id: event_id.parse().ok()?,
+            record,
+        })
+    })();
+    let damaged = || FileError::Damaged(format!("row {seq} is not what was recorded"));
+    let stamped = stamped.filter(|stamped| Digest::of(stamped.record.as_bytes()) == stamped.hash).ok_or_else(damaged)?;
+    let mut record: Value = serde_json::from_str(&stamped.record).map_err(|_| damaged())?;
+    let event = record.get_mut("event").map(Value::take).ok_or_else(damaged)?;
+    Ok(RecordedEvent { host: stamped.host, seq: stamped.seq, recorded_at: stamped.recorded_at, hash: stamped.hash, event })
+}
+
+pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec<MatrixRow>, FileError> {
+    let mut conditions = Conditions::new(
+        "SELECT actor_id, capability_id, decision_outcome, coalesce(would_deny, false), coalesce(reason, ''), count(*) \
+         FROM events WHERE event_type = 'capability_action' AND actor_id IS NOT NULL AND capability_id IS NOT NULL",
+    );
+    conditions.text("run_id = ?", query.run_id);
+    conditions.text("job_id = ?", query.job_id);
+    conditions.actor(query.plugin.as_deref());
+    conditions.time("recorded_at >= ?", query.since);
+    conditions.sql.push_str(" GROUP BY ALL");
+
+    let failed = |source| FileError::DuckDb { operation: "count decisions", source };
+    let mut statement = connection.prepare(&conditions.sql).map_err(failed)?;
+    let mut rows = statement.query(params_from_iter(conditions.values)).map_err(failed)?;
+    let mut matrix: BTreeMap<(String, String), MatrixRow> = BTreeMap::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let read = || -> Result<(String, String, Option<String>, bool, String, i64), duckdb::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+        };
+        let (plugin, capability, outcome, would_deny, reason, count) = read().map_err(failed)?;
+        let count = u64::try_from(count).unwrap_or(0);
+        let cell = matrix.entry((plugin.clone(), capability.clone())).or_insert_with(|| MatrixRow {
+            plugin,
+            capability,
+            allowed: 0,
+            denied: 0,
+            would_deny: 0,
+            denied_reasons: BTreeMap::new(),
+        });
+        if outcome.as_deref() == Some(Outcome::Allow.as_str()) {
+            cell.allowed += count;
+            cell.would_deny += if would_deny { count } else { 0 };
+        } else {
+            cell.denied += count;
+            *cell.denied_reasons.entry(reason).or_default() += count;
+        }
+    }
+    Ok(matrix.into_values().collect())
+}

@@ -1,0 +1,58 @@
+//! The tables of the DuckDB file and their versions.
+//!
+//! No secondary indexes: DuckDB keeps minimum and maximum per row group, and rows arrive in order of time.
+
+use duckdb::Connection;
+
+/// One step per version, in order; each runs once, in a transaction with its entry in `recorder_versions`. Never
+/// edited once released: an older file is brought up step by step (R6.9).
+const STEPS: &[&str] = &[r#"
+    CREATE TABLE events (
+        host VARCHAR NOT NULL,
+        seq BIGINT NOT NULL,
+        recorded_at BIGINT NOT NULL,
+        hash VARCHAR NOT NULL,
+        event_id VARCHAR NOT NULL,
+        trace_id VARCHAR,
+        "timestamp" BIGINT,
+        actor_kind VARCHAR,
+        actor_id VARCHAR,
+        plugin VARCHAR,
+        event_type VARCHAR,
+        job_id VARCHAR,
+        run_id VARCHAR,
+        step_id VARCHAR,
+        model_id VARCHAR,
+        activity_span_id VARCHAR,
+        session_span_id VARCHAR,
+        capability_id VARCHAR,
+        policy_decision_id VARCHAR,
+        decision_outcome VARCHAR,
+        reason VARCHAR,
+        layer VARCHAR,
+        would_deny BOOLEAN,
+        interface VARCHAR,
+        function VARCHAR,
+        resource VARCHAR,
+        attempt BIGINT,
+        call BIGINT,
+        result VARCHAR,
+        duration_us BIGINT,
+        record VARCHAR NOT NULL
+    );
+    CREATE TABLE "cursor" (host VARCHAR NOT NULL, seq BIGINT NOT NULL, hash VARCHAR NOT NULL, recorded_at BIGINT NOT NULL);
+"#];
+
+/// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
+pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
+    let version: i64 = connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else { return Ok(Err(version)) };
+    for (step, next) in missing.iter().zip(version + 1..) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.execute("INSERT INTO recorder_versions VALUES (?)", [next])?;
+        transaction.commit()?;
+    }
+    Ok(Ok(()))
+}

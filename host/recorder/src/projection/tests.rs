@@ -1,0 +1,430 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use handshake_core::capability::{DenialLabel, Layer, Mode};
+use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody, Outcome};
+use handshake_core::recorder::FlightRecorder;
+use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
+use handshake_core::{Digest, EventId, JobId, RunId, StepId, Timestamp, TraceId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::Recorder;
+use crate::memory_outbox::MemoryOutbox;
+
+struct Bench {
+    folder: TempDir,
+    outbox: Arc<MemoryOutbox>,
+    recorder: Recorder,
+    ids: SequentialIds,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let outbox = Arc::new(MemoryOutbox::default());
+        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction));
+        Self { folder: TempDir::new().unwrap(), outbox, recorder, ids: SequentialIds::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("recorder.duckdb")
+    }
+
+    async fn open(&self) -> Projection {
+        self.try_open().await.unwrap()
+    }
+
+    async fn try_open(&self) -> Result<Projection, RecorderError> {
+        Projection::open(&self.path(), Arc::clone(&self.outbox) as _, Arc::new(FixedClock::default())).await
+    }
+
+    fn note(&self, detail: &str) -> Event {
+        let body = EventBody::System { kind: "note".into(), detail: detail.into() };
+        Event::new(EventId::fresh(&self.ids), TraceId::fresh(&self.ids), Timestamp::from_micros(7), Actor::system(), body)
+    }
+
+    fn record(&self, event: &Event) {
+        self.recorder.enqueue(event).unwrap();
+    }
+
+    fn notes(&self, count: usize) {
+        for n in 0..count {
+            self.record(&self.note(&format!("note {n}")));
+        }
+    }
+
+    fn decision(&self, plugin: &str, capability: &str, outcome: Outcome, reason: Option<DenialLabel>, would_deny: bool) -> Event {
+        let record = DecisionRecord {
+            capability_id: capability.into(),
+            actor_id: plugin.into(),
+            job_id: None,
+            decision_outcome: outcome,
+            index: None,
+            attempt: 1,
+            call: 1,
+            component_sha256: None,
+            interface: "handshake:step/models@0.1.0".into(),
+            function: "generate".into(),
+            resource: "default".into(),
+            host_path: None,
+            reason,
+            layer: Layer::Policy,
+            rule: None,
+            mode: Mode::Enforce,
+            would_deny,
+            policy_sha256: Digest::ZERO,
+            manifest_sha256: Digest::ZERO,
+            arguments_sha256: Digest::ZERO,
+            evaluation_ns: 5,
+        };
+        let mut event = self.note("");
+        event.body = EventBody::CapabilityAction(Box::new(record));
+        event.actor = Actor { kind: ActorKind::Agent, id: plugin.into() };
+        event.capability_id = Some(capability.into());
+        event
+    }
+}
+
+async fn seqs(projection: &Projection, query: EventQuery) -> Vec<u64> {
+    projection.events(&query).await.unwrap().events.iter().map(|event| event.seq).collect()
+}
+
+/// Every event there is, page by page.
+async fn all(projection: &Projection, limit: u32) -> Vec<u64> {
+    let mut query = EventQuery { limit, ..EventQuery::default() };
+    let mut seqs = Vec::new();
+    loop {
+        let page = projection.events(&query).await.unwrap();
+        seqs.extend(page.events.iter().map(|event| event.seq));
+        let Some(next) = page.next else { return seqs };
+        query.before = Some(next);
+    }
+}
+
+fn down_from(seq: u64) -> Vec<u64> {
+    (1..=seq).rev().collect()
+}
+
+#[tokio::test]
+async fn events_come_back_as_they_were_recorded_newest_first() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(3);
+    let page = projection.events(&EventQuery::default()).await.unwrap();
+    assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(page.next, None);
+    for (event, stamped) in page.events.iter().rev().zip(bench.outbox.records()) {
+        assert_eq!((event.host, event.hash, event.recorded_at), (stamped.host, stamped.hash, stamped.recorded_at));
+        assert_eq!(serde_json::from_value::<Event>(event.event.clone()).unwrap(), stamped.event().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_projected_once_across_reopening() {
+    let bench = Bench::new();
+    for round in 1..=4 {
+        bench.notes(700);
+        let projection = bench.open().await;
+        bench.notes(300);
+        assert_eq!(all(&projection, 1000).await, down_from(round * 1000));
+        projection.close().await.unwrap();
+        projection.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_projected_once_although_the_projector_is_stopped_midway() {
+    let bench = Bench::new();
+    bench.notes(6000);
+    let mut stopped_early = false;
+    for batches in 0..3 {
+        let projection = bench.open().await;
+        projection.wait_for(batches * u64::from(BATCH)).await.unwrap();
+        stopped_early |= projection.status().await.projected < 6000;
+        // Dropped without a word in odd rounds, as a panic would.
+        if batches != 1 {
+            projection.close().await.unwrap();
+        } else {
+            let thread = projection.thread.clone();
+            drop(projection);
+            thread.call(ProjectionFile::close).await.unwrap().unwrap();
+        }
+    }
+    assert!(stopped_early);
+    assert_eq!(all(&bench.open().await, 0).await, down_from(6000));
+}
+
+#[tokio::test]
+async fn each_filter_filters_and_all_must_match() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    let (job, run, trace) = (JobId::fresh(&bench.ids), RunId::fresh(&bench.ids), TraceId::fresh(&bench.ids));
+    bench.notes(1);
+    let mut second = bench.note("job");
+    (second.job_id, second.workflow_run_id, second.trace_id) = (Some(job), Some(run), trace);
+    second.step_id = Some(StepId::new("read").unwrap());
+    bench.record(&second);
+    bench.record(&bench.decision("summarize@0.1.0", "model.infer", Outcome::Allow, None, false));
+    bench.record(&bench.decision("summarize@0.2.0", "model.infer", Outcome::Deny, Some(DenialLabel::NotGranted), false));
+    let mut fifth = bench.decision("reader@0.1.0", "fs.read", Outcome::Deny, Some(DenialLabel::OperatorDenied), false);
+    fifth.job_id = Some(job);
+    bench.record(&fifth);
+    let times: Vec<_> = bench.outbox.records().iter().map(|record| record.recorded_at).collect();
+
+    let none = EventQuery::default;
+    let cases = [
+        (EventQuery { event_id: Some(second.event_id), ..none() }, vec![2]),
+        (EventQuery { job_id: Some(job), ..none() }, vec![5, 2]),
+        (EventQuery { run_id: Some(run), ..none() }, vec![2]),
+        (EventQuery { trace_id: Some(trace), ..none() }, vec![2]),
+        (EventQuery { step_id: second.step_id.clone(), ..none() }, vec![2]),
+        (EventQuery { from: Some(times[1]), to: Some(times[3]), ..none() }, vec![3, 2]),
+        (EventQuery { actor: Some("summarize".into()), ..none() }, vec![4, 3]),
+        (EventQuery { actor: Some("summarize@0.2.0".into()), ..none() }, vec![4]),
+        (EventQuery { actor: Some("summ".into()), ..none() }, vec![]),
+        (EventQuery { actor: Some("handshake".into()), ..none() }, vec![2, 1]),
+        (EventQuery { event_type: Some("system".into()), ..none() }, vec![2, 1]),
+        (EventQuery { capability_id: Some("model.infer".into()), ..none() }, vec![4, 3]),
+        (EventQuery { decision_outcome: Some(Outcome::Deny), ..none() }, vec![5, 4]),
+        (EventQuery { decision_outcome: Some(Outcome::Deny), job_id: Some(job), ..none() }, vec![5]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(seqs(&projection, query.clone()).await, expected, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_matrix_counts_decisions_by_plugin_and_capability() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    let run = RunId::fresh(&bench.ids);
+    for (plugin, capability, outcome, reason, would_deny) in [
+        ("b@1.0.0", "model.infer", Outcome::Allow, None, false),
+        ("b@1.0.0", "model.infer", Outcome::Allow, None, true),
+        ("b@1.0.0", "model.infer", Outcome::Deny, Some(DenialLabel::NotGranted), false),
+        ("b@1.0.0", "model.infer", Outcome::Deny, Some(DenialLabel::NotGranted), false),
+        ("a@1.0.0", "fs.read", Outcome::Deny, Some(DenialLabel::OperatorDenied), false),
+    ] {
+        let mut event = bench.decision(plugin, capability, outcome, reason, would_deny);
+        event.workflow_run_id = Some(run);
+        bench.record(&event);
+    }
+    bench.record(&bench.decision("b@1.0.0", "model.infer", Outcome::Allow, None, false));
+    bench.notes(2);
+    let reasons = |label: &str, count| BTreeMap::from([(label.to_owned(), count)]);
+    let a = MatrixRow { plugin: "a@1.0.0".into(), capability: "fs.read".into(), allowed: 0, denied: 1, would_deny: 0, denied_reasons: reasons("operator-denied", 1) };
+    let b = MatrixRow { plugin: "b@1.0.0".into(), capability: "model.infer".into(), allowed: 2, denied: 2, would_deny: 1, denied_reasons: reasons("not-granted", 2) };
+    let of_run = projection.matrix(&MatrixQuery { run_id: Some(run), ..MatrixQuery::default() }).await.unwrap();
+    assert_eq!(of_run, [a.clone(), b.clone()]);
+    let of_b = projection.matrix(&MatrixQuery { plugin: Some("b".into()), ..MatrixQuery::default() }).await.unwrap();
+    assert_eq!(of_b, [MatrixRow { allowed: 3, ..b }]);
+    let since = bench.outbox.records()[4].recorded_at;
+    let late = projection.matrix(&MatrixQuery { since: Some(since), ..MatrixQuery::default() }).await.unwrap();
+    assert_eq!(late[0], a);
+    assert_eq!(late[1].allowed, 1);
+}
+
+#[tokio::test]
+async fn pages_have_no_gaps_and_no_doubles_while_events_arrive() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(1000);
+    let mut query = EventQuery { limit: 90, ..EventQuery::default() };
+    let mut seen = Vec::new();
+    loop {
+        let page = projection.events(&query).await.unwrap();
+        assert!(page.events.len() <= 90);
+        seen.extend(page.events.iter().map(|event| event.seq));
+        bench.notes(50);
+        let Some(next) = page.next else { break };
+        query.before = Some(next);
+    }
+    assert_eq!(seen, down_from(1000));
+}
+
+#[tokio::test]
+async fn pages_have_their_sizes_and_refuse_places_that_are_none() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(1200);
+    assert_eq!(seqs(&projection, EventQuery::default()).await.len(), 200);
+    assert_eq!(seqs(&projection, EventQuery { limit: 5000, ..EventQuery::default() }).await.len(), 1000);
+    for before in ["", "1", "1.2", "1.2.x", "x.2.00000000-0000-0000-0000-000000000001", "1.2.00000000-0000-0000-0000-000000000001 OR true"] {
+        let query = EventQuery { before: Some(before.into()), ..EventQuery::default() };
+        assert!(matches!(projection.events(&query).await, Err(RecorderError::Query(_))), "{before}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_strings_stay_data() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    let hostile = ["'; DROP TABLE events; --", "\" OR \"\"=\"", "a\u{0}b", "%", "?", "\u{1b}[31m", "\\'", "$1", "'||(SELECT 1)||'"];
+    for text in hostile {
+        bench.record(&bench.decision(text, text, Outcome::Deny, Some(DenialLabel::NotGranted), false));
+    }
+    for (text, seq) in hostile.iter().zip(1..) {
+        assert_eq!(seqs(&projection, EventQuery { actor: Some((*text).into()), ..EventQuery::default() }).await, [seq], "{text:?}");
+        assert_eq!(seqs(&projection, EventQuery { capability_id: Some((*text).into()), ..EventQuery::default() }).await, [seq], "{text:?}");
+        assert!(seqs(&projection, EventQuery { event_type: Some((*text).into()), ..EventQuery::default() }).await.is_empty());
+    }
+    let plugins: BTreeSet<_> = projection.matrix(&MatrixQuery::default()).await.unwrap().into_iter().map(|row| row.plugin).collect();
+    assert_eq!(plugins, hostile.iter().map(|text| (*text).to_owned()).collect());
+}
+
+#[tokio::test]
+async fn duckdb_reaches_nothing_but_its_file() {
+    let bench = Bench::new();
+    std::fs::write(bench.folder.path().join("secret.csv"), "a,b\n1,2\n").unwrap();
+    let projection = bench.open().await;
+    let secret = bench.folder.path().join("secret.csv").display().to_string();
+    let outcomes = projection
+        .thread
+        .call(move |file| {
+            [
+                format!("SELECT * FROM read_csv('{secret}')"),
+                format!("COPY events TO '{secret}.out'"),
+                format!("ATTACH '{secret}.db' AS other"),
+                "INSTALL httpfs".to_owned(),
+                "SET enable_external_access = true".to_owned(),
+                "SET memory_limit = '8GB'".to_owned(),
+            ]
+            .map(|sql| (file.execute(&sql), sql))
+        })
+        .await
+        .unwrap();
+    for (refused, sql) in outcomes {
+        assert!(refused.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_and_rebuilt() {
+    for damage in [&b"this is no database at all, but long enough to look like one"[..], &[0; 20_000]] {
+        let bench = Bench::new();
+        bench.notes(50);
+        std::fs::write(bench.path(), damage).unwrap();
+        std::fs::write(bench.path().with_extension("duckdb.wal"), b"old log").unwrap();
+        let projection = bench.open().await;
+        assert_eq!(all(&projection, 0).await, down_from(50));
+        let status = projection.status().await;
+        let aside = format!("{}.damaged-1767225600000000", bench.path().display());
+        assert_eq!(status.set_aside.as_deref(), Some(aside.as_str()));
+        assert_eq!((status.projected, status.recorded, status.problem), (50, Some(50), None));
+        assert_eq!(std::fs::read(&aside).unwrap(), damage);
+        assert_eq!(std::fs::read(format!("{aside}.wal")).unwrap(), b"old log");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_rows_do_not_match_its_cursor_is_rebuilt() {
+    for sql in ["DELETE FROM events WHERE seq = 7", r#"UPDATE "cursor" SET seq = 3"#, r#"DELETE FROM "cursor""#] {
+        let bench = Bench::new();
+        bench.notes(20);
+        let projection = bench.open().await;
+        projection.wait_for(20).await.unwrap();
+        projection.thread.call(move |file| file.execute(sql)).await.unwrap().unwrap();
+        projection.close().await.unwrap();
+        let projection = bench.open().await;
+        assert_eq!(all(&projection, 0).await, down_from(20), "{sql}");
+        assert!(projection.status().await.set_aside.is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_edited_row_is_not_shown_and_the_file_is_rebuilt() {
+    let bench = Bench::new();
+    bench.notes(20);
+    let projection = bench.open().await;
+    projection.wait_for(20).await.unwrap();
+    let sql = "UPDATE events SET record = replace(record, 'note 4', 'nothing') WHERE seq = 5";
+    projection.thread.call(move |file| file.execute(sql)).await.unwrap().unwrap();
+    let page = projection.events(&EventQuery::default()).await.unwrap();
+    assert_eq!(page.events.len(), 20);
+    assert_eq!(page.events[15].event["payload"]["detail"], "note 4");
+    assert!(projection.status().await.set_aside.is_some());
+}
+
+#[tokio::test]
+async fn a_record_that_was_changed_in_the_outbox_stops_the_projection_before_it() {
+    let bench = Bench::new();
+    bench.notes(10);
+    bench.outbox.tamper(6, |record| {
+        record.record = record.record.replace("note 5", "note X");
+        record.hash = Digest::of(record.record.as_bytes());
+    });
+    let projection = bench.open().await;
+    let error = projection.wait_for(10).await.unwrap_err();
+    assert!(chain_of(&error).contains("record 7: it names another predecessor"), "{}", chain_of(&error));
+    assert!(projection.events(&EventQuery::default()).await.is_err());
+    let status = projection.status().await;
+    assert_eq!((status.projected, status.recorded), (6, Some(10)));
+    assert!(status.problem.unwrap().contains("record 7"));
+    projection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_projected_must_still_be_in_the_outbox() {
+    let bench = Bench::new();
+    bench.notes(10);
+    let projection = bench.open().await;
+    projection.wait_for(10).await.unwrap();
+    projection.close().await.unwrap();
+    bench.outbox.tamper(10, |record| record.hash = Digest::ZERO);
+    let projection = bench.open().await;
+    bench.notes(1);
+    let error = projection.wait_for(11).await.unwrap_err();
+    assert!(chain_of(&error).contains("record 10"), "{}", chain_of(&error));
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_version_is_left_alone() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    projection.thread.call(|file| file.execute("INSERT INTO recorder_versions VALUES (99)")).await.unwrap().unwrap();
+    projection.close().await.unwrap();
+    let before = std::fs::read(bench.path()).unwrap();
+    let error = bench.try_open().await.err().unwrap();
+    assert!(chain_of(&error).contains("schema version 99"), "{}", chain_of(&error));
+    assert_eq!(std::fs::read(bench.path()).unwrap().len(), before.len());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_not_called_damaged() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path()).unwrap();
+    assert!(bench.try_open().await.is_err());
+    assert!(bench.path().is_dir());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_that_fails_for_a_while_is_caught_up_with() {
+    let bench = Bench::new();
+    bench.notes(5);
+    let projection = bench.open().await;
+    projection.wait_for(5).await.unwrap();
+    bench.notes(5);
+    bench.outbox.fail_with(|| StorageError::Guard("the disk is gone".into()));
+    let error = projection.wait_for(10).await;
+    bench.outbox.recover();
+    if let Err(error) = error {
+        assert!(chain_of(&error).contains("the disk is gone"), "{}", chain_of(&error));
+    }
+    let mut progress = projection.progress.subscribe();
+    progress.wait_for(|now| now.seq == 10 && now.problem.is_none()).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_closing_everything_fails_politely() {
+    let bench = Bench::new();
+    bench.notes(3);
+    let projection = bench.open().await;
+    projection.close().await.unwrap();
+    bench.notes(1);
+    assert!(projection.events(&EventQuery::default()).await.is_err());
+    assert!(projection.matrix(&MatrixQuery::default()).await.is_err());
+    assert!(projection.wait_for(4).await.is_err());
+    assert_eq!(projection.status().await.recorded, Some(4));
+}
