@@ -1,1 +1,24 @@
-//! placeholder
+//! Runs workflow steps as WebAssembly components: engine and limits, the compiled-code cache, the bindings, and
+//! the gate in front of every import.
+//!
+//! A step gets a fresh store for every attempt, so no state survives between attempts. Nothing in this crate
+//! knows a database, the recorder's store or a model server; they come in through the ports of
+//! `handshake-core`.
+
+pub mod ambient;
+mod bindings;
+mod cache;
+pub mod catalog;
+mod engine;
+mod executor;
+mod failure;
+mod interface;
+mod limits;
+mod linker;
+mod mounts;
+mod observer;
+mod state;
+mod wasi;
+
+pub use executor::{RuntimeOptions, RuntimeServices, WasmRuntime};
+pub use mounts::HostMounts;

@@ -1,0 +1,67 @@
+//! Look-up and refusal of plugins, without running any.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const MANIFEST: &str = r#"schema = 1
+id = "demo"
+version = "0.1.2"
+api = "handshake:step@0.1"
+description = "Does nothing."
+[component]
+path = "demo.wasm"
+"#;
+
+fn catalog(build: impl FnOnce(&Path)) -> (tempfile::TempDir, Catalog) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("demo/dist")).unwrap();
+    build(&folder.path().join("demo"));
+    let catalog = Catalog::new(vec![folder.path().to_owned()]);
+    (folder, catalog)
+}
+
+fn built(folder: &Path) {
+    fs::write(folder.join("plugin.toml"), MANIFEST).unwrap();
+    fs::write(folder.join("dist/demo.wasm"), b"code").unwrap();
+    let manifest = format!("{MANIFEST}sha256 = \"{}\"\n", Digest::of(b"code"));
+    fs::write(folder.join("dist/plugin.toml"), manifest).unwrap();
+}
+
+#[test]
+fn a_built_plugin_is_found_by_id_and_by_the_beginning_of_its_version() {
+    let (_folder, catalog) = catalog(built);
+    for uses in ["demo", "demo@0", "demo@0.1", "demo@0.1.2"] {
+        assert_eq!(catalog.find(uses).unwrap().0.label(), "demo@0.1.2");
+    }
+    let other = catalog.find("demo@0.2").err().unwrap();
+    assert!(other.to_string().contains("is version 0.1.2"), "{other}");
+    assert_eq!(catalog.list().len(), 1);
+}
+
+#[test]
+fn an_unknown_plugin_names_the_folders_and_what_there_is() {
+    let (_folder, catalog) = catalog(built);
+    let Err(PluginError::Unknown { looked_in, known, .. }) = catalog.find("demon") else { panic!() };
+    assert_eq!((looked_in.len(), known), (1, vec!["demo".to_owned()]));
+    assert!(matches!(catalog.find("../demo"), Err(PluginError::Manifest { .. })));
+}
+
+#[test]
+fn a_source_that_was_not_built_says_how_to_build_it() {
+    let (_folder, catalog) = catalog(|folder| fs::write(folder.join("plugin.toml"), MANIFEST).unwrap());
+    let error = catalog.find("demo").err().unwrap().to_string();
+    assert!(error.contains("handshake plugin build"), "{error}");
+}
+
+#[test]
+fn a_changed_component_and_a_wrong_manifest_are_refused() {
+    let (folder, catalog) = catalog(built);
+    fs::write(folder.path().join("demo/dist/demo.wasm"), b"c0de").unwrap();
+    assert!(matches!(catalog.find("demo"), Err(PluginError::Component { .. })));
+    fs::write(folder.path().join("demo/dist/plugin.toml"), format!("{MANIFEST}[limits]\nmemory = 3\n")).unwrap();
+    let error = catalog.find("demo").err().unwrap().to_string();
+    assert!(error.contains("plugin.toml:9:1: unknown field `memory`"), "{error}");
+    fs::write(folder.path().join("demo/dist/plugin.toml"), MANIFEST.replace("demo.wasm", "../x.wasm")).unwrap();
+    assert!(catalog.find("demo").err().unwrap().to_string().contains("file name beside the manifest"));
+}

@@ -1,0 +1,435 @@
+//! Executes attempts: prepared components, a fresh store for each, and the limits around the call.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use handshake_core::artifact::ArtifactStore;
+use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, Profile};
+use handshake_core::document::DocumentReader;
+use handshake_core::event::{Actor, ActorKind};
+use handshake_core::gate::{AttemptGate, AttemptIdentity, GateServices};
+use handshake_core::job::{AccessMode, JobMetrics};
+use handshake_core::manifest::Limits;
+use handshake_core::model::Models;
+use handshake_core::mount::Mount;
+use handshake_core::secret::SecretStore;
+use handshake_core::step::{Descriptor, LogLevel, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepObserver, StepOutcome};
+use handshake_core::{Digest, ProfileId, TraceId};
+use serde_json::Value;
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
+use wasmtime::{CallHook, Store};
+use wasmtime_wasi_http::WasiHttpCtx;
+
+use crate::bindings::exports::handshake::step::handler;
+use crate::bindings::handshake::step::types;
+use crate::bindings::{Step, StepPre};
+use crate::cache::CodeCache;
+use crate::catalog::{Catalog, ComponentBytes};
+use crate::engine::StepEngine;
+use crate::failure;
+use crate::limits::SummedMemory;
+use crate::linker;
+use crate::observer::Voice;
+use crate::state::{Backends, HostCalls, OpenMount, StepState};
+use crate::wasi::{ContextParts, context};
+
+/// Handles of any kind that an attempt may hold at the same time.
+const MAX_HANDLES: usize = 4_096;
+/// Room for what one host call lifts out of the guest: the largest artifact and what comes with it.
+const HOSTCALL_BYTES: usize = 32 << 20;
+/// A component describes itself in no time, or not at all.
+const DESCRIBE_WALL: Duration = Duration::from_secs(5);
+
+/// How the runtime is set up.
+pub struct RuntimeOptions {
+    /// Where plugins are looked up, in order.
+    pub plugin_folders: Vec<PathBuf>,
+    /// The compiled-code cache; only its owner may write there.
+    pub cache_dir: PathBuf,
+    /// Authenticates its entries.
+    pub cache_key: [u8; 32],
+    /// Attempts that may exist at the same time; further ones wait.
+    pub max_instances: u32,
+}
+
+/// What stands behind the interfaces of a step.
+#[derive(Clone)]
+pub struct RuntimeServices {
+    /// The gate's recorder, clock and ids.
+    pub gate: GateServices,
+    /// `models`.
+    pub models: Arc<dyn Models>,
+    /// `artifacts`.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// `documents`.
+    pub documents: Arc<dyn DocumentReader>,
+    /// `secrets`.
+    pub secrets: Arc<dyn SecretStore>,
+}
+
+/// Runs steps as WebAssembly components.
+pub struct WasmRuntime {
+    catalog: Catalog,
+    cache: Arc<CodeCache>,
+    gate: GateServices,
+    backends: Backends,
+    plain: Workshop,
+    /// For plugins with a fuel limit; most hosts never need it.
+    fueled: OnceLock<Workshop>,
+    max_instances: u32,
+    places: tokio::sync::Semaphore,
+}
+
+/// An engine with its linker and what was prepared for it.
+struct Workshop {
+    engine: StepEngine,
+    linker: Arc<Linker<StepState>>,
+    prepared: Mutex<HashMap<Digest, Prepared>>,
+}
+
+#[derive(Clone)]
+struct Prepared {
+    step: StepPre<StepState>,
+    described: Arc<OnceLock<Descriptor>>,
+}
+
+impl Workshop {
+    fn new(max_instances: u32, count_fuel: bool) -> wasmtime::Result<Self> {
+        let engine = StepEngine::new(max_instances, count_fuel)?;
+        let mut linker = Linker::new(engine.engine());
+        linker::link(&mut linker)?;
+        Ok(Self { engine, linker: Arc::new(linker), prepared: Mutex::default() })
+    }
+}
+
+fn host_fault(error: wasmtime::Error) -> PluginError {
+    PluginError::Host(format!("{error:#}"))
+}
+
+impl WasmRuntime {
+    /// Sets the runtime up. Compiles nothing yet.
+    pub fn new(options: RuntimeOptions, services: RuntimeServices) -> Result<Self, PluginError> {
+        let max_instances = options.max_instances.max(1);
+        Ok(Self {
+            catalog: Catalog::new(options.plugin_folders),
+            cache: Arc::new(CodeCache::new(options.cache_dir, options.cache_key)),
+            gate: services.gate,
+            backends: Backends {
+                models: services.models,
+                artifacts: services.artifacts,
+                documents: services.documents,
+                secrets: services.secrets,
+            },
+            plain: Workshop::new(max_instances, false).map_err(host_fault)?,
+            fueled: OnceLock::new(),
+            max_instances,
+            places: tokio::sync::Semaphore::new(usize::try_from(max_instances).unwrap_or(1)),
+        })
+    }
+
+    /// Every plugin there is, by id; those that cannot be used with the reason.
+    pub fn list(&self) -> Vec<(String, Result<Arc<Plugin>, PluginError>)> {
+        self.catalog.list().into_iter().map(|(id, plugin)| (id, plugin.map(Arc::new))).collect()
+    }
+
+    fn workshop(&self, limits: &Limits) -> Result<&Workshop, PluginError> {
+        if limits.fuel.is_none() {
+            return Ok(&self.plain);
+        }
+        if let Some(workshop) = self.fueled.get() {
+            return Ok(workshop);
+        }
+        let workshop = Workshop::new(self.max_instances, true).map_err(host_fault)?;
+        Ok(self.fueled.get_or_init(|| workshop))
+    }
+
+    /// The component, compiled and linked. The hash names exactly the bytes that are compiled, so what was
+    /// checked when the plugin was found is what runs, whatever happened to the file since.
+    async fn prepared(&self, plugin: &Plugin) -> Result<Prepared, PluginError> {
+        let workshop = self.workshop(&plugin.manifest.limits)?;
+        let digest = plugin.component_sha256;
+        if let Some(prepared) = workshop.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(prepared.clone());
+        }
+        let file = plugin.folder.join(&plugin.manifest.component.path);
+        let (cache, engine, linker) = (Arc::clone(&self.cache), workshop.engine.engine().clone(), Arc::clone(&workshop.linker));
+        let folder = plugin.folder.clone();
+        // Compiling takes seconds for large components; the async threads have other guests to serve.
+        let made = tokio::task::spawn_blocking(move || -> Result<StepPre<StepState>, PluginError> {
+            let (found, ComponentBytes(bytes)) = crate::catalog::read_plugin(&folder)?;
+            let refuse = |problem: String| PluginError::Component { file: file.display().to_string(), problem };
+            if found.component_sha256 != digest {
+                return Err(refuse("it changed while the workflow was starting; start it again".into()));
+            }
+            check_preamble(&bytes).map_err(refuse)?;
+            let component = cache.load(&engine, digest, &bytes).map_err(|error| match error {
+                PluginError::Component { problem, .. } => refuse(problem),
+                other => other,
+            })?;
+            let linked = link_step(&linker, &component).map_err(refuse)?;
+            StepPre::new(linked).map_err(|error| refuse(format!("it does not export `handshake:step/handler@0.1.0`: {error:#}; build it against the step interface")))
+        });
+        let step = made.await.map_err(|error| PluginError::Host(format!("preparing a component failed: {error}")))??;
+        let prepared = Prepared { step, described: Arc::default() };
+        workshop.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn store(&self, parts: StoreParts<'_>) -> wasmtime::Result<Store<StepState>> {
+        let workshop = self.workshop(parts.limits).map_err(|error| wasmtime::Error::msg(error.to_string()))?;
+        let mounts = open_mounts(parts.mounts)?;
+        let voice = Voice::new(parts.observer, Arc::clone(&self.gate.clock));
+        let wasi = context(&ContextParts {
+            mounts: &mounts,
+            voice: &voice,
+            output_kb: parts.limits.output_kb,
+            clock: &self.gate.clock,
+            started_at: parts.started_at,
+            random_seed: parts.random_seed,
+        })?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let state = StepState {
+            run: parts.identity.place.as_ref().map(|place| place.run),
+            gate: Arc::new(AttemptGate::new(parts.identity, parts.rights, self.gate.clone())),
+            backends: self.backends.clone(),
+            settings: parts.settings,
+            voice,
+            mounts,
+            places: HashMap::new(),
+            memory: SummedMemory::megabytes(parts.limits.memory_mb),
+            host_calls: HostCalls { left: parts.limits.host_calls, limit: parts.limits.host_calls },
+            metrics: JobMetrics::default(),
+            proposals: Vec::new(),
+            table,
+            wasi,
+            http: WasiHttpCtx::new(),
+            requests: crate::wasi::http::NoRequests,
+        };
+        let mut store = Store::new(workshop.engine.engine(), state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_epoch_deadline(1);
+        // Each epoch the guest yields, so that its deadline and its neighbours are served.
+        store.epoch_deadline_async_yield_and_update(1);
+        if let Some(fuel) = parts.limits.fuel {
+            store.set_fuel(fuel)?;
+        }
+        store.call_hook(|mut store, hook| match hook {
+            CallHook::CallingHost => Ok(store.data_mut().host_calls.count()?),
+            _ => Ok(()),
+        });
+        Ok(store)
+    }
+
+    async fn describe(&self, plugin: &Plugin, prepared: &Prepared) -> Result<Descriptor, PluginError> {
+        let file = plugin.folder.join(&plugin.manifest.component.path).display().to_string();
+        let refuse = |problem: String| PluginError::Component { file: file.clone(), problem };
+        let limits = plugin.manifest.limits;
+        let identity = AttemptIdentity {
+            trace: TraceId::fresh(&*self.gate.ids),
+            actor: Actor { kind: ActorKind::Agent, id: plugin.label() },
+            component_sha256: Some(plugin.component_sha256),
+            span: None,
+            place: None,
+        };
+        let mut store = self
+            .store(StoreParts {
+                identity,
+                rights: Arc::new(nothing_granted(plugin)),
+                settings: Arc::default(),
+                observer: Arc::new(Unheard),
+                mounts: &[],
+                limits: &limits,
+                started_at: self.gate.clock.now(),
+                random_seed: [0; 32],
+            })
+            .map_err(host_fault)?;
+        let wall = DESCRIBE_WALL.min(Duration::from_millis(limits.wall_ms));
+        let called = tokio::time::timeout(wall, async {
+            let step = prepared.step.instantiate_async(&mut store).await?;
+            step.handshake_step_handler().call_describe(&mut store).await
+        });
+        let described = match called.await {
+            Ok(Ok(described)) => described,
+            Ok(Err(error)) => return Err(refuse(format!("`describe` failed: {}", failure::from_trap(&error, &limits, store.data().memory.refused)))),
+            Err(_) => return Err(refuse(format!("`describe` did not end within {wall:?}"))),
+        };
+        let schema = |name: &str, text: &str| {
+            serde_json::from_str::<Value>(text).map_err(|error| refuse(format!("`describe` gave an {name} schema that is not JSON: {error}")))
+        };
+        Ok(Descriptor {
+            input_schema: schema("input", &described.input_schema)?,
+            output_schema: schema("output", &described.output_schema)?,
+            name: described.name,
+            version: described.version,
+            capabilities: described.capabilities,
+        })
+    }
+}
+
+/// What a store is made from.
+struct StoreParts<'a> {
+    identity: AttemptIdentity,
+    rights: Arc<EffectiveRights>,
+    settings: Arc<std::collections::BTreeMap<String, Value>>,
+    observer: Arc<dyn StepObserver>,
+    mounts: &'a [Mount],
+    limits: &'a Limits,
+    started_at: handshake_core::Timestamp,
+    random_seed: [u8; 32],
+}
+
+/// Nobody watches a component describe itself.
+struct Unheard;
+
+impl StepObserver for Unheard {
+    fn log(&self, _: LogLevel, _: &str) {}
+    fn progress(&self, _: u64, _: Option<u64>, _: &str) {}
+}
+
+fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
+    EffectiveRights {
+        plugin: Some(plugin.manifest.id.clone()),
+        declared: plugin.manifest.capabilities.iter().map(|declared| declared.id.clone()).collect(),
+        granted: CapabilitySet::default(),
+        profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: CapabilitySet::default() }),
+        access_mode: AccessMode::AnalysisOnly,
+        policy: Arc::new(Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::ZERO }),
+        manifest_sha256: plugin.manifest_sha256,
+    }
+}
+
+/// Tells the kinds of files apart that people put in the place of a component.
+fn check_preamble(bytes: &[u8]) -> Result<(), String> {
+    match (bytes.get(..4), bytes.get(4..8)) {
+        (Some(b"\0asm"), Some([0x0d, 0, 1, 0])) => Ok(()),
+        (Some(b"\0asm"), Some([1, 0, 0, 0])) => Err("it is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2`".into()),
+        _ => Err("it is not a WebAssembly component".into()),
+    }
+}
+
+fn link_step(linker: &Linker<StepState>, component: &Component) -> Result<InstancePre<StepState>, String> {
+    linker.instantiate_pre(component).map_err(|error| {
+        format!("it imports something that this host does not have: {error:#}; this host offers handshake:step@0.1.0 and WASI 0.2")
+    })
+}
+
+fn open_mounts(mounts: &[Mount]) -> wasmtime::Result<Vec<OpenMount>> {
+    mounts
+        .iter()
+        .map(|mount| {
+            let root = File::open(&mount.host).map_err(|error| wasmtime::Error::msg(format!("mount `{}`: cannot open `{}`: {error}", mount.name, mount.host.display())))?;
+            Ok(OpenMount { name: mount.name.clone(), host: mount.host.display().to_string(), access: mount.access, root: Arc::new(root) })
+        })
+        .collect()
+}
+
+#[async_trait]
+impl StepExecutor for WasmRuntime {
+    fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
+        self.catalog.find(uses).map(|(plugin, _)| Arc::new(plugin))
+    }
+
+    async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
+        let prepared = self.prepared(plugin).await?;
+        if let Some(descriptor) = prepared.described.get() {
+            return Ok(descriptor.clone());
+        }
+        let descriptor = self.describe(plugin, &prepared).await?;
+        let manifest = &plugin.manifest;
+        let file = plugin.folder.join("plugin.toml").display().to_string();
+        let refuse = |problem| Err(PluginError::Manifest { file: file.clone(), problem });
+        if (descriptor.name.as_str(), descriptor.version.as_str()) != (manifest.id.as_str(), manifest.version.as_str()) {
+            let says = format!("{}@{}", descriptor.name, descriptor.version);
+            return refuse(format!("names {}, but the component says that it is {says}", plugin.label()));
+        }
+        for wanted in &descriptor.capabilities {
+            let id: CapabilityId = match wanted.parse() {
+                Ok(id) => id,
+                Err(error) => return refuse(format!("the component asks for a capability that does not exist: {error}")),
+            };
+            if !manifest.capabilities.iter().any(|declared| declared.id.axis() == id.axis()) {
+                return refuse(format!("the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"));
+            }
+        }
+        Ok(prepared.described.get_or_init(|| descriptor).clone())
+    }
+
+    async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
+        let host = |error: String| StepFailure::Host(error);
+        // The pool has so many places; waiting for one does not count as the attempt's time.
+        let _place = self.places.acquire().await.map_err(|error| host(error.to_string()))?;
+        let prepared = self.prepared(&invocation.plugin).await.map_err(|error| match error {
+            PluginError::Host(error) => StepFailure::Host(error),
+            other => StepFailure::Contract(other.to_string()),
+        })?;
+        let limits = invocation.limits;
+        let input = serde_json::to_string(&invocation.input).map_err(|error| host(error.to_string()))?;
+        let context = guest_context(&invocation, self.gate.clock.now());
+        let mut store = self
+            .store(StoreParts {
+                identity: invocation.identity,
+                rights: invocation.rights,
+                settings: invocation.settings,
+                observer: invocation.observer,
+                mounts: &invocation.mounts,
+                limits: &limits,
+                started_at: invocation.started_at,
+                random_seed: invocation.random_seed,
+            })
+            .map_err(|error| host(format!("{error:#}")))?;
+        let called = tokio::time::timeout(invocation.wall, async {
+            let step: Step = prepared.step.instantiate_async(&mut store).await?;
+            step.handshake_step_handler().call_run(&mut store, &context, &input).await
+        })
+        .await;
+        store.data().voice.finish();
+        let output = match called {
+            Err(_) => return Err(StepFailure::Timeout(invocation.wall)),
+            Ok(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),
+            Ok(Ok(Err(error))) => return Err(failure::from_guest(error)),
+            Ok(Ok(Ok(output))) => output,
+        };
+        let allowed = usize::try_from(limits.output_kb).unwrap_or(usize::MAX).saturating_mul(1024);
+        if output.value.len() > allowed {
+            let detail = format!(
+                "the result has {} bytes, {} KiB are allowed; store large values as artifacts, or raise limits.output_kb in plugin.toml",
+                output.value.len(),
+                limits.output_kb
+            );
+            return Err(StepFailure::Limit { limit: "output_kb", detail });
+        }
+        let value = serde_json::from_str(&output.value).map_err(|error| StepFailure::Contract(format!("the plugin's result is not JSON: {error}")))?;
+        let state = store.into_data();
+        Ok(StepOutcome {
+            output: value,
+            measurements: output.metrics.into_iter().filter(|metric| metric.value.is_finite()).map(|metric| (metric.name, metric.value)).collect(),
+            metrics: state.metrics,
+            proposals: state.proposals,
+        })
+    }
+}
+
+fn guest_context(invocation: &StepInvocation, now: handshake_core::Timestamp) -> handler::Context {
+    let place = invocation.identity.place.as_ref();
+    handler::Context {
+        run: place.map(|place| place.run.to_string()).unwrap_or_default(),
+        job: place.map(|place| place.job.to_string()).unwrap_or_default(),
+        step: place.map(|place| place.step.to_string()).unwrap_or_default(),
+        index: place.and_then(|place| place.index),
+        attempt: place.map_or(1, |place| place.attempt),
+        trace: invocation.identity.trace.w3c(),
+        idempotency_key: invocation.idempotency_key.clone(),
+        access_mode: match invocation.access_mode {
+            AccessMode::AnalysisOnly => types::AccessMode::AnalysisOnly,
+            AccessMode::PreviewOnly => types::AccessMode::PreviewOnly,
+            AccessMode::ApplyScoped => types::AccessMode::ApplyScoped,
+        },
+        deadline: u64::try_from(now.plus(invocation.wall).micros()).unwrap_or(0),
+    }
+}

@@ -1,0 +1,61 @@
+//! What became of a call into a guest, in the engine's words.
+
+use handshake_core::capability::{Denial, DenialLabel};
+use handshake_core::manifest::Limits;
+use handshake_core::step::StepFailure;
+use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
+
+use crate::bindings::exports::handshake::step::handler::StepError;
+use crate::limits::LimitExceeded;
+use crate::observer::cut;
+
+/// Bytes of a guest's own error text.
+const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// Translates what the guest returned as its error.
+pub(crate) fn from_guest(error: StepError) -> StepFailure {
+    let bounded = |text: String| cut(&text, MAX_MESSAGE_BYTES).to_owned();
+    match error {
+        StepError::InvalidInput(text) => StepFailure::InvalidInput(bounded(text)),
+        StepError::Transient(text) => StepFailure::Transient(bounded(text)),
+        StepError::Permanent(text) => StepFailure::Permanent(bounded(text)),
+        StepError::Denied(denial) => StepFailure::Denied(Denial {
+            capability: bounded(denial.capability),
+            resource: bounded(denial.resource),
+            reason: label(&denial.reason),
+            layer: denial.layer.into(),
+            remedy: bounded(denial.remedy),
+        }),
+    }
+}
+
+/// The label that a guest hands back. A guest can hand back any text; one that is no label says nothing.
+fn label(text: &str) -> DenialLabel {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).unwrap_or(DenialLabel::NotGranted)
+}
+
+/// Translates a trap, or whatever else wasmtime gives instead of a result.
+pub(crate) fn from_trap(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> StepFailure {
+    if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
+        return StepFailure::Limit { limit: exceeded.limit, detail: exceeded.detail.clone() };
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return StepFailure::Limit { limit: "handles", detail: "too many handles are open at the same time".into() };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => StepFailure::Limit { limit: "stack", detail: "the plugin's call stack is full; it recurses too deeply".into() },
+        Some(Trap::OutOfFuel) => {
+            let fuel = limits.fuel.unwrap_or_default();
+            StepFailure::Limit { limit: "fuel", detail: format!("{fuel} units are allowed; raise limits.fuel in plugin.toml if the plugin really needs more") }
+        }
+        // An allocation that fails ends most guests, so the refusal is the cause worth telling.
+        _ if memory_refused => {
+            let megabytes = limits.memory_mb;
+            StepFailure::Limit { limit: "memory_mb", detail: format!("{megabytes} MiB are allowed; raise limits.memory_mb in plugin.toml if the plugin really needs more") }
+        }
+        Some(trap) => StepFailure::Trap(trap.to_string()),
+        None => StepFailure::Trap(cut(&format!("{error:#}"), MAX_MESSAGE_BYTES).to_owned()),
+    }
+}
+

@@ -1,0 +1,131 @@
+//! What the store of one attempt holds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::sync::Arc;
+
+use handshake_core::artifact::ArtifactStore;
+use handshake_core::capability::{Axis, Denial, Resource};
+use handshake_core::document::{DocumentReader, Proposal};
+use handshake_core::gate::{AttemptGate, Call, Permit};
+use handshake_core::job::JobMetrics;
+use handshake_core::model::Models;
+use handshake_core::mount::MountAccess;
+use handshake_core::secret::SecretStore;
+use handshake_core::step::LogLevel;
+use handshake_core::{Digest, RunId};
+use serde_json::Value;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
+
+use crate::limits::{LimitExceeded, SummedMemory};
+use crate::observer::Voice;
+use crate::wasi::http::NoRequests;
+
+/// What stands behind the interfaces of `handshake:step`.
+#[derive(Clone)]
+pub(crate) struct Backends {
+    pub(crate) models: Arc<dyn Models>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) documents: Arc<dyn DocumentReader>,
+    pub(crate) secrets: Arc<dyn SecretStore>,
+}
+
+/// A mount with its folder opened.
+pub(crate) struct OpenMount {
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) access: MountAccess,
+    pub(crate) root: Arc<File>,
+}
+
+/// Where an open file or folder of the guest lies. wasmtime's descriptors do not hold their path.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Index into `StepState::mounts`.
+    pub(crate) mount: usize,
+    /// Path inside the mount.
+    pub(crate) path: Vec<String>,
+}
+
+pub(crate) struct StepState {
+    pub(crate) gate: Arc<AttemptGate>,
+    pub(crate) run: Option<RunId>,
+    pub(crate) backends: Backends,
+    pub(crate) settings: Arc<BTreeMap<String, Value>>,
+    pub(crate) voice: Voice,
+    pub(crate) mounts: Vec<OpenMount>,
+    pub(crate) places: HashMap<u32, Place>,
+    pub(crate) memory: SummedMemory,
+    pub(crate) host_calls: HostCalls,
+    pub(crate) metrics: JobMetrics,
+    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) requests: NoRequests,
+}
+
+/// Counts calls into the host, of whatever kind.
+#[derive(Debug)]
+pub(crate) struct HostCalls {
+    pub(crate) left: u64,
+    pub(crate) limit: u64,
+}
+
+impl HostCalls {
+    pub(crate) fn count(&mut self) -> Result<(), LimitExceeded> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(LimitExceeded::new(
+                "host_calls",
+                format!("{} calls into the host are allowed; raise limits.host_calls in plugin.toml if the plugin really needs more", self.limit),
+            )),
+        }
+    }
+}
+
+impl StepState {
+    /// Asks the gate; what is not granted is also told to whoever watches, with the line that would grant it.
+    ///
+    /// The future holds nothing of the state, which cannot be shared between threads while it waits.
+    pub(crate) fn permit(
+        &self,
+        (interface, function): (&'static str, &'static str),
+        axis: Axis,
+        resource: Resource,
+        arguments: Digest,
+    ) -> impl Future<Output = Result<Permit, Denial>> + Send + use<> {
+        let (gate, voice) = (Arc::clone(&self.gate), self.voice.clone());
+        async move {
+            let permit = gate.permit(Call { interface, function, axis, resource, arguments }).await;
+            permit.inspect_err(|denial| tell(&voice, denial))
+        }
+    }
+
+    /// The same without waiting, where the bindings are synchronous.
+    pub(crate) fn permit_now(
+        &self,
+        (interface, function): (&'static str, &'static str),
+        axis: Axis,
+        resource: Resource,
+        arguments: Digest,
+    ) -> Result<Permit, Denial> {
+        let permit = self.gate.permit_now(Call { interface, function, axis, resource, arguments });
+        permit.inspect_err(|denial| tell(&self.voice, denial))
+    }
+}
+
+fn tell(voice: &Voice, denial: &Denial) {
+    voice.log(LogLevel::Warn, &denial.to_string());
+}
+
+impl WasiView for StepState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
