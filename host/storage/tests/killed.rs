@@ -45,25 +45,23 @@ impl Ids for RandomIds {
 /// Appends and prints until it is killed.
 async fn child(folder: &str) {
     let database = support::open(folder.as_ref(), Arc::new(SystemClock), Arc::new(RandomIds), 8192).await;
-    let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let database = Arc::clone(&database);
-            tokio::spawn(async move {
-                loop {
-                    let slot = database.reserve().unwrap();
-                    database.enqueue(support::event(&RandomIds, "lazy")).unwrap();
-                    let event = support::event(&RandomIds, "acknowledged");
-                    let id = event.event_id();
-                    database.append(event).await.unwrap();
-                    println!("acknowledged {id}");
-                    slot.fill(support::event(&RandomIds, "outcome"));
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let database = Arc::clone(&database);
+        tasks.spawn(async move {
+            loop {
+                let slot = database.reserve().unwrap();
+                database.enqueue(support::event(&RandomIds, "lazy")).unwrap();
+                let event = support::event(&RandomIds, "acknowledged");
+                let id = event.event_id();
+                database.append(event).await.unwrap();
+                println!("acknowledged {id}");
+                slot.fill(support::event(&RandomIds, "outcome"));
+            }
+        });
     }
+    // None of them ends by itself, so the first that does has failed.
+    assert!(tasks.join_next().await.is_none(), "an append failed");
 }
 
 #[test]
