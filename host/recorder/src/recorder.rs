@@ -104,7 +104,8 @@ mod tests {
 
     fn recorder() -> (Arc<MemoryOutbox>, Recorder) {
         let outbox = Arc::new(MemoryOutbox::default());
-        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(Redaction::new(vec!["top-secret-value".into()])));
+        let recorder =
+            Recorder::new(Arc::clone(&outbox) as _, Arc::new(Redaction::new(vec!["top-secret-value".into()])));
         (outbox, recorder)
     }
 
@@ -120,7 +121,11 @@ mod tests {
         assert_eq!(records.len(), 4);
         for record in records {
             assert!(!record.record.contains("top-secret-value"));
-            assert!(record.record.contains(r#""redactions":[{"field":"payload.detail","rule":"secret_exact"}]"#), "{}", record.record);
+            assert!(
+                record.record.contains(r#""redactions":[{"field":"payload.detail","rule":"secret_exact"}]"#),
+                "{}",
+                record.record
+            );
         }
     }
 
@@ -144,8 +149,14 @@ mod tests {
         assert!(matches!(recorder.reserve(), Err(RecorderError::Full)));
         outbox.fail_with(|| StorageError::Conflict("another host".into()));
         assert!(matches!(recorder.record_effect(note(), &event("x")).await, Err(RecorderError::Fenced)));
-        assert!(matches!(recorder.record_event(&event("x")).await, Err(RecorderError::Sink(StorageError::Conflict(_)))));
+        assert!(matches!(
+            recorder.record_event(&event("x")).await,
+            Err(RecorderError::Sink(StorageError::Conflict(_)))
+        ));
         outbox.fail_with(|| StorageError::Guard("closed".into()));
-        assert!(matches!(recorder.record_effect(note(), &event("x")).await, Err(RecorderError::Sink(StorageError::Guard(_)))));
+        assert!(matches!(
+            recorder.record_effect(note(), &event("x")).await,
+            Err(RecorderError::Sink(StorageError::Guard(_)))
+        ));
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Res
     let actor_kind = text(&event["actor"], "kind");
     let actor_id = text(&event["actor"], "id");
     let plugin = match (&actor_kind, &actor_id) {
-        (Some(kind), Some(id)) if kind == ActorKind::Agent.as_str() => Some(id.split('@').next().unwrap_or(id).to_owned()),
+        (Some(kind), Some(id)) if kind == ActorKind::Agent.as_str() => {
+            Some(id.split('@').next().unwrap_or(id).to_owned())
+        }
         _ => None,
     };
     let row: [&dyn ToSql; 31] = [

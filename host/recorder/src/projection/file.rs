@@ -26,7 +26,9 @@ pub(super) enum FileError {
     #[error("the recorder's file is damaged: {0}")]
     Damaged(String),
     /// A later version wrote it.
-    #[error("`{path}` has schema version {version}, which this version of handshake does not know; use the newer one, or move the file away to have it rebuilt")]
+    #[error(
+        "`{path}` has schema version {version}, which this version of handshake does not know; use the newer one, or move the file away to have it rebuilt"
+    )]
     Newer { path: PathBuf, version: i64 },
     /// It could not be moved away.
     #[error("cannot set the damaged file `{path}` aside")]
@@ -55,7 +57,15 @@ const SURROUNDINGS: &[&str] = &[
 ];
 
 /// Texts that speak of damage when they come up while the file is in use.
-const DAMAGE: &[&str] = &["Corrupt", "corrupt", "checksum", "Serialization Error", "Failed to deserialize", "not a valid DuckDB database", "Could not read enough bytes"];
+const DAMAGE: &[&str] = &[
+    "Corrupt",
+    "corrupt",
+    "checksum",
+    "Serialization Error",
+    "Failed to deserialize",
+    "not a valid DuckDB database",
+    "Could not read enough bytes",
+];
 
 /// The file, open or not; it opens itself when it is needed.
 pub(super) struct ProjectionFile {
@@ -94,7 +104,10 @@ impl ProjectionFile {
         }
         let mut head = open.head;
         let mut broken = None;
-        let good = batch.iter().take_while(|record| head.verify(record).map_err(|problem| broken = Some(problem)).is_ok()).count();
+        let good = batch
+            .iter()
+            .take_while(|record| head.verify(record).map_err(|problem| broken = Some(problem)).is_ok())
+            .count();
         let written = write(&mut open.connection, &batch[..good], &head);
         self.noticing("project", written)?;
         if let Some(open) = &mut self.open {
@@ -119,19 +132,29 @@ impl ProjectionFile {
     /// Runs any SQL, for tests that play the attacker.
     #[cfg(test)]
     pub(super) fn execute(&mut self, sql: &str) -> Result<(), String> {
-        self.opened().map_err(|error| error.to_string())?.connection.execute_batch(sql).map_err(|error| error.to_string())
+        self.opened()
+            .map_err(|error| error.to_string())?
+            .connection
+            .execute_batch(sql)
+            .map_err(|error| error.to_string())
     }
 
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
-        [self.path.clone(), with_suffix(&self.path, ".wal")].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|data| data.len()).sum()
+        [self.path.clone(), with_suffix(&self.path, ".wal")]
+            .iter()
+            .filter_map(|path| std::fs::metadata(path).ok())
+            .map(|data| data.len())
+            .sum()
     }
 
     /// Closes for good.
     pub(super) fn close(&mut self) -> Result<(), FileError> {
         self.closed = true;
         match self.open.take() {
-            Some(open) => open.connection.close().map_err(|(_, source)| FileError::DuckDb { operation: "close the file", source }),
+            Some(open) => {
+                open.connection.close().map_err(|(_, source)| FileError::DuckDb { operation: "close the file", source })
+            }
             None => Ok(()),
         }
     }
@@ -139,7 +162,9 @@ impl ProjectionFile {
     fn opened(&mut self) -> Result<&mut Open, FileError> {
         let open = match self.open.take() {
             Some(open) => open,
-            None if self.closed => return Err(FileError::DuckDb { operation: "the file is closed", source: duckdb::Error::InvalidQuery }),
+            None if self.closed => {
+                return Err(FileError::DuckDb { operation: "the file is closed", source: duckdb::Error::InvalidQuery });
+            }
             None => {
                 let open = match open(&self.path, self.host) {
                     Err(FileError::Damaged(problem)) => {
@@ -176,13 +201,20 @@ impl ProjectionFile {
         self.open = None;
         let stamp = self.clock.now().micros();
         let target = (0..)
-            .map(|n| with_suffix(&self.path, &if n == 0 { format!(".damaged-{stamp}") } else { format!(".damaged-{stamp}-{n}") }))
+            .map(|n| {
+                with_suffix(
+                    &self.path,
+                    &if n == 0 { format!(".damaged-{stamp}") } else { format!(".damaged-{stamp}-{n}") },
+                )
+            })
             .find(|target| !target.exists())
             .unwrap_or_else(|| with_suffix(&self.path, ".damaged"));
         for suffix in ["", ".wal"] {
             let from = with_suffix(&self.path, suffix);
             match std::fs::rename(&from, with_suffix(&target, suffix)) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(FileError::SetAside { path: from, source }),
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::SetAside { path: from, source });
+                }
                 _ => {}
             }
         }
@@ -206,14 +238,22 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn classified(operation: &'static str, source: duckdb::Error) -> FileError {
     let text = source.to_string();
-    if DAMAGE.iter().any(|sign| text.contains(sign)) { FileError::Damaged(text) } else { FileError::DuckDb { operation, source } }
+    if DAMAGE.iter().any(|sign| text.contains(sign)) {
+        FileError::Damaged(text)
+    } else {
+        FileError::DuckDb { operation, source }
+    }
 }
 
 /// Opens the file, brings its schema up and checks that rows and cursor agree.
 fn open(path: &Path, host: HostId) -> Result<Open, FileError> {
     let damaged = |source: duckdb::Error| {
         let text = source.to_string();
-        if SURROUNDINGS.iter().any(|sign| text.contains(sign)) { FileError::DuckDb { operation: "open", source } } else { FileError::Damaged(text) }
+        if SURROUNDINGS.iter().any(|sign| text.contains(sign)) {
+            FileError::DuckDb { operation: "open", source }
+        } else {
+            FileError::Damaged(text)
+        }
     };
     let mut connection = connect(path).map_err(damaged)?;
     if let Err(version) = schema::migrate(&mut connection).map_err(damaged)? {
@@ -243,13 +283,20 @@ fn connect(path: &Path) -> Result<Connection, duckdb::Error> {
 fn cursor(connection: &Connection, host: HostId) -> Result<Option<ChainHead>, duckdb::Error> {
     let host_text = host.to_string();
     let mut statement = connection.prepare(r#"SELECT seq, hash, recorded_at FROM "cursor" WHERE host = ?"#)?;
-    let cursors: Vec<(i64, String, i64)> =
-        statement.query_map([&host_text], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Result<_, _>>()?;
-    let rows: (i64, i64) = connection.query_row("SELECT count(*), coalesce(max(seq), 0) FROM events WHERE host = ?", [&host_text], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let cursors: Vec<(i64, String, i64)> = statement
+        .query_map([&host_text], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let rows: (i64, i64) = connection.query_row(
+        "SELECT count(*), coalesce(max(seq), 0) FROM events WHERE host = ?",
+        [&host_text],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     Ok(match cursors.as_slice() {
         [] if rows == (0, 0) => Some(ChainHead::empty(host)),
         [(seq, hash, recorded_at)] if rows == (*seq, *seq) => match (u64::try_from(*seq), hash.parse::<Digest>()) {
-            (Ok(seq), Ok(hash)) => Some(ChainHead { host, seq, hash, recorded_at: Timestamp::from_micros(*recorded_at) }),
+            (Ok(seq), Ok(hash)) => {
+                Some(ChainHead { host, seq, hash, recorded_at: Timestamp::from_micros(*recorded_at) })
+            }
             _ => None,
         },
         _ => None,

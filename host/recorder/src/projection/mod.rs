@@ -87,8 +87,12 @@ impl Projection {
 
         let (stop, stopped) = watch::channel(false);
         let hurry = Arc::new(Notify::new());
-        let projector =
-            Projector { outbox: Arc::clone(&outbox), thread: thread.clone(), progress: Arc::clone(&progress), hurry: Arc::clone(&hurry) };
+        let projector = Projector {
+            outbox: Arc::clone(&outbox),
+            thread: thread.clone(),
+            progress: Arc::clone(&progress),
+            hurry: Arc::clone(&hurry),
+        };
         let task = tokio::spawn(projector.run(stopped));
         Ok(Self { host, outbox, thread, progress, hurry, stop, task: Mutex::new(Some(task)) })
     }
@@ -103,7 +107,10 @@ impl Projection {
         let now = reached.map_err(|_| closed())?;
         match (&now.problem, now.seq >= seq) {
             (_, true) => Ok(()),
-            (Some(problem), false) => Err(RecorderError::Sink(StorageError::Guard(format!("the record can be queried up to number {} only: {problem}", now.seq)))),
+            (Some(problem), false) => Err(RecorderError::Sink(StorageError::Guard(format!(
+                "the record can be queried up to number {} only: {problem}",
+                now.seq
+            )))),
             (None, false) => Err(closed()),
         }
     }
@@ -193,11 +200,19 @@ impl FileThread {
                     work(&mut file);
                 }
             })
-            .map_err(|error| RecorderError::Sink(StorageError::Database { operation: "start the recorder's thread", source: Box::new(error) }))?;
+            .map_err(|error| {
+                RecorderError::Sink(StorageError::Database {
+                    operation: "start the recorder's thread",
+                    source: Box::new(error),
+                })
+            })?;
         Ok(Self(sender))
     }
 
-    async fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut ProjectionFile) -> T + Send + 'static) -> Result<T, RecorderError> {
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut ProjectionFile) -> T + Send + 'static,
+    ) -> Result<T, RecorderError> {
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |file| {
             // Nobody listens any more when the caller was cancelled.
@@ -264,7 +279,10 @@ impl Projector {
         if !*checked && head.seq > 0 {
             let last = self.outbox.read_after(head.seq - 1, 1).await.map_err(sink)?;
             if last.first().is_none_or(|last| (last.seq, last.hash) != (head.seq, head.hash)) {
-                return Err(Halt::Broken(format!("record {}: the outbox does not hold it as it was projected", head.seq)));
+                return Err(Halt::Broken(format!(
+                    "record {}: the outbox does not hold it as it was projected",
+                    head.seq
+                )));
             }
         }
         *checked = true;
@@ -273,10 +291,16 @@ impl Projector {
         if batch.is_empty() {
             let recorded = self.outbox.flush().await.map_err(sink)?.seq;
             if recorded > head.seq && self.outbox.read_after(head.seq, 1).await.map_err(sink)?.is_empty() {
-                return Err(Halt::Broken(format!("record {}: it is missing from the outbox, which ends at {recorded}", head.seq + 1)));
+                return Err(Halt::Broken(format!(
+                    "record {}: it is missing from the outbox, which ends at {recorded}",
+                    head.seq + 1
+                )));
             }
             if recorded < head.seq {
-                return Err(Halt::Broken(format!("record {}: it was projected, but the outbox now ends at {recorded}", head.seq)));
+                return Err(Halt::Broken(format!(
+                    "record {}: it was projected, but the outbox now ends at {recorded}",
+                    head.seq
+                )));
             }
             self.explain(None);
             tokio::select! {

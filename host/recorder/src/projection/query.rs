@@ -133,7 +133,9 @@ impl EventQuery {
             Some(before) if Place::parse(before).is_none() => {
                 let shown: String = before.chars().take(80).collect();
                 let shown = handshake_core::terminal::escape(&shown, false);
-                Err(RecorderError::Query(format!("`before`: `{shown}` is not where a page ended; give the `next` of an earlier page")))
+                Err(RecorderError::Query(format!(
+                    "`before`: `{shown}` is not where a page ended; give the `next` of an earlier page"
+                )))
             }
             _ => Ok(()),
         }
@@ -182,7 +184,8 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
         0 => DEFAULT_PAGE,
         limit => limit.min(LARGEST_PAGE),
     } as usize;
-    let mut conditions = Conditions::new("SELECT host, seq, recorded_at, hash, event_id, record FROM events WHERE true");
+    let mut conditions =
+        Conditions::new("SELECT host, seq, recorded_at, hash, event_id, record FROM events WHERE true");
     conditions.text("event_id = ?", query.event_id);
     conditions.text("job_id = ?", query.job_id);
     conditions.text("run_id = ?", query.run_id);
@@ -220,9 +223,12 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
 
 /// Reads a row and checks it against its hash, so that an edited file is not taken for the record.
 fn recorded(row: &Row<'_>) -> Result<RecordedEvent, FileError> {
-    let text = |at: usize| row.get::<_, String>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
-    let number = |at: usize| row.get::<_, i64>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
-    let (host, seq, recorded_at, hash, event_id, record) = (text(0)?, number(1)?, number(2)?, text(3)?, text(4)?, text(5)?);
+    let text =
+        |at: usize| row.get::<_, String>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
+    let number =
+        |at: usize| row.get::<_, i64>(at).map_err(|source| FileError::DuckDb { operation: "read an event", source });
+    let (host, seq, recorded_at, hash, event_id, record) =
+        (text(0)?, number(1)?, number(2)?, text(3)?, text(4)?, text(5)?);
     let stamped = (|| {
         Some(StampedEvent {
             host: host.parse().ok()?,
@@ -234,10 +240,17 @@ fn recorded(row: &Row<'_>) -> Result<RecordedEvent, FileError> {
         })
     })();
     let damaged = || FileError::Damaged(format!("row {seq} is not what was recorded"));
-    let stamped = stamped.filter(|stamped| Digest::of(stamped.record.as_bytes()) == stamped.hash).ok_or_else(damaged)?;
+    let stamped =
+        stamped.filter(|stamped| Digest::of(stamped.record.as_bytes()) == stamped.hash).ok_or_else(damaged)?;
     let mut record: Value = serde_json::from_str(&stamped.record).map_err(|_| damaged())?;
     let event = record.get_mut("event").map(Value::take).ok_or_else(damaged)?;
-    Ok(RecordedEvent { host: stamped.host, seq: stamped.seq, recorded_at: stamped.recorded_at, hash: stamped.hash, event })
+    Ok(RecordedEvent {
+        host: stamped.host,
+        seq: stamped.seq,
+        recorded_at: stamped.recorded_at,
+        hash: stamped.hash,
+        event,
+    })
 }
 
 pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec<MatrixRow>, FileError> {

@@ -46,8 +46,11 @@ const STEPS: &[&str] = &[r#"
 /// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
-    let version: i64 = connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else { return Ok(Err(version)) };
+    let version: i64 =
+        connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else {
+        return Ok(Err(version));
+    };
     for (step, next) in missing.iter().zip(version + 1..) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;

@@ -42,7 +42,13 @@ impl Bench {
 
     fn note(&self, detail: &str) -> Event {
         let body = EventBody::System { kind: "note".into(), detail: detail.into() };
-        Event::new(EventId::fresh(&self.ids), TraceId::fresh(&self.ids), Timestamp::from_micros(7), Actor::system(), body)
+        Event::new(
+            EventId::fresh(&self.ids),
+            TraceId::fresh(&self.ids),
+            Timestamp::from_micros(7),
+            Actor::system(),
+            body,
+        )
     }
 
     fn record(&self, event: &Event) {
@@ -55,7 +61,14 @@ impl Bench {
         }
     }
 
-    fn decision(&self, plugin: &str, capability: &str, outcome: Outcome, reason: Option<DenialLabel>, would_deny: bool) -> Event {
+    fn decision(
+        &self,
+        plugin: &str,
+        capability: &str,
+        outcome: Outcome,
+        reason: Option<DenialLabel>,
+        would_deny: bool,
+    ) -> Event {
         let record = DecisionRecord {
             capability_id: capability.into(),
             actor_id: plugin.into(),
@@ -167,7 +180,13 @@ async fn each_filter_filters_and_all_must_match() {
     second.step_id = Some(StepId::new("read").unwrap());
     bench.record(&second);
     bench.record(&bench.decision("summarize@0.1.0", "model.infer", Outcome::Allow, None, false));
-    bench.record(&bench.decision("summarize@0.2.0", "model.infer", Outcome::Deny, Some(DenialLabel::NotGranted), false));
+    bench.record(&bench.decision(
+        "summarize@0.2.0",
+        "model.infer",
+        Outcome::Deny,
+        Some(DenialLabel::NotGranted),
+        false,
+    ));
     let mut fifth = bench.decision("reader@0.1.0", "fs.read", Outcome::Deny, Some(DenialLabel::OperatorDenied), false);
     fifth.job_id = Some(job);
     bench.record(&fifth);
@@ -214,8 +233,22 @@ async fn the_matrix_counts_decisions_by_plugin_and_capability() {
     bench.record(&bench.decision("b@1.0.0", "model.infer", Outcome::Allow, None, false));
     bench.notes(2);
     let reasons = |label: &str, count| BTreeMap::from([(label.to_owned(), count)]);
-    let a = MatrixRow { plugin: "a@1.0.0".into(), capability: "fs.read".into(), allowed: 0, denied: 1, would_deny: 0, denied_reasons: reasons("operator-denied", 1) };
-    let b = MatrixRow { plugin: "b@1.0.0".into(), capability: "model.infer".into(), allowed: 2, denied: 2, would_deny: 1, denied_reasons: reasons("not-granted", 2) };
+    let a = MatrixRow {
+        plugin: "a@1.0.0".into(),
+        capability: "fs.read".into(),
+        allowed: 0,
+        denied: 1,
+        would_deny: 0,
+        denied_reasons: reasons("operator-denied", 1),
+    };
+    let b = MatrixRow {
+        plugin: "b@1.0.0".into(),
+        capability: "model.infer".into(),
+        allowed: 2,
+        denied: 2,
+        would_deny: 1,
+        denied_reasons: reasons("not-granted", 2),
+    };
     let of_run = projection.matrix(&MatrixQuery { run_id: Some(run), ..MatrixQuery::default() }).await.unwrap();
     assert_eq!(of_run, [a.clone(), b.clone()]);
     let of_b = projection.matrix(&MatrixQuery { plugin: Some("b".into()), ..MatrixQuery::default() }).await.unwrap();
@@ -251,7 +284,14 @@ async fn pages_have_their_sizes_and_refuse_places_that_are_none() {
     bench.notes(1200);
     assert_eq!(seqs(&projection, EventQuery::default()).await.len(), 200);
     assert_eq!(seqs(&projection, EventQuery { limit: 5000, ..EventQuery::default() }).await.len(), 1000);
-    for before in ["", "1", "1.2", "1.2.x", "x.2.00000000-0000-0000-0000-000000000001", "1.2.00000000-0000-0000-0000-000000000001 OR true"] {
+    for before in [
+        "",
+        "1",
+        "1.2",
+        "1.2.x",
+        "x.2.00000000-0000-0000-0000-000000000001",
+        "1.2.00000000-0000-0000-0000-000000000001 OR true",
+    ] {
         let query = EventQuery { before: Some(before.into()), ..EventQuery::default() };
         assert!(matches!(projection.events(&query).await, Err(RecorderError::Query(_))), "{before}");
     }
@@ -261,16 +301,39 @@ async fn pages_have_their_sizes_and_refuse_places_that_are_none() {
 async fn hostile_strings_stay_data() {
     let bench = Bench::new();
     let projection = bench.open().await;
-    let hostile = ["'; DROP TABLE events; --", "\" OR \"\"=\"", "a\u{0}b", "%", "?", "\u{1b}[31m", "\\'", "$1", "'||(SELECT 1)||'"];
+    let hostile = [
+        "'; DROP TABLE events; --",
+        "\" OR \"\"=\"",
+        "a\u{0}b",
+        "%",
+        "?",
+        "\u{1b}[31m",
+        "\\'",
+        "$1",
+        "'||(SELECT 1)||'",
+    ];
     for text in hostile {
         bench.record(&bench.decision(text, text, Outcome::Deny, Some(DenialLabel::NotGranted), false));
     }
     for (text, seq) in hostile.iter().zip(1..) {
-        assert_eq!(seqs(&projection, EventQuery { actor: Some((*text).into()), ..EventQuery::default() }).await, [seq], "{text:?}");
-        assert_eq!(seqs(&projection, EventQuery { capability_id: Some((*text).into()), ..EventQuery::default() }).await, [seq], "{text:?}");
-        assert!(seqs(&projection, EventQuery { event_type: Some((*text).into()), ..EventQuery::default() }).await.is_empty());
+        assert_eq!(
+            seqs(&projection, EventQuery { actor: Some((*text).into()), ..EventQuery::default() }).await,
+            [seq],
+            "{text:?}"
+        );
+        assert_eq!(
+            seqs(&projection, EventQuery { capability_id: Some((*text).into()), ..EventQuery::default() }).await,
+            [seq],
+            "{text:?}"
+        );
+        assert!(
+            seqs(&projection, EventQuery { event_type: Some((*text).into()), ..EventQuery::default() })
+                .await
+                .is_empty()
+        );
     }
-    let plugins: BTreeSet<_> = projection.matrix(&MatrixQuery::default()).await.unwrap().into_iter().map(|row| row.plugin).collect();
+    let plugins: BTreeSet<_> =
+        projection.matrix(&MatrixQuery::default()).await.unwrap().into_iter().map(|row| row.plugin).collect();
     assert_eq!(plugins, hostile.iter().map(|text| (*text).to_owned()).collect());
 }
 

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use regex::Regex;
 
@@ -11,7 +12,10 @@ use regex::Regex;
 pub(super) struct Detector {
     pub(super) rule: &'static str,
     pub(super) category: &'static str,
-    pub(super) regex: Regex,
+    pub(super) expression: &'static str,
+    /// Compiled when the first pass finds it for the first time: most processes never need it, and starting them
+    /// must be quick.
+    regex: OnceLock<Option<Regex>>,
     /// What a regular expression cannot say about the value.
     accepts: fn(&str) -> bool,
 }
@@ -50,7 +54,12 @@ const TABLE: &[(&str, &str, &str, fn(&str) -> bool)] = &[
     ),
     // AWS: access key ids, and secrets by their name.
     ("secret_aws", "aws", concat!(border!(), r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?-u:\b)"), any),
-    ("secret_aws", "aws", concat!(r"(?i)aws[_-]?(?:secret[_-]?access[_-]?key|secret[_-]?key|session[_-]?token)", assigned!(), value!()), any),
+    (
+        "secret_aws",
+        "aws",
+        concat!(r"(?i)aws[_-]?(?:secret[_-]?access[_-]?key|secret[_-]?key|session[_-]?token)", assigned!(), value!()),
+        any,
+    ),
     // User and password of a URL. In databases' URLs the password may hold a `/` although it should not.
     (
         "secret_db_url",
@@ -61,39 +70,82 @@ const TABLE: &[(&str, &str, &str, fn(&str) -> bool)] = &[
     ("secret_db_url", "db_url", r"(?i)[a-z][a-z0-9+.-]{1,30}://(?P<value>[^\s/:@]*:[^\s/]*)@", any),
     // Keys of well-known providers, by their prefixes.
     ("secret_api_key", "api_key", concat!(border!(), r"sk-[A-Za-z0-9_-]{20,}"), mixed),
-    ("secret_api_key", "api_key", concat!(border!(), r"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"), any),
-    ("secret_api_key", "api_key", concat!(border!(), r"(?:(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,})"), any),
-    ("secret_api_key", "api_key", concat!(border!(), r"(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,})"), any),
     (
         "secret_api_key",
         "api_key",
-        concat!(border!(), r"(?:hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,})"),
+        concat!(border!(), r"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
         any,
     ),
     (
         "secret_api_key",
         "api_key",
-        concat!(border!(), r"(?:npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|dckr_pat_[A-Za-z0-9_-]{20,}|dop_v1_[0-9a-f]{64}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,})"),
+        concat!(border!(), r"(?:(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,})"),
         any,
     ),
     (
         "secret_api_key",
         "api_key",
-        concat!(r"(?i)(?:api[_-]?key|access[_-]?key|client[_-]?secret|secret[_-]?key|encryption[_-]?key|signing[_-]?key)", assigned!(), value!()),
+        concat!(
+            border!(),
+            r"(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,})"
+        ),
+        any,
+    ),
+    (
+        "secret_api_key",
+        "api_key",
+        concat!(
+            border!(),
+            r"(?:hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,})"
+        ),
+        any,
+    ),
+    (
+        "secret_api_key",
+        "api_key",
+        concat!(
+            border!(),
+            r"(?:npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|dckr_pat_[A-Za-z0-9_-]{20,}|dop_v1_[0-9a-f]{64}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,})"
+        ),
+        any,
+    ),
+    (
+        "secret_api_key",
+        "api_key",
+        concat!(
+            r"(?i)(?:api[_-]?key|access[_-]?key|client[_-]?secret|secret[_-]?key|encryption[_-]?key|signing[_-]?key)",
+            assigned!(),
+            value!()
+        ),
         any,
     ),
     // Passwords, by their name.
-    ("secret_password", "password", concat!(r"(?i)(?:password|passwd|passphrase|passcode|passwort|pwd)", assigned!(), value!()), any),
+    (
+        "secret_password",
+        "password",
+        concat!(r"(?i)(?:password|passwd|passphrase|passcode|passwort|pwd)", assigned!(), value!()),
+        any,
+    ),
     // Tokens: headers, JSON web tokens, and by their name.
     (
         "secret_token",
         "token",
-        concat!(r"(?i)authorization", assigned!(), r#"[\\"']{0,4}(?:(?:basic|bearer|digest|token|negotiate)[ \t]+)?"#, value!()),
+        concat!(
+            r"(?i)authorization",
+            assigned!(),
+            r#"[\\"']{0,4}(?:(?:basic|bearer|digest|token|negotiate)[ \t]+)?"#,
+            value!()
+        ),
         any,
     ),
     ("secret_token", "token", concat!(r"(?i)", border!(), r"bearer[ \t]+(?P<value>[A-Za-z0-9._~+/=-]{8,})"), mixed),
     ("secret_token", "token", concat!(border!(), r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.?[A-Za-z0-9_-]*"), any),
-    ("secret_token", "token", concat!(r"(?i)(?:access|refresh|id|auth|session|bot|csrf|bearer)[_-]?token", assigned!(), value!()), any),
+    (
+        "secret_token",
+        "token",
+        concat!(r"(?i)(?:access|refresh|id|auth|session|bot|csrf|bearer)[_-]?token", assigned!(), value!()),
+        any,
+    ),
     ("secret_token", "token", concat!(r"(?i)", border!(), r"(?:token|secret)", assigned!(), value!()), long),
 ];
 
@@ -112,18 +164,26 @@ fn long(value: &str) -> bool {
     value.len() >= 8 && mixed(value)
 }
 
-/// All detectors. A test holds that every expression of the table compiles.
+/// All detectors.
 pub(super) fn detectors() -> Vec<Detector> {
     TABLE
         .iter()
-        .filter_map(|&(rule, category, expression, accepts)| Regex::new(expression).ok().map(|regex| Detector { rule, category, regex, accepts }))
+        .map(|&(rule, category, expression, accepts)| Detector {
+            rule,
+            category,
+            expression,
+            regex: OnceLock::new(),
+            accepts,
+        })
         .collect()
 }
 
 impl Detector {
     /// The pieces to be replaced. `text` is the original with our own marks masked.
     pub(super) fn ranges<'a>(&'a self, text: &'a str, original: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.regex.captures_iter(text).filter_map(move |found| {
+        // A test holds that every expression of the table compiles.
+        let regex = self.regex.get_or_init(|| Regex::new(self.expression).ok());
+        regex.iter().flat_map(move |regex| regex.captures_iter(text)).filter_map(move |found| {
             let range = match found.name("value") {
                 Some(value) => {
                     let inside = value.as_str().trim_start_matches(['"', '\'', '\\']);
@@ -175,7 +235,8 @@ fn mark_length(text: &str) -> Option<usize> {
     let inside = text.strip_prefix(MARK)?;
     let inside = &inside[..inside.find(']')?];
     let (category, rule) = inside.split_once(':')?;
-    let ours = (category, rule) == ("token", "secret_exact") || TABLE.iter().any(|row| (row.1, row.0) == (category, rule));
+    let ours =
+        (category, rule) == ("token", "secret_exact") || TABLE.iter().any(|row| (row.1, row.0) == (category, rule));
     ours.then_some(MARK.len() + inside.len() + 1)
 }
 
@@ -183,6 +244,8 @@ fn mark_length(text: &str) -> Option<usize> {
 mod tests {
     #[test]
     fn every_expression_of_the_table_compiles() {
-        assert_eq!(super::detectors().len(), super::TABLE.len());
+        for (rule, _, expression, _) in super::TABLE {
+            assert!(super::Regex::new(expression).is_ok(), "{rule}: {expression}");
+        }
     }
 }

@@ -53,7 +53,7 @@ impl Redaction {
         exact.dedup();
         let detectors = detectors();
         // Without the first pass every detector runs on every string: slower, as safe.
-        let first_pass = RegexSet::new(detectors.iter().map(|detector| detector.regex.as_str())).ok();
+        let first_pass = RegexSet::new(detectors.iter().map(|detector| detector.expression)).ok();
         Self { exact, first_pass, detectors }
     }
 
