@@ -19,6 +19,4 @@ pub use engine::{Engine, EngineError, EngineServices};
 pub use run::RunSummary;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};
-pub use workflow::{
-    CheckedStep, CheckedWorkflow, Format, ParsedWorkflow, WorkflowError, WorkflowSource, parse,
-};
+pub use workflow::{CheckedStep, CheckedWorkflow, Format, ParsedWorkflow, WorkflowError, WorkflowSource, parse};

@@ -2,7 +2,8 @@
 
 /// The known name that is closest to a mistyped one, if any is close enough to be meant.
 pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (wanted.chars().count() / 3).clamp(1, 3);
+    // Of very short names every other one would be near.
+    let most = (wanted.chars().count() / 3).min(3);
     known
         .into_iter()
         .map(|name| (distance(wanted, name), name))
@@ -23,8 +24,10 @@ pub(crate) fn suggest<'a>(wanted: &str, what: &str, known: impl IntoIterator<Ite
 
 /// Edits (insert, delete, replace, swap of neighbours) from one name to the other. Names are short.
 fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) =
-        (from.chars().flat_map(char::to_lowercase).take(64).collect(), to.chars().flat_map(char::to_lowercase).take(64).collect());
+    let (from, to): (Vec<char>, Vec<char>) = (
+        from.chars().flat_map(char::to_lowercase).take(64).collect(),
+        to.chars().flat_map(char::to_lowercase).take(64).collect(),
+    );
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();
     for (row, letter) in from.iter().enumerate() {

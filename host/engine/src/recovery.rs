@@ -56,7 +56,9 @@ pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<RunId>, Eng
         match services.database.commit(id, fence, RunChange { job, run: Some(run), nodes, events }).await {
             Ok(()) => recovered.push(id),
             // Somebody claimed it in the meantime, so it is not left behind.
-            Err(StorageError::Conflict(_)) => tracing::warn!(run = %id, "a run was claimed while it was being recovered"),
+            Err(StorageError::Conflict(_)) => {
+                tracing::warn!(run = %id, "a run was claimed while it was being recovered")
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -88,14 +88,23 @@ impl SubmitError {
         match self {
             Self::Workflow(error) => error.remedy.clone(),
             Self::Input(error) => error.hint().to_owned(),
-            Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => "create the folder, or correct the path in the workflow file or its inputs".into(),
-            Self::Mount(MountError::DataDirectory { .. }) => "mount a folder that has nothing to do with the data directory".into(),
+            Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => {
+                "create the folder, or correct the path in the workflow file or its inputs".into()
+            }
+            Self::Mount(MountError::DataDirectory { .. }) => {
+                "mount a folder that has nothing to do with the data directory".into()
+            }
             Self::Mount(MountError::NotListed { path, access, .. }) => {
-                format!("the operator can list it in policy.toml: [[mount]] path = \"{}\", access = \"{access}\"", path.display())
+                format!(
+                    "the operator can list it in policy.toml: [[mount]] path = \"{}\", access = \"{access}\"",
+                    path.display()
+                )
             }
             Self::Plugin(error) => workflow::plugin_remedy(error),
             Self::UnsupportedKind { .. } => "write `kind: workflow_run` in the workflow file".into(),
-            Self::Storage(_) | Self::Recorder(_) => "`handshake doctor` looks for what is wrong with the data directory".into(),
+            Self::Storage(_) | Self::Recorder(_) => {
+                "`handshake doctor` looks for what is wrong with the data directory".into()
+            }
         }
     }
 }
@@ -143,9 +152,16 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     }
 }
 
-fn records(services: &EngineServices, parsed: &ParsedWorkflow, base: &Path, inputs: &Value, pinned: PinnedDigests) -> Result<(AiJob, WorkflowRun), StorageError> {
+fn records(
+    services: &EngineServices,
+    parsed: &ParsedWorkflow,
+    base: &Path,
+    inputs: &Value,
+    pinned: PinnedDigests,
+) -> Result<(AiJob, WorkflowRun), StorageError> {
     let now = services.clock.now();
-    let (job_id, run_id, trace_id) = (JobId::fresh(&*services.ids), RunId::fresh(&*services.ids), TraceId::fresh(&*services.ids));
+    let (job_id, run_id, trace_id) =
+        (JobId::fresh(&*services.ids), RunId::fresh(&*services.ids), TraceId::fresh(&*services.ids));
     let spec = &parsed.workflow.job;
     let workflow = serde_json::to_value(&parsed.workflow)
         .map_err(|error| StorageError::Serialization { what: "workflow", source: Box::new(error) })?;
@@ -209,16 +225,28 @@ pub(crate) fn mount_paths(plan: &Plan, inputs: &Arc<Value>) -> Result<Vec<(Strin
         let frame = Frame::new(inputs, |_| None, template.expressions());
         match template.render(&frame, None).map_err(|error| problem(error.to_string()))? {
             Value::String(path) if path.is_empty() => return Err(problem("the path is empty".into())),
-            Value::String(path) if path.contains('\0') => return Err(problem("the path contains a zero character".into())),
+            Value::String(path) if path.contains('\0') => {
+                return Err(problem("the path contains a zero character".into()));
+            }
             Value::String(path) => paths.push((name.clone(), PathBuf::from(path))),
-            other => return Err(problem(format!("the path is of type {}, and must be a string", workflow::type_name(&other)))),
+            other => {
+                return Err(problem(format!(
+                    "the path is of type {}, and must be a string",
+                    workflow::type_name(&other)
+                )));
+            }
         }
     }
     Ok(paths)
 }
 
 /// Resolves all mounts of a workflow.
-pub(crate) fn resolve_mounts(resolver: &dyn MountResolver, plan: &Plan, base: &Path, paths: &[(String, PathBuf)]) -> Result<Vec<Mount>, MountError> {
+pub(crate) fn resolve_mounts(
+    resolver: &dyn MountResolver,
+    plan: &Plan,
+    base: &Path,
+    paths: &[(String, PathBuf)],
+) -> Result<Vec<Mount>, MountError> {
     let specs = paths.iter().filter_map(|(name, path)| Some((name, path, plan.workflow.mounts.get(name)?)));
     specs.map(|(name, path, spec)| resolver.resolve(base, name, path, spec.access)).collect()
 }

@@ -46,7 +46,14 @@ struct Row {
 pub(super) const NO_SEED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Attempt {
-    pub(super) fn new(services: &EngineServices, run: RunId, node: NodeKey, number: u32, resources: &StepResources, input: Value) -> Self {
+    pub(super) fn new(
+        services: &EngineServices,
+        run: RunId,
+        node: NodeKey,
+        number: u32,
+        resources: &StepResources,
+        input: Value,
+    ) -> Self {
         let mut seed = [0; 32];
         services.ids.random(&mut seed);
         let row = Row {
@@ -82,14 +89,22 @@ impl Attempt {
     }
 
     /// The checkpoint after it succeeded.
-    pub(super) fn completed(&self, envelope: &Envelope<'_>, outcome: &StepOutcome) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+    pub(super) fn completed(
+        &self,
+        envelope: &Envelope<'_>,
+        outcome: &StepOutcome,
+    ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let mut row = self.row(NodeState::Completed);
         row.output = Some(outcome.output.clone());
         self.ended(envelope, row, "ok", outcome.measurements.clone())
     }
 
     /// The checkpoint after it failed.
-    pub(super) fn failed(&self, envelope: &Envelope<'_>, failure: &StepFailure) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+    pub(super) fn failed(
+        &self,
+        envelope: &Envelope<'_>,
+        failure: &StepFailure,
+    ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let mut row = self.row(NodeState::Failed);
         row.error = Some(NodeError { kind: failure.label().to_owned(), message: bounded(failure.to_string()) });
         self.ended(envelope, row, failure.label(), Default::default())
@@ -100,7 +115,13 @@ impl Attempt {
         self.ended(envelope, self.row(NodeState::Cancelled), "cancelled", Default::default())
     }
 
-    fn ended(&self, envelope: &Envelope<'_>, mut row: NodeExecution, result: &str, metrics: std::collections::BTreeMap<String, f64>) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+    fn ended(
+        &self,
+        envelope: &Envelope<'_>,
+        mut row: NodeExecution,
+        result: &str,
+        metrics: std::collections::BTreeMap<String, f64>,
+    ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let clock = &envelope.services.clock;
         row.finished_at = Some(clock.now());
         let lasted = clock.monotonic().saturating_sub(self.since);
@@ -108,7 +129,14 @@ impl Attempt {
     }
 
     /// What the executor is given.
-    pub(super) fn invocation(&self, step: &Step, resources: &StepResources, job: &AiJob, fence: FencingToken, updates: &Updates) -> StepInvocation {
+    pub(super) fn invocation(
+        &self,
+        step: &Step,
+        resources: &StepResources,
+        job: &AiJob,
+        fence: FencingToken,
+        updates: &Updates,
+    ) -> StepInvocation {
         let plugin = &resources.plugin;
         let limits = plugin.manifest.limits;
         let own = Duration::from_millis(limits.wall_ms);
@@ -138,7 +166,12 @@ impl Attempt {
             wall: step.timeout.map_or(own, |timeout| timeout.0.min(own)),
             random_seed: self.seed,
             settings: Arc::clone(&resources.settings),
-            observer: Arc::new(NodeObserver { updates: updates.clone(), run: self.row.run, job: job.job_id, node: self.node.clone() }),
+            observer: Arc::new(NodeObserver {
+                updates: updates.clone(),
+                run: self.row.run,
+                job: job.job_id,
+                node: self.node.clone(),
+            }),
         }
     }
 }
@@ -160,7 +193,13 @@ fn seed_text(seed: &[u8; 32]) -> String {
 }
 
 /// Has the executor run it. A panic of the host's own code fails the attempt, not the host.
-pub(super) async fn run(executor: Arc<dyn StepExecutor>, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
+pub(super) async fn run(
+    executor: Arc<dyn StepExecutor>,
+    invocation: StepInvocation,
+) -> Result<StepOutcome, StepFailure> {
     let attempt = AssertUnwindSafe(async { executor.execute(invocation).await });
-    attempt.catch_unwind().await.unwrap_or_else(|_| Err(StepFailure::Host("the host panicked while it executed the step".into())))
+    attempt
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(StepFailure::Host("the host panicked while it executed the step".into())))
 }

@@ -71,7 +71,13 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     /// A driver for a queued run. What could not be prepared fails the run once it is claimed.
-    pub(super) fn new(inner: &'a Arc<Inner>, plan: Plan, prepared: Result<Vec<StepResources>, String>, run: WorkflowRun, job: AiJob) -> Self {
+    pub(super) fn new(
+        inner: &'a Arc<Inner>,
+        plan: Plan,
+        prepared: Result<Vec<StepResources>, String>,
+        run: WorkflowRun,
+        job: AiJob,
+    ) -> Self {
         let needs = plan.steps.iter().map(|step| step.needs.clone()).collect();
         let progress = Progress::new(needs, plan.order.clone(), inner.services.max_parallel);
         let (resources, failure) = match prepared {
@@ -169,7 +175,12 @@ impl<'a> Driver<'a> {
     }
 
     fn envelope(&self) -> Envelope<'a> {
-        Envelope { services: &self.inner.services, job: self.run.job_id, run: self.run.run_id, trace: self.run.trace_id }
+        Envelope {
+            services: &self.inner.services,
+            job: self.run.job_id,
+            run: self.run.run_id,
+            trace: self.run.trace_id,
+        }
     }
 
     /// Begins whatever can begin, until there is only waiting left.
@@ -205,7 +216,13 @@ impl<'a> Driver<'a> {
                 let now = self.inner.services.clock.now();
                 let node = NodeKey { step: id, index: None };
                 self.change.nodes.push(skipped(self.run.run_id, node.clone(), now));
-                self.news.push(RunUpdateKind::NodeFinished { node, attempt: 1, result: NodeState::Skipped, error: None, will_retry: false });
+                self.news.push(RunUpdateKind::NodeFinished {
+                    node,
+                    attempt: 1,
+                    result: NodeState::Skipped,
+                    error: None,
+                    will_retry: false,
+                });
             }
             Ok(Opened::Open(open, items)) => {
                 self.happened(Happening::Opened { step, items, parallel })?;
@@ -252,7 +269,8 @@ impl<'a> Driver<'a> {
 
     /// Notes an attempt that begins when the next transaction is durable.
     fn checkpoint(&mut self, position: Position, node: NodeKey, number: u32, input: Value) -> Result<(), EngineError> {
-        let resources = self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
+        let resources =
+            self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
         let (row, event) = attempt.begin(&self.envelope())?;
         self.change.nodes.push(row);
@@ -267,14 +285,18 @@ impl<'a> Driver<'a> {
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
         match done.map_err(|error| EngineError::Internal(format!("a task of the run ended early: {error}")))? {
             Done::Attempt(position, result) => {
-                let attempt = self.attempts.remove(&position).ok_or_else(|| EngineError::Internal("an attempt ended twice".into()))?;
+                let attempt = self
+                    .attempts
+                    .remove(&position)
+                    .ok_or_else(|| EngineError::Internal("an attempt ended twice".into()))?;
                 match result {
                     Ok(outcome) => self.completed(position, &attempt, outcome),
                     Err(failure) => self.failed(position, attempt, &failure),
                 }
             }
             Done::Waited(position) => {
-                let last = self.waiting.remove(&position).ok_or_else(|| EngineError::Internal("nothing waited".into()))?;
+                let last =
+                    self.waiting.remove(&position).ok_or_else(|| EngineError::Internal("nothing waited".into()))?;
                 if self.progress.has_failed() {
                     return self.happened(Happening::Failed { step: position.0, item: position.1 });
                 }
@@ -318,7 +340,8 @@ impl<'a> Driver<'a> {
         }
         if let Some(resources) = self.resources.get(position.0) {
             let planned = self.planned(position.0)?;
-            let reason = ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, &resources.plugin);
+            let reason =
+                ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, &resources.plugin);
             self.failure.get_or_insert(reason);
         }
         self.happened(Happening::Failed { step: position.0, item: position.1 })
@@ -350,8 +373,12 @@ impl<'a> Driver<'a> {
         for position in self.begin.drain(..) {
             let step = self.plan.steps.get(position.0);
             let resources = self.resources.get(position.0);
-            let (Some(attempt), Some(planned), Some(resources)) = (self.attempts.get(&position), step, resources) else { continue };
-            let invocation = attempt.invocation(&planned.step, resources, &self.job, self.run.fence, &self.inner.updates);
+            let (Some(attempt), Some(planned), Some(resources)) = (self.attempts.get(&position), step, resources)
+            else {
+                continue;
+            };
+            let invocation =
+                attempt.invocation(&planned.step, resources, &self.job, self.run.fence, &self.inner.updates);
             let executor = Arc::clone(&self.inner.services.executor);
             self.tasks.spawn(async move { Done::Attempt(position, attempt::run(executor, invocation).await) });
         }
@@ -379,7 +406,9 @@ impl<'a> Driver<'a> {
                 let proposals = std::mem::take(&mut self.proposals).into_values().flatten().collect();
                 Ending::Completed { outputs, proposals }
             }
-            Err(error) => Ending::Failed(format!("every step is done, but an output has no value: {error}; correct `outputs` in the workflow file")),
+            Err(error) => Ending::Failed(format!(
+                "every step is done, but an output has no value: {error}; correct `outputs` in the workflow file"
+            )),
         }
     }
 
@@ -407,7 +436,12 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn finished(attempt: &Attempt, result: NodeState, error: Option<handshake_core::node::NodeError>, will_retry: bool) -> RunUpdateKind {
+fn finished(
+    attempt: &Attempt,
+    result: NodeState,
+    error: Option<handshake_core::node::NodeError>,
+    will_retry: bool,
+) -> RunUpdateKind {
     RunUpdateKind::NodeFinished { node: attempt.node.clone(), attempt: attempt.number, result, error, will_retry }
 }
 

@@ -29,7 +29,14 @@ pub(super) enum Ending {
 }
 
 /// Moves run and job to their final states and adds them and their events to a change.
-pub(super) fn end(envelope: &Envelope<'_>, ending: Ending, run: &mut WorkflowRun, job: &mut AiJob, lasted: Duration, change: &mut RunChange) -> Result<(), EngineError> {
+pub(super) fn end(
+    envelope: &Envelope<'_>,
+    ending: Ending,
+    run: &mut WorkflowRun,
+    job: &mut AiJob,
+    lasted: Duration,
+    change: &mut RunChange,
+) -> Result<(), EngineError> {
     let before = job.state;
     let (run_event, job_event, result) = match ending {
         Ending::Completed { outputs, proposals } => {
@@ -40,7 +47,8 @@ pub(super) fn end(envelope: &Envelope<'_>, ending: Ending, run: &mut WorkflowRun
             } else {
                 let count = proposals.len();
                 let noun = if count == 1 { "proposal awaits" } else { "proposals await" };
-                job.status_reason = format!("every step is done; {count} {noun} a version of the host that can apply them");
+                job.status_reason =
+                    format!("every step is done; {count} {noun} a version of the host that can apply them");
                 keep(job, proposals);
                 JobEvent::CompleteWithIssues
             };
@@ -76,7 +84,8 @@ pub(super) fn end(envelope: &Envelope<'_>, ending: Ending, run: &mut WorkflowRun
 /// Keeps proposals with the job, with the documents that they are about.
 fn keep(job: &mut AiJob, proposals: Vec<Proposal>) {
     for proposal in proposals {
-        let document = EntityRef { artefact_type: "document".to_owned(), artefact_id: proposal.document, selector: None };
+        let document =
+            EntityRef { artefact_type: "document".to_owned(), artefact_id: proposal.document, selector: None };
         if !job.entity_refs.contains(&document) {
             job.entity_refs.push(document);
         }
@@ -85,9 +94,19 @@ fn keep(job: &mut AiJob, proposals: Vec<Proposal>) {
 }
 
 /// What failed, why, and what to do.
-pub(super) fn failure_reason(node: &NodeKey, attempts: u32, failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
+pub(super) fn failure_reason(
+    node: &NodeKey,
+    attempts: u32,
+    failure: &StepFailure,
+    step: &Step,
+    plugin: &Plugin,
+) -> String {
     let tried = if attempts > 1 { format!(" after {attempts} attempts") } else { String::new() };
-    format!("step `{node}` failed{tried}: {}; {}", bounded_to(failure.to_string(), MAX_MESSAGE - 512), remedy(failure, step, plugin))
+    format!(
+        "step `{node}` failed{tried}: {}; {}",
+        bounded_to(failure.to_string(), MAX_MESSAGE - 512),
+        remedy(failure, step, plugin)
+    )
 }
 
 fn remedy(failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
@@ -95,7 +114,9 @@ fn remedy(failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
     match failure {
         StepFailure::InvalidInput(_) => "correct `with` of the step in the workflow file".into(),
         StepFailure::Denied(_) => "grant what it needs, or let it do without".into(),
-        StepFailure::Transient(_) if step.retry.is_none() => "it may pass: add `retry` to the step, or run the workflow again".into(),
+        StepFailure::Transient(_) if step.retry.is_none() => {
+            "it may pass: add `retry` to the step, or run the workflow again".into()
+        }
         StepFailure::Transient(_) => "it may pass: run the workflow again later".into(),
         StepFailure::Permanent(_) => format!("see what plugin `{id}` says it needs"),
         StepFailure::Trap(_) => format!("report it to the author of plugin `{id}`"),

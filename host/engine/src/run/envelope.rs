@@ -42,7 +42,13 @@ impl Envelope<'_> {
         self.services.recorder.admit(&event)
     }
 
-    pub(crate) fn job_transition(&self, from_state: Option<JobState>, to_state: JobState, reason: &str, actor: &Actor) -> Result<AdmittedEvent, RecorderError> {
+    pub(crate) fn job_transition(
+        &self,
+        from_state: Option<JobState>,
+        to_state: JobState,
+        reason: &str,
+        actor: &Actor,
+    ) -> Result<AdmittedEvent, RecorderError> {
         let body = EventBody::JobTransition { from_state, to_state, reason: reason.to_owned() };
         self.span(SpanId::from_uuid(self.job.uuid()), actor, body)
     }
@@ -63,17 +69,34 @@ impl Envelope<'_> {
         self.span(SpanId::from_uuid(self.run.uuid()), &Actor::system(), body)
     }
 
-    pub(crate) fn run_span_end(&self, job: &AiJob, result: &str, lasted: Duration) -> Result<AdmittedEvent, RecorderError> {
+    pub(crate) fn run_span_end(
+        &self,
+        job: &AiJob,
+        result: &str,
+        lasted: Duration,
+    ) -> Result<AdmittedEvent, RecorderError> {
         let body = span_end("run", job.protocol_id.clone(), result, lasted, BTreeMap::new());
         self.span(SpanId::from_uuid(self.run.uuid()), &Actor::system(), body)
     }
 
-    pub(crate) fn step_span_start(&self, span: SpanId, node: &NodeKey, attempt: u32) -> Result<AdmittedEvent, RecorderError> {
+    pub(crate) fn step_span_start(
+        &self,
+        span: SpanId,
+        node: &NodeKey,
+        attempt: u32,
+    ) -> Result<AdmittedEvent, RecorderError> {
         let body = EventBody::SpanStart { span: "step".to_owned(), name: node.to_string(), attempt: Some(attempt) };
         self.step_span(span, node, body)
     }
 
-    pub(crate) fn step_span_end(&self, span: SpanId, node: &NodeKey, result: &str, lasted: Duration, metrics: BTreeMap<String, f64>) -> Result<AdmittedEvent, RecorderError> {
+    pub(crate) fn step_span_end(
+        &self,
+        span: SpanId,
+        node: &NodeKey,
+        result: &str,
+        lasted: Duration,
+        metrics: BTreeMap<String, f64>,
+    ) -> Result<AdmittedEvent, RecorderError> {
         self.step_span(span, node, span_end("step", node.to_string(), result, lasted, metrics))
     }
 

@@ -47,7 +47,11 @@ fn bounded_to(mut message: String, most: usize) -> String {
     message
 }
 
-pub(crate) async fn execute(inner: &Arc<Inner>, id: RunId, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+pub(crate) async fn execute(
+    inner: &Arc<Inner>,
+    id: RunId,
+    cancel: CancellationToken,
+) -> Result<RunSummary, EngineError> {
     let services = &inner.services;
     let run = services.database.run(id).await?;
     if run.state != RunState::Queued {

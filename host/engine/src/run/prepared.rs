@@ -28,21 +28,33 @@ pub(super) struct StepResources {
 /// Compiles the workflow that the run was made with.
 pub(super) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
     let unreadable = |problem: String| EngineError::Workflow { run: run.run_id, problem };
-    let workflow: Workflow = serde_json::from_value(run.workflow.clone()).map_err(|error| unreadable(error.to_string()))?;
+    let workflow: Workflow =
+        serde_json::from_value(run.workflow.clone()).map_err(|error| unreadable(error.to_string()))?;
     Plan::compile(workflow).map_err(|problem| unreadable(problem.to_string()))
 }
 
 /// Looks everything up again, in the order of the plan's steps. The error is a sentence for a person: why the run
 /// cannot go on, and what to do.
-pub(super) fn prepare(services: &EngineServices, plan: &Plan, run: &WorkflowRun, job: &AiJob) -> Result<Vec<StepResources>, String> {
+pub(super) fn prepare(
+    services: &EngineServices,
+    plan: &Plan,
+    run: &WorkflowRun,
+    job: &AiJob,
+) -> Result<Vec<StepResources>, String> {
     if services.policy.digest != run.pinned.policy {
         return Err("the policy changed since the run was made; submit the workflow again so that it is checked against the new one".into());
     }
     let profile = services.profiles.iter().find(|profile| profile.id == job.capability_profile_id);
-    let profile = profile.ok_or_else(|| format!("profile `{}` does not exist any more; submit the workflow again with another", job.capability_profile_id))?;
+    let profile = profile.ok_or_else(|| {
+        format!(
+            "profile `{}` does not exist any more; submit the workflow again with another",
+            job.capability_profile_id
+        )
+    })?;
     let inputs = Arc::new(run.inputs.clone());
     let paths = mount_paths(plan, &inputs).map_err(|problem| format!("{problem}; {}", problem.remedy))?;
-    let mounts = resolve_mounts(&*services.mounts, plan, &run.base, &paths).map_err(|error| bounded(error.to_string()))?;
+    let mounts =
+        resolve_mounts(&*services.mounts, plan, &run.base, &paths).map_err(|error| bounded(error.to_string()))?;
     plan.steps
         .iter()
         .map(|planned| {
@@ -64,7 +76,13 @@ pub(super) fn prepare(services: &EngineServices, plan: &Plan, run: &WorkflowRun,
         .collect()
 }
 
-fn rights(services: &EngineServices, step: &Step, plugin: &Plugin, profile: &Arc<Profile>, job: &AiJob) -> Arc<EffectiveRights> {
+fn rights(
+    services: &EngineServices,
+    step: &Step,
+    plugin: &Plugin,
+    profile: &Arc<Profile>,
+    job: &AiJob,
+) -> Arc<EffectiveRights> {
     Arc::new(EffectiveRights {
         plugin: Some(plugin.manifest.id.clone()),
         declared: plugin.manifest.capabilities.iter().map(|declared| declared.id.clone()).collect(),

@@ -17,7 +17,13 @@ pub(crate) struct Progress {
 enum Phase {
     /// Some of its needs are not done, or nobody has looked yet.
     Waiting,
-    Open { parallel: usize, running: usize, done: usize, next: usize, items: Vec<Item> },
+    Open {
+        parallel: usize,
+        running: usize,
+        done: usize,
+        next: usize,
+        items: Vec<Item>,
+    },
     Done,
     Failed,
 }
@@ -84,7 +90,13 @@ impl Progress {
             Happening::Opened { step, items, parallel } if self.can_open(step) => {
                 self.steps[step] = match items {
                     0 => Phase::Done,
-                    _ => Phase::Open { parallel: parallel.max(1), running: 0, done: 0, next: 0, items: vec![Item::Pending; items] },
+                    _ => Phase::Open {
+                        parallel: parallel.max(1),
+                        running: 0,
+                        done: 0,
+                        next: 0,
+                        items: vec![Item::Pending; items],
+                    },
                 };
             }
             Happening::Skipped { step } if self.can_open(step) => self.steps[step] = Phase::Done,
@@ -134,7 +146,9 @@ impl Progress {
     /// The item of a step that may start now.
     fn start_of(&self, step: usize) -> Option<usize> {
         match self.steps.get(step) {
-            Some(Phase::Open { parallel, running, next, items, .. }) if !self.failed && running < parallel && self.running < self.limit => {
+            Some(Phase::Open { parallel, running, next, items, .. })
+                if !self.failed && running < parallel && self.running < self.limit =>
+            {
                 (*next < items.len()).then_some(*next)
             }
             _ => None,
@@ -213,8 +227,16 @@ mod tests {
     /// Random shapes: each step needs some of those before it.
     fn shapes() -> impl Strategy<Value = (Vec<BTreeSet<usize>>, Vec<(usize, usize)>, usize, Vec<u8>)> {
         (1_usize..12).prop_flat_map(|steps| {
-            let needs = (0..steps).map(|step| proptest::collection::btree_set(0..step.max(1), 0..=step.min(3)).prop_map(move |set| set.into_iter().filter(|need| *need < step).collect()));
-            (needs.collect::<Vec<_>>(), proptest::collection::vec((0_usize..5, 1_usize..4), steps), 1_usize..6, proptest::collection::vec(any::<u8>(), 200))
+            let needs = (0..steps).map(|step| {
+                proptest::collection::btree_set(0..step.max(1), 0..=step.min(3))
+                    .prop_map(move |set| set.into_iter().filter(|need| *need < step).collect())
+            });
+            (
+                needs.collect::<Vec<_>>(),
+                proptest::collection::vec((0_usize..5, 1_usize..4), steps),
+                1_usize..6,
+                proptest::collection::vec(any::<u8>(), 200),
+            )
         })
     }
 
@@ -246,7 +268,8 @@ mod tests {
                     let chosen = usize::from(choices.next().unwrap()) % running.len();
                     let (step, item) = running.swap_remove(chosen);
                     progress.after(Happening::Completed { step, item }).unwrap();
-                    prop_assert!(progress.after(Happening::Completed { step, item }).is_err());
+                    let again = progress.after(Happening::Completed { step, item });
+                    prop_assert!(again.is_err());
                 }
             }
             prop_assert_eq!(progress.ended(), Some(Ended::Completed));

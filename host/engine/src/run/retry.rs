@@ -27,7 +27,12 @@ mod tests {
     use handshake_core::workflow::Period;
 
     fn waits(backoff: Backoff) -> Vec<Option<u64>> {
-        let retry = Retry { attempts: 5, backoff, initial: Period(Duration::from_secs(1)), max: Period(Duration::from_secs(5)) };
+        let retry = Retry {
+            attempts: 5,
+            backoff,
+            initial: Period(Duration::from_secs(1)),
+            max: Period(Duration::from_secs(5)),
+        };
         (1..=5).map(|failed| wait_after(Some(&retry), failed).map(|wait| wait.as_secs())).collect()
     }
 

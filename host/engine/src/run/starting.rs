@@ -33,7 +33,11 @@ pub(super) enum Opened {
 }
 
 /// Evaluates `when`, then `for_each`, each once per step.
-pub(super) fn open(planned: &PlannedStep, inputs: &Arc<Value>, outputs: impl Fn(&StepId) -> Option<Arc<Value>>) -> Result<Opened, String> {
+pub(super) fn open(
+    planned: &PlannedStep,
+    inputs: &Arc<Value>,
+    outputs: impl Fn(&StepId) -> Option<Arc<Value>>,
+) -> Result<Opened, String> {
     if let Some(when) = &planned.when {
         let frame = Frame::new(inputs, &outputs, [when]);
         match frame.evaluate(when, None).map_err(|error| in_key(planned, "when", &error))? {
@@ -58,7 +62,10 @@ pub(super) fn open(planned: &PlannedStep, inputs: &Arc<Value>, outputs: impl Fn(
         },
     };
     if count > MAX_LIST {
-        return Err(format!("step `{}`: `for_each` gave {count} items, and {MAX_LIST} is the most; split the list", planned.step.id));
+        return Err(format!(
+            "step `{}`: `for_each` gave {count} items, and {MAX_LIST} is the most; split the list",
+            planned.step.id
+        ));
     }
     Ok(Opened::Open(OpenStep { frame, items, outputs: vec![Value::Null; count] }, count))
 }
@@ -72,7 +79,10 @@ impl OpenStep {
             (Items::Own(items), _) => items.get(item),
             _ => None,
         };
-        planned.with.render(&self.frame, value.map(|value| (value, index))).map_err(|error| in_key(planned, "with", &error))
+        planned
+            .with
+            .render(&self.frame, value.map(|value| (value, index)))
+            .map_err(|error| in_key(planned, "with", &error))
     }
 
     /// The output of the step: of its one node, or the list of its items' outputs in the order of the items.
@@ -89,5 +99,9 @@ fn in_key(planned: &PlannedStep, key: &str, error: &EvaluationError) -> String {
 }
 
 fn wrong_type(planned: &PlannedStep, key: &str, expression: &str, wanted: &str, got: &Value) -> String {
-    format!("step `{}`: `{key}` must give {wanted}, and `{expression}` gave a value of type {}; correct the expression in the workflow file", planned.step.id, type_name(got))
+    format!(
+        "step `{}`: `{key}` must give {wanted}, and `{expression}` gave a value of type {}; correct the expression in the workflow file",
+        planned.step.id,
+        type_name(got)
+    )
 }

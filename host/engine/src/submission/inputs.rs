@@ -42,7 +42,11 @@ pub(super) fn resolve(declared: &Map<InputSpec>, mut given: BTreeMap<String, Inp
             None => format!("`{name}` ({}, required)", input_type(spec.kind)),
         });
         let inputs: Vec<_> = inputs.collect();
-        if inputs.is_empty() { "this workflow has no inputs".to_owned() } else { format!("its inputs are {}", inputs.join(", ")) }
+        if inputs.is_empty() {
+            "this workflow has no inputs".to_owned()
+        } else {
+            format!("its inputs are {}", inputs.join(", "))
+        }
     };
     if let Some(name) = given.keys().find(|name| !declared.contains_key(*name)) {
         let near = crate::nearest::nearest(name, declared.keys().map(String::as_str));
@@ -59,7 +63,11 @@ pub(super) fn resolve(declared: &Map<InputSpec>, mut given: BTreeMap<String, Inp
             (None, None) => return Err(error("it is required and was not given".into())),
         };
         if !accepts(spec.kind, &value) {
-            return Err(error(format!("it must be of type {}, and {} was given", input_type(spec.kind), type_name(&value))));
+            return Err(error(format!(
+                "it must be of type {}, and {} was given",
+                input_type(spec.kind),
+                type_name(&value)
+            )));
         }
         values.insert(name.clone(), value);
     }
@@ -126,10 +134,10 @@ mod tests {
             let error = resolve(&declared(), given(inputs)).unwrap_err();
             format!("{error}; {}", error.hint())
         };
-        insta::assert_snapshot!(message(&[("foldr", text("x"))]), @"");
-        insta::assert_snapshot!(message(&[]), @"");
-        insta::assert_snapshot!(message(&[("count", text("many"))]), @"");
-        insta::assert_snapshot!(message(&[("count", InputValue::Json(json!("3")))]), @"");
-        insta::assert_snapshot!(message(&[("count", text("3")), ("tags", text("{}"))]), @"");
+        insta::assert_snapshot!(message(&[("foldr", text("x"))]), @r##"input `foldr`: the workflow does not have it; did you mean `folder`? its inputs are `folder` (string, by default "docs"), `count` (integer, required), `tags` (list, by default [])"##);
+        insta::assert_snapshot!(message(&[]), @r##"input `count`: it is required and was not given; its inputs are `folder` (string, by default "docs"), `count` (integer, required), `tags` (list, by default [])"##);
+        insta::assert_snapshot!(message(&[("count", text("many"))]), @r##"input `count`: `many` is not a whole number; its inputs are `folder` (string, by default "docs"), `count` (integer, required), `tags` (list, by default [])"##);
+        insta::assert_snapshot!(message(&[("count", InputValue::Json(json!("3")))]), @r##"input `count`: it must be of type integer, and string was given; its inputs are `folder` (string, by default "docs"), `count` (integer, required), `tags` (list, by default [])"##);
+        insta::assert_snapshot!(message(&[("count", text("3")), ("tags", text("{}"))]), @r##"input `tags`: it must be of type list, and object was given; its inputs are `folder` (string, by default "docs"), `count` (integer, required), `tags` (list, by default [])"##);
     }
 }

@@ -76,7 +76,11 @@ impl Tables {
     }
 
     fn check(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
-        if self.runs[&id].fence == fence { Ok(()) } else { Err(StorageError::Conflict("the fencing token is outdated".into())) }
+        if self.runs[&id].fence == fence {
+            Ok(())
+        } else {
+            Err(StorageError::Conflict("the fencing token is outdated".into()))
+        }
     }
 }
 
@@ -86,7 +90,13 @@ fn not_found(what: &'static str, id: impl ToString) -> StorageError {
 
 #[async_trait]
 impl JobStore for MemoryDatabase {
-    async fn submit(&self, job: AiJob, run: WorkflowRun, key: Option<&str>, events: Vec<AdmittedEvent>) -> Result<Submitted, StorageError> {
+    async fn submit(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<Submitted, StorageError> {
         let mut tables = self.tables();
         if let Some(first) = key.and_then(|key| tables.keys.get(key)) {
             return Ok(Submitted::Existing(Box::new(tables.jobs[first].clone())));
@@ -251,11 +261,22 @@ impl StepExecutor for ScriptedExecutor {
             limits: Limits::default(),
             capabilities: Vec::new(),
         };
-        Ok(Arc::new(Plugin { manifest, manifest_sha256: Digest::of(b"manifest"), component_sha256: Digest::of(version.as_bytes()), folder: "plugins".into() }))
+        Ok(Arc::new(Plugin {
+            manifest,
+            manifest_sha256: Digest::of(b"manifest"),
+            component_sha256: Digest::of(version.as_bytes()),
+            folder: "plugins".into(),
+        }))
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
-        Ok(Descriptor { name: plugin.label(), version: "0.1.0".into(), input_schema: json!({}), output_schema: json!({}), capabilities: Vec::new() })
+        Ok(Descriptor {
+            name: plugin.label(),
+            version: "0.1.0".into(),
+            input_schema: json!({}),
+            output_schema: json!({}),
+            capabilities: Vec::new(),
+        })
     }
 
     async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
@@ -284,7 +305,13 @@ impl StepExecutor for ScriptedExecutor {
         let outcome = |output, proposals| StepOutcome {
             output,
             measurements: BTreeMap::from([("n".to_owned(), 1.0)]),
-            metrics: handshake_core::job::JobMetrics { duration_ms: 5, input_tokens: 3, output_tokens: 2, total_tokens: 5, ..Default::default() },
+            metrics: handshake_core::job::JobMetrics {
+                duration_ms: 5,
+                input_tokens: 3,
+                output_tokens: 2,
+                total_tokens: 5,
+                ..Default::default()
+            },
             proposals,
         };
         match act {
@@ -364,7 +391,11 @@ impl Bench {
     }
 
     pub(super) async fn run_with(&self, text: &str, inputs: &[(&str, Value)]) -> RunSummary {
-        let submitted = self.engine.submit(submission(text, inputs)).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()));
+        let submitted = self
+            .engine
+            .submit(submission(text, inputs))
+            .await
+            .unwrap_or_else(|error| panic!("{error}; {}", error.hint()));
         self.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap()
     }
 

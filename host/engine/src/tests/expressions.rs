@@ -33,19 +33,28 @@ fn types_survive_the_way_through_an_expression() {
 #[test]
 fn expressions_without_a_value_say_why() {
     let why = |expression: &str| value(expression).unwrap_err();
-    insta::assert_snapshot!(why("inputs.map.q"), @"");
-    insta::assert_snapshot!(why("inputs.list[9]"), @"");
-    insta::assert_snapshot!(why("inputs.n + 'a'"), @"");
-    insta::assert_snapshot!(why("inputs.n / 0"), @"");
-    insta::assert_snapshot!(why("size(inputs.n)"), @"");
-    insta::assert_snapshot!(why("inputs.long.map(a, inputs.long.map(b, a * b))"), @"");
+    insta::assert_snapshot!(why("inputs.map.q"), @"`inputs.map.q`: there is no `q` in a value of type object");
+    insta::assert_snapshot!(why("inputs.list[9]"), @"`inputs.list[9]`: there is no item 9 in a value of type list");
+    insta::assert_snapshot!(why("inputs.n + 'a'"), @"`inputs.n + 'a'`: `add` does not go with int and string");
+    insta::assert_snapshot!(why("inputs.n / 0"), @"`inputs.n / 0`: division by zero");
+    insta::assert_snapshot!(why("size(inputs.n)"), @"`size(inputs.n)`: found no matching overload for 'size' applied to '(int)'");
+    insta::assert_snapshot!(why("inputs.long.map(a, inputs.long.map(b, a * b))"), @"`inputs.long.map(a, inputs.long.map(b, a * b))`: a list has 2000 items; 1000 is the most for a comprehension inside another");
 }
 
 #[test]
 fn every_listed_function_is_known_to_the_evaluator() {
     for function in FUNCTIONS {
-        let known = [format!("{function}(inputs.text)"), format!("inputs.text.{function}('a')"), format!("inputs.?text.{function}()"), format!("inputs.?text.{function}(inputs.?n)"), format!("inputs.?text.{function}('a')")];
-        assert!(known.iter().any(|expression| !value(expression).is_err_and(|why| why.contains("not defined"))), "{function}");
+        let known = [
+            format!("{function}(inputs.text)"),
+            format!("inputs.text.{function}('a')"),
+            format!("inputs.?text.{function}()"),
+            format!("inputs.?text.{function}(inputs.?n)"),
+            format!("inputs.?text.{function}('a')"),
+        ];
+        assert!(
+            known.iter().any(|expression| !value(expression).is_err_and(|why| why.contains("not defined"))),
+            "{function}"
+        );
     }
 }
 
@@ -58,16 +67,31 @@ fn deep_wide_and_long_expressions_are_refused_before_evaluation() {
     assert!(refused(format!("{}1{}", "(".repeat(2_000), ")".repeat(2_000))).contains("expression"));
     assert!(refused("inputs.list.map(a, inputs.list.map(b, inputs.list.map(c, a)))".into()).contains("nested"));
     assert!(value("inputs.list.map(a, inputs.list.map(b, a * b))").is_ok());
+    for (open, close) in
+        [("(", ")"), ("[", "]"), ("{1: ", "}"), ("!", ""), ("-", ""), ("size([", "])"), ("true ? 1 : ", "")]
+    {
+        for depth in [10, 40, 60, 1_000] {
+            // What counts is that neither parsing nor evaluating takes the process down.
+            let deep = value(&format!("{}1{}", open.repeat(depth), close.repeat(depth)));
+            assert!(deep.is_err() || depth < 100 || matches!(open, "(" | "!" | "-"), "{open}");
+        }
+    }
 }
 
 #[test]
 fn templates_in_other_formats_read_the_same() {
-    let toml = "name = \"x\"\n[[steps]]\nid = \"read\"\nuses = \"read-folder\"\nwith = { n = 1, text = \"${1 + 1}\" }\n";
+    let toml =
+        "name = \"x\"\n[[steps]]\nid = \"read\"\nuses = \"read-folder\"\nwith = { n = 1, text = \"${1 + 1}\" }\n";
     let json = r#"{ "name": "x", "steps": [{ "id": "read", "uses": "read-folder", "with": { "n": 1, "text": "${1 + 1}" } }] }"#;
     let text = "name: x\nsteps:\n- id: read\n  uses: read-folder\n  with: { n: 1, text: '${1 + 1}' }\n";
-    let parsed = |format, text: &str| crate::parse(&crate::WorkflowSource { format, text: text.into(), ..yaml("") }).unwrap().workflow;
+    let parsed = |format, text: &str| {
+        crate::parse(&crate::WorkflowSource { format, text: text.into(), ..yaml("") }).unwrap().workflow
+    };
     assert_eq!(parsed(crate::Format::Toml, toml), parsed(crate::Format::Yaml, text));
     assert_eq!(parsed(crate::Format::Json, json), parsed(crate::Format::Yaml, text));
-    let emoji = parsed(crate::Format::Json, "{\n\t\"name\": \"\\ud83d\\ude00 \\/\",\n\t\"steps\": [{ \"id\": \"a\", \"uses\": \"b\" }]\n}");
+    let emoji = parsed(
+        crate::Format::Json,
+        "{\n\t\"name\": \"\\ud83d\\ude00 \\/\",\n\t\"steps\": [{ \"id\": \"a\", \"uses\": \"b\" }]\n}",
+    );
     assert_eq!(emoji.name, "\u{1f600} /");
 }

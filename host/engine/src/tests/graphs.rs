@@ -10,7 +10,9 @@ use super::doubles::*;
 /// A workflow whose steps, in shuffled file order, read the outputs of some earlier ones.
 fn workflows() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<usize>)> {
     (2_usize..9).prop_flat_map(|count| {
-        let needs: Vec<_> = (0..count).map(|step| proptest::sample::subsequence((0..step).collect::<Vec<_>>(), 0..=step.min(3))).collect();
+        let needs: Vec<_> = (0..count)
+            .map(|step| proptest::sample::subsequence((0..step).collect::<Vec<_>>(), 0..=step.min(3)))
+            .collect();
         (needs, Just((0..count).collect::<Vec<_>>()).prop_shuffle())
     })
 }
@@ -18,8 +20,10 @@ fn workflows() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<usize>)> {
 fn text(needs: &[Vec<usize>], file_order: &[usize]) -> String {
     let mut text = "name: random\nsteps:\n".to_owned();
     for step in file_order {
-        let inputs: Vec<_> = needs[*step].iter().map(|need| format!("s{need}: \"${{steps.s{need}.output}}\"")).collect();
-        writeln!(text, "  - {{ id: s{step}, uses: summarize, with: {{ own: {step}, {} }} }}", inputs.join(", ")).unwrap();
+        let inputs: Vec<_> =
+            needs[*step].iter().map(|need| format!("s{need}: \"${{steps.s{need}.output}}\"")).collect();
+        writeln!(text, "  - {{ id: s{step}, uses: summarize, with: {{ own: {step}, {} }} }}", inputs.join(", "))
+            .unwrap();
     }
     text.push_str("outputs:\n");
     for step in file_order {

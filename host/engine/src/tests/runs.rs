@@ -47,7 +47,10 @@ async fn a_workflow_of_three_steps_needs_five_transactions_with_submission_and_c
     let calls = bench.calls();
     assert_eq!(calls[2].input, json!({ "summary": { "summary": "hello" } }));
     assert!(calls.iter().all(|call| call.checkpointed), "a step ran before its checkpoint was durable");
-    assert_eq!(calls.iter().map(|call| call.mounts.clone()).collect::<Vec<_>>(), [vec!["in".to_owned()], vec![], vec!["out".to_owned()]]);
+    assert_eq!(
+        calls.iter().map(|call| call.mounts.clone()).collect::<Vec<_>>(),
+        [vec!["in".to_owned()], vec![], vec!["out".to_owned()]]
+    );
     assert_eq!(bench.database.nodes_by_text(), ["read 1 completed", "summarize 1 completed", "write 1 completed"]);
 }
 
@@ -68,13 +71,28 @@ async fn every_transition_and_span_is_an_event_of_the_jobs_trace() {
             }
         })
         .collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r##"
+    span_start job summarize-folder
+    null -> queued
+    queued -> running
+    span_start run summarize-folder
+    span_start step read
+    span_end step read
+    span_start step summarize
+    span_end step summarize
+    span_start step write
+    span_end step write
+    span_end run summarize-folder
+    running -> completed
+    span_end job summarize-folder
+    "##);
     let (starts, ends): (Vec<_>, Vec<_>) = events
         .iter()
         .filter(|event| event["event_type"].as_str().unwrap().starts_with("span"))
         .map(|event| (event["event_type"].clone(), event["activity_span_id"].to_string()))
         .partition(|(kind, _)| kind == "span_start");
-    let ids = |spans: Vec<(Value, String)>| spans.into_iter().map(|(_, id)| id).collect::<std::collections::BTreeSet<_>>();
+    let ids =
+        |spans: Vec<(Value, String)>| spans.into_iter().map(|(_, id)| id).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(ids(starts), ids(ends));
 }
 
@@ -109,7 +127,8 @@ async fn items_run_side_by_side_within_their_limit_and_keep_their_order() {
     let bench = bench(|call| Act::Give(call.input.clone()));
     let items: Vec<_> = (0..20).map(|n| json!({ "text": format!("t{n}") })).collect();
     let summary = bench.run_with(EACH, &[("items", json!(items))]).await;
-    let expected: Vec<_> = (0..20).map(|n| json!({ "text": format!("t{n}"), "at": n, "label": format!("no {}", n + 1) })).collect();
+    let expected: Vec<_> =
+        (0..20).map(|n| json!({ "text": format!("t{n}"), "at": n, "label": format!("no {}", n + 1) })).collect();
     assert_eq!(summary.job.job_outputs.unwrap()["all"], json!(expected));
     assert_eq!(bench.executor.most.load(Ordering::SeqCst), 3);
     let seeds: std::collections::BTreeSet<_> = bench.calls().iter().map(|call| call.seed).collect();
@@ -163,7 +182,10 @@ async fn what_may_pass_is_tried_again_with_the_same_key_and_another_seed() {
         _ => Act::Give(json!("done")),
     });
     assert_eq!(bench.run(RETRIED).await.job.state, JobState::Completed);
-    assert_eq!(bench.database.nodes_by_text(), ["after 1 completed", "work 1 failed", "work 2 failed", "work 3 completed"]);
+    assert_eq!(
+        bench.database.nodes_by_text(),
+        ["after 1 completed", "work 1 failed", "work 2 failed", "work 3 completed"]
+    );
     let calls = bench.calls();
     assert!(calls[0].key == calls[1].key && calls[1].key == calls[2].key && calls[2].key != calls[3].key);
     assert!(calls[0].seed != calls[1].seed);
@@ -175,17 +197,17 @@ async fn a_step_that_keeps_timing_out_fails_the_run_and_what_needs_it_never_star
     let bench = bench(|_| Act::Fail(StepFailure::Timeout(Duration::from_secs(2))));
     let summary = bench.run(RETRIED).await;
     assert_eq!((summary.job.state, summary.run.state), (JobState::Failed, RunState::Failed));
-    insta::assert_snapshot!(summary.job.error_message.unwrap(), @"");
+    insta::assert_snapshot!(summary.job.error_message.unwrap(), @"step `work` failed after 3 attempts: timed out after 2s; raise `timeout` of the step or `limits.wall_ms` in plugin.toml, whichever is smaller");
     assert_eq!(bench.database.nodes_by_text(), ["work 1 failed", "work 2 failed", "work 3 failed"]);
 }
 
 #[tokio::test]
 async fn what_cannot_pass_is_not_tried_again_and_a_panic_of_the_host_is_a_failure() {
     let failing = bench(|_| Act::Fail(StepFailure::Permanent("no such model".into())));
-    insta::assert_snapshot!(failing.run(RETRIED).await.job.error_message.unwrap(), @"");
+    insta::assert_snapshot!(failing.run(RETRIED).await.job.error_message.unwrap(), @"step `work` failed: no such model; see what plugin `summarize` says it needs");
     assert_eq!(failing.database.nodes_by_text(), ["work 1 failed"]);
     let panicking = bench(|_| Act::Panic);
-    insta::assert_snapshot!(panicking.run(RETRIED).await.job.error_message.unwrap(), @"");
+    insta::assert_snapshot!(panicking.run(RETRIED).await.job.error_message.unwrap(), @"step `work` failed: host failure: the host panicked while it executed the step; `handshake doctor` looks for what is wrong with the host");
 }
 
 #[tokio::test]
@@ -197,7 +219,9 @@ async fn long_messages_of_plugins_are_cut_and_keep_their_remedy() {
 
 #[tokio::test]
 async fn after_a_failure_running_items_end_and_no_others_start() {
-    let bench = bench(|call| if call.node == "work[1]" { Act::Fail(StepFailure::Permanent("bad".into())) } else { Act::Give(json!(1)) });
+    let bench = bench(|call| {
+        if call.node == "work[1]" { Act::Fail(StepFailure::Permanent("bad".into())) } else { Act::Give(json!(1)) }
+    });
     let items: Vec<_> = (0..20).map(|_| json!({ "text": "x" })).collect();
     let summary = bench.run_with(EACH, &[("items", json!(items))]).await;
     assert_eq!(summary.job.state, JobState::Failed);
@@ -247,7 +271,8 @@ async fn a_lost_lease_stops_the_run_and_nothing_more_is_written() {
 
 #[tokio::test]
 async fn a_commit_with_an_outdated_token_ends_the_run_too() {
-    let database = std::sync::Arc::new(std::sync::OnceLock::<(std::sync::Arc<MemoryDatabase>, handshake_core::RunId)>::new());
+    let database =
+        std::sync::Arc::new(std::sync::OnceLock::<(std::sync::Arc<MemoryDatabase>, handshake_core::RunId)>::new());
     let other = std::sync::Arc::clone(&database);
     let bench = bench(move |_| {
         let (database, run) = other.get().unwrap();
@@ -263,12 +288,16 @@ async fn a_commit_with_an_outdated_token_ends_the_run_too() {
 
 #[tokio::test]
 async fn proposals_are_kept_with_the_job_which_completes_with_issues() {
-    let proposal = || Proposal { document: "d1".into(), base_version: 1, operations: vec![PlannedOperation::DeleteBlock { block_id: "b".into() }] };
+    let proposal = || Proposal {
+        document: "d1".into(),
+        base_version: 1,
+        operations: vec![PlannedOperation::DeleteBlock { block_id: "b".into() }],
+    };
     let bench = bench(move |_| Act::Propose(json!(1), vec![proposal()]));
     let job = bench.run(RETRIED).await.job;
     assert_eq!(job.state, JobState::CompletedWithIssues);
     assert_eq!((job.planned_operations.len(), job.entity_refs.len()), (2, 1));
-    insta::assert_snapshot!(job.status_reason, @"");
+    insta::assert_snapshot!(job.status_reason, @"every step is done; 2 proposals await a version of the host that can apply them");
 }
 
 #[tokio::test]
@@ -296,19 +325,21 @@ async fn a_plugin_that_changed_since_submission_fails_the_run() {
     *bench.executor.version.lock().unwrap() = "second";
     let summary = bench.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap();
     assert_eq!(summary.job.state, JobState::Failed);
-    insta::assert_snapshot!(summary.job.error_message.unwrap(), @"");
+    insta::assert_snapshot!(summary.job.error_message.unwrap(), @"plugin `read-folder@0.1.0` of step `read` is not the one that the run was made with; submit the workflow again to use the changed plugin");
     assert!(bench.calls().is_empty());
 }
 
 #[tokio::test]
 async fn expressions_of_the_wrong_type_fail_the_run_with_their_step() {
     let message = async |text: &str| bench(three).run(text).await.job.error_message.unwrap();
-    let with = |step: &str| format!("name: x\nsteps:\n  - {{ id: read, uses: read-folder }}\n  - {{ id: work, uses: summarize, {step} }}\n");
-    insta::assert_snapshot!(message(&with("when: steps.read.output.text")).await, @"");
-    insta::assert_snapshot!(message(&with("for_each: size(steps.read.output.text)")).await, @"");
-    insta::assert_snapshot!(message(&with("for_each: steps.read.output.text")).await, @"");
-    insta::assert_snapshot!(message(&with("with: { a: '${steps.read.output.txt}' }")).await, @"");
-    insta::assert_snapshot!(message(&with("with: { a: 'x ${steps.read.output}' }")).await, @"");
+    let with = |step: &str| {
+        format!("name: x\nsteps:\n  - {{ id: read, uses: read-folder }}\n  - {{ id: work, uses: summarize, {step} }}\n")
+    };
+    insta::assert_snapshot!(message(&with("when: steps.read.output.text")).await, @"step `work`: `when` must give true or false, and `steps.read.output.text` gave a value of type string; correct the expression in the workflow file");
+    insta::assert_snapshot!(message(&with("for_each: size(steps.read.output.text)")).await, @"step `work`: `for_each` must give a list, and `size(steps.read.output.text)` gave a value of type integer; correct the expression in the workflow file");
+    insta::assert_snapshot!(message(&with("for_each: steps.read.output.text")).await, @"step `work`: `for_each` must give a list, and `steps.read.output.text` gave a value of type string; correct the expression in the workflow file");
+    insta::assert_snapshot!(message(&with("with: { a: '${steps.read.output.txt}' }")).await, @"step `work`: `with` has no value: `steps.read.output.txt`: there is no `txt` in a value of type object; correct the expression in the workflow file");
+    insta::assert_snapshot!(message(&with("with: { a: 'x ${steps.read.output}' }")).await, @"step `work`: `with` has no value: `steps.read.output`: a object cannot be put into a text; let the expression be the whole value, or name a part of it; correct the expression in the workflow file");
 }
 
 #[tokio::test]

@@ -26,10 +26,10 @@ async fn refused_submissions_say_what_to_do_and_store_nothing() {
     };
     let kind = "name: x\njob: { kind: doc_edit }\nsteps: [{ id: read, uses: read-folder }]";
     assert!(matches!(bench.engine.submit(submission(kind, &[])).await, Err(SubmitError::UnsupportedKind { .. })));
-    insta::assert_snapshot!(refuse(kind, &[]).await, @"");
+    insta::assert_snapshot!(refuse(kind, &[]).await, @"this version has no executor for jobs of kind `doc_edit`; write `kind: workflow_run` in the workflow file");
     let mount = "name: x\ninputs: { folder: { type: string } }\nmounts: { in: { path: '${inputs.folder}', access: read } }\nsteps: [{ id: read, uses: read-folder }]";
-    insta::assert_snapshot!(refuse(mount, &[("folder", json!("secret/keys"))]).await, @"");
-    insta::assert_snapshot!(refuse(mount, &[("folder", json!(""))]).await, @"");
-    insta::assert_snapshot!(refuse(mount, &[("folder", json!(7))]).await, @"");
+    insta::assert_snapshot!(refuse(mount, &[("folder", json!("secret/keys"))]).await, @r##"mount `in`: the policy does not list `secret/keys` for read access; the operator can list it in policy.toml: [[mount]] path = "secret/keys", access = "read""##);
+    insta::assert_snapshot!(refuse(mount, &[("folder", json!(""))]).await, @"flow.yaml:3:23: mounts.in.path: the path is empty; correct the path or the input that it is made of");
+    insta::assert_snapshot!(refuse(mount, &[("folder", json!(7))]).await, @"input `folder`: it must be of type string, and integer was given; its inputs are `folder` (string, required)");
     assert_eq!(bench.database.tables().commits, 0);
 }

@@ -48,7 +48,11 @@ pub(crate) struct Checked {
 }
 
 /// Looks up every plugin and the profile.
-pub(crate) fn check(parsed: &ParsedWorkflow, executor: &dyn StepExecutor, profiles: &[Arc<Profile>]) -> Result<Checked, WorkflowError> {
+pub(crate) fn check(
+    parsed: &ParsedWorkflow,
+    executor: &dyn StepExecutor,
+    profiles: &[Arc<Profile>],
+) -> Result<Checked, WorkflowError> {
     let job = &parsed.workflow.job;
     if job.kind != JobKind::WorkflowRun {
         let place = Place::default().key("job").key("kind");
@@ -75,9 +79,13 @@ pub(crate) fn check(parsed: &ParsedWorkflow, executor: &dyn StepExecutor, profil
 /// What is wrong with a plugin, and what to do.
 pub(crate) fn of_plugin(error: &PluginError) -> (String, String) {
     let remedy = match error {
-        PluginError::Unknown { wanted, known, .. } => suggest(wanted.split('@').next().unwrap_or(wanted), "known plugins", known.iter().map(String::as_str)),
+        PluginError::Unknown { wanted, known, .. } => {
+            suggest(wanted.split('@').next().unwrap_or(wanted), "known plugins", known.iter().map(String::as_str))
+        }
         PluginError::NotBuilt { .. } => "build it first".to_owned(),
-        PluginError::Manifest { .. } | PluginError::Component { .. } => "`handshake plugin check` tells more".to_owned(),
+        PluginError::Manifest { .. } | PluginError::Component { .. } => {
+            "`handshake plugin check` tells more".to_owned()
+        }
         PluginError::CacheTampered { .. } => "delete the file after finding out who changed it".to_owned(),
         PluginError::Host(_) => "`handshake doctor` looks for what is wrong with the host".to_owned(),
     };
@@ -98,6 +106,10 @@ impl Checked {
             for_each: planned.step.for_each.clone(),
             grants: planned.step.grants.iter().map(ToString::to_string).collect(),
         });
-        CheckedWorkflow { name: plan.workflow.name.clone(), steps: steps.collect(), order: plan.order.iter().filter_map(id).collect() }
+        CheckedWorkflow {
+            name: plan.workflow.name.clone(),
+            steps: steps.collect(),
+            order: plan.order.iter().filter_map(id).collect(),
+        }
     }
 }

@@ -45,26 +45,23 @@ pub(crate) struct EvaluationError {
 
 impl Expression {
     pub(crate) fn compile(source: &str) -> Result<Self, InvalidExpression> {
-        let invalid = |what: String, remedy: &str, offset| InvalidExpression { what, remedy: remedy.to_owned(), offset };
+        let invalid =
+            |what: String, remedy: &str, offset| InvalidExpression { what, remedy: remedy.to_owned(), offset };
         if source.len() > MAX_SOURCE {
-            return Err(invalid(format!("the expression has {} bytes; {MAX_SOURCE} is the most", source.len()), "move the work into a step", 0));
+            return Err(invalid(
+                format!("the expression has {} bytes; {MAX_SOURCE} is the most", source.len()),
+                "move the work into a step",
+                0,
+            ));
         }
         if source.trim().is_empty() {
-            return Err(invalid("the expression is empty".into(), "write a CEL expression, for example `steps.read.output`", 0));
+            return Err(invalid(
+                "the expression is empty".into(),
+                "write a CEL expression, for example `steps.read.output`",
+                0,
+            ));
         }
-        let program = catch_unwind(|| Program::compile(source))
-            .map_err(|_| invalid("the expression cannot be parsed".into(), "write it more simply", 0))?
-            .map_err(|errors| {
-                let first = errors.errors.first();
-                let offset = first.map_or(0, |error| offset_of(source, error.pos));
-                let message = first.map_or_else(|| errors.to_string(), |error| error.msg.clone());
-                invalid(format!("not a valid expression: {}", message.lines().next().unwrap_or_default()), "expressions are CEL, for example `size(steps.read.output) > 10`", offset)
-            })?;
-        let references = references::collect(program.expression()).map_err(|refusal| InvalidExpression {
-            offset: program.source_info().offset_for(refusal.node).map_or(0, |(start, _)| byte_offset(source, start)),
-            what: refusal.what,
-            remedy: refusal.remedy,
-        })?;
+        let (program, references) = parse_apart(source)?;
         let path = references::plain_path(program.expression());
         Ok(Self { source: source.to_owned(), program, references, path })
     }
@@ -94,12 +91,65 @@ impl Expression {
 
     /// Evaluates with what the context holds.
     pub(super) fn evaluate(&self, context: &cel::Context<'_, '_>) -> Result<Value, EvaluationError> {
+        let evaluate = || {
+            let value = self.program.execute(context).map_err(|error| self.fails(explain(&error)))?;
+            to_json(&value).map_err(|why| self.fails(why))
+        };
         // The crate has places that panic; none may take the host with it.
-        let value = catch_unwind(AssertUnwindSafe(|| self.program.execute(context)))
-            .map_err(|_| self.fails("cannot be evaluated"))?
-            .map_err(|error| self.fails(explain(&error)))?;
-        to_json(&value).map_err(|why| self.fails(why))
+        let evaluated = if self.references.depth > SHALLOW {
+            with_room(evaluate)
+        } else {
+            catch_unwind(AssertUnwindSafe(evaluate)).ok()
+        };
+        evaluated.unwrap_or_else(|| Err(self.fails("cannot be evaluated")))
     }
+}
+
+/// Stack of a thread with room, in bytes. Only the part that is used takes memory.
+const ROOM: usize = 64 << 20;
+/// The deepest syntax tree that is evaluated on the caller's own stack, of which a worker thread has 2 MiB.
+const SHALLOW: usize = 12;
+
+/// Parses and bounds an expression on a thread of its own. The parser recurses through many levels of grammar for
+/// each level of nesting, which the stack of a worker thread does not hold; and what is too deep to be walked must
+/// also be dropped where there is room. Only trees within the bounds come back.
+fn parse_apart(source: &str) -> Result<(Program, References), InvalidExpression> {
+    let parse = || {
+        let program = Program::compile(source).map_err(|errors| {
+            let first = errors.errors.first();
+            let message = first.map_or_else(|| errors.to_string(), |error| error.msg.clone());
+            InvalidExpression {
+                // What the parser would have expected is a list of its tokens, of no use to a person.
+                what: format!(
+                    "not a valid expression: {}",
+                    message.split(" expecting ").next().unwrap_or_default().lines().next().unwrap_or_default()
+                ),
+                remedy: "expressions are CEL, for example `size(steps.read.output) > 10`".to_owned(),
+                offset: first.map_or(0, |error| offset_of(source, error.pos)),
+            }
+        })?;
+        let references = references::collect(program.expression()).map_err(|refusal| InvalidExpression {
+            offset: program.source_info().offset_for(refusal.node).map_or(0, |(start, _)| byte_offset(source, start)),
+            what: refusal.what,
+            remedy: refusal.remedy,
+        })?;
+        Ok((program, references))
+    };
+    let unparsed = || InvalidExpression {
+        what: "the expression cannot be parsed".into(),
+        remedy: "write it more simply".into(),
+        offset: 0,
+    };
+    // A panic of the parser ends its thread and nothing else.
+    with_room(parse).unwrap_or_else(|| Err(unparsed()))
+}
+
+/// Does something on a thread with room for deep recursion; none when it panics or there is no thread to be had.
+fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(ROOM).spawn_scoped(scope, work).ok()?;
+        thread.join().ok()
+    })
 }
 
 /// CEL's words, but without values: they can be large and are not for messages.
@@ -114,7 +164,9 @@ fn explain(error: &cel::ExecutionError) -> String {
             format!("`{operator}` does not go with {} and {}", left.type_of(), right.type_of())
         }
         E::ValuesNotComparable(left, right) => format!("{} and {} cannot be compared", left.type_of(), right.type_of()),
-        E::UnsupportedIndex(index, target) => format!("{} cannot be indexed with {}", target.type_of(), index.type_of()),
+        E::UnsupportedIndex(index, target) => {
+            format!("{} cannot be indexed with {}", target.type_of(), index.type_of())
+        }
         E::IndexOutOfBounds(_) => "the index is outside the list".into(),
         E::DivisionByZero(_) | E::RemainderByZero(_) => "division by zero".into(),
         E::Overflow(..) => "the number is too large".into(),
@@ -153,7 +205,8 @@ pub(super) fn to_cel(value: &Value) -> cel::Value {
         Value::String(text) => cel::Value::from(text.as_str()),
         Value::Array(items) => cel::Value::from(items.iter().map(to_cel).collect::<Vec<_>>()),
         Value::Object(fields) => {
-            let fields: std::collections::HashMap<String, cel::Value> = fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect();
+            let fields: std::collections::HashMap<String, cel::Value> =
+                fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect();
             cel::Value::from(fields)
         }
     }
@@ -170,10 +223,13 @@ fn to_json(value: &cel::Value) -> Result<Value, String> {
             serde_json::Number::from_f64(*number).map(Value::Number).ok_or("the result is not a finite number")?
         }
         cel::Value::String(text) => Value::String(text.to_string()),
-        cel::Value::List(items) if items.len() > MAX_LIST => return Err(format!("the result has more than {MAX_LIST} items")),
+        cel::Value::List(items) if items.len() > MAX_LIST => {
+            return Err(format!("the result has more than {MAX_LIST} items"));
+        }
         cel::Value::List(items) => Value::Array(items.iter().map(to_json).collect::<Result<_, _>>()?),
         cel::Value::Map(map) => {
-            let sorted: std::collections::BTreeMap<String, &cel::Value> = map.map.iter().map(|(key, value)| (key.to_string(), value)).collect();
+            let sorted: std::collections::BTreeMap<String, &cel::Value> =
+                map.map.iter().map(|(key, value)| (key.to_string(), value)).collect();
             let fields = sorted.into_iter().map(|(key, value)| Ok((key, to_json(value)?)));
             Value::Object(fields.collect::<Result<_, String>>()?)
         }

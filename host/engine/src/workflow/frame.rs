@@ -22,7 +22,11 @@ static NULL: Value = Value::Null;
 
 impl Frame {
     /// A frame for these expressions. A step that `outputs` does not have was skipped: its output is null.
-    pub(crate) fn new<'a>(inputs: &Arc<Value>, outputs: impl Fn(&StepId) -> Option<Arc<Value>>, expressions: impl IntoIterator<Item = &'a Expression>) -> Self {
+    pub(crate) fn new<'a>(
+        inputs: &Arc<Value>,
+        outputs: impl Fn(&StepId) -> Option<Arc<Value>>,
+        expressions: impl IntoIterator<Item = &'a Expression>,
+    ) -> Self {
         let mut kept = BTreeMap::new();
         let mut converted = BTreeMap::new();
         let mut converted_inputs = BTreeMap::new();
@@ -38,16 +42,25 @@ impl Frame {
             if expression.path().is_none() {
                 needs_context = true;
                 all_inputs |= expression.references().all_inputs;
-                converted_inputs.extend(expression.references().inputs.iter().filter_map(|name| Some((name.clone(), inputs.get(name)?))));
+                converted_inputs.extend(
+                    expression.references().inputs.iter().filter_map(|name| Some((name.clone(), inputs.get(name)?))),
+                );
             }
         }
         if let (true, Value::Object(fields)) = (all_inputs, &**inputs) {
             converted_inputs.extend(fields.iter().map(|(name, value)| (name.clone(), value)));
         }
-        let longest = converted_inputs.values().copied().chain(converted.values().map(|output| &**output)).map(longest_list).max().unwrap_or(0);
+        let longest = converted_inputs
+            .values()
+            .copied()
+            .chain(converted.values().map(|output| &**output))
+            .map(longest_list)
+            .max()
+            .unwrap_or(0);
         let context = needs_context.then(|| {
             let mut context = cel::Context::default();
-            let inputs: std::collections::HashMap<String, cel::Value> = converted_inputs.into_iter().map(|(name, value)| (name, to_cel(value))).collect();
+            let inputs: std::collections::HashMap<String, cel::Value> =
+                converted_inputs.into_iter().map(|(name, value)| (name, to_cel(value))).collect();
             context.add_variable_from_value("inputs", inputs);
             let steps: std::collections::HashMap<String, cel::Value> = converted
                 .into_iter()
@@ -63,7 +76,11 @@ impl Frame {
     }
 
     /// The value of an expression. `item` is there for what is evaluated per item.
-    pub(crate) fn evaluate(&self, expression: &Expression, item: Option<(&Value, u32)>) -> Result<Value, EvaluationError> {
+    pub(crate) fn evaluate(
+        &self,
+        expression: &Expression,
+        item: Option<(&Value, u32)>,
+    ) -> Result<Value, EvaluationError> {
         if let Some(path) = expression.path() {
             return match (&path.root, item) {
                 (Root::Index, Some((_, index))) if path.rest.is_empty() => Ok(Value::from(index)),
@@ -73,7 +90,9 @@ impl Frame {
         let Some(context) = &self.context else { return Err(expression.fails("cannot be evaluated here")) };
         let longest = self.longest.max(item.map_or(0, |(item, _)| longest_list(item)));
         if longest > MAX_LIST {
-            return Err(expression.fails(format!("a list has {longest} items; {MAX_LIST} is the most that expressions take")));
+            return Err(
+                expression.fails(format!("a list has {longest} items; {MAX_LIST} is the most that expressions take"))
+            );
         }
         if expression.references().nesting > 1 && longest > MAX_NESTED_LIST {
             return Err(expression.fails(format!(
@@ -102,7 +121,12 @@ impl Frame {
         list.get(usize::try_from(index).ok()?)
     }
 
-    fn look_up<'a>(&'a self, expression: &Expression, path: &PlainPath, item: Option<(&'a Value, u32)>) -> Result<&'a Value, EvaluationError> {
+    fn look_up<'a>(
+        &'a self,
+        expression: &Expression,
+        path: &PlainPath,
+        item: Option<(&'a Value, u32)>,
+    ) -> Result<&'a Value, EvaluationError> {
         let mut value = match &path.root {
             Root::Inputs => &*self.inputs,
             Root::Output(step) => self.outputs.get(step).map_or(&NULL, |output| &**output),
@@ -116,8 +140,12 @@ impl Frame {
             };
             value = found.ok_or_else(|| {
                 expression.fails(match segment {
-                    Segment::Field(field) => format!("there is no `{field}` in a value of type {}", super::validate::type_name(value)),
-                    Segment::At(index) => format!("there is no item {index} in a value of type {}", super::validate::type_name(value)),
+                    Segment::Field(field) => {
+                        format!("there is no `{field}` in a value of type {}", super::validate::type_name(value))
+                    }
+                    Segment::At(index) => {
+                        format!("there is no item {index} in a value of type {}", super::validate::type_name(value))
+                    }
                 })
             })?;
         }

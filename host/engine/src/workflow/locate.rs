@@ -37,9 +37,11 @@ impl Locator {
                 let span = table.span();
                 of_table(table.get_ref(), span)
             }),
-            Format::Yaml | Format::Json => serde_saphyr::from_str_with_options::<Spanned<YamlNode>>(&source.text, super::parse::yaml_options())
-                .ok()
-                .map(|node| of_yaml(&source.text, node)),
+            Format::Yaml | Format::Json => {
+                serde_saphyr::from_str_with_options::<Spanned<YamlNode>>(&source.text, super::parse::yaml_options())
+                    .ok()
+                    .map(|node| of_yaml(&source.text, node))
+            }
         };
         Self { file: source.file.clone(), text: source.text.clone(), root }
     }
@@ -47,7 +49,8 @@ impl Locator {
     /// Turns a problem by place into one by line.
     pub(crate) fn locate(&self, problem: Problem) -> WorkflowError {
         let (line, column) = self.position(self.offset(&problem.place, problem.within.as_ref()));
-        let what = if problem.place.0.is_empty() { problem.what } else { format!("{}: {}", problem.place, problem.what) };
+        let what =
+            if problem.place.0.is_empty() { problem.what } else { format!("{}: {}", problem.place, problem.what) };
         WorkflowError { file: self.file.clone(), line, column, what, remedy: problem.remedy }
     }
 
@@ -55,7 +58,9 @@ impl Locator {
         let Some(mut node) = self.root.as_ref() else { return 0 };
         for part in &place.0 {
             let child = match (part, &node.children) {
-                (Part::Key(key), Children::Map(entries)) => entries.iter().find(|(name, _)| name == key).map(|(_, node)| node),
+                (Part::Key(key), Children::Map(entries)) => {
+                    entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+                }
                 (Part::Index(index), Children::List(items)) => items.get(*index),
                 _ => None,
             };
@@ -135,7 +140,16 @@ impl<'de> Visitor<'de> for YamlVisitor {
         f.write_str("any value")
     }
 
-    scalars!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_i128(i128), visit_u128(u128), visit_f64(f64), visit_str(&str), visit_bytes(&[u8]));
+    scalars!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_i128(i128),
+        visit_u128(u128),
+        visit_f64(f64),
+        visit_str(&str),
+        visit_bytes(&[u8])
+    );
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(YamlNode::Scalar)
@@ -171,7 +185,9 @@ fn of_yaml(text: &str, node: Spanned<YamlNode>) -> Node {
     let length = node.referenced.span().byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let children = match node.value {
         YamlNode::Scalar => Children::None,
-        YamlNode::Map(entries) => Children::Map(entries.into_iter().map(|(key, value)| (key, of_yaml(text, value))).collect()),
+        YamlNode::Map(entries) => {
+            Children::Map(entries.into_iter().map(|(key, value)| (key, of_yaml(text, value))).collect())
+        }
         YamlNode::List(items) => Children::List(items.into_iter().map(|item| of_yaml(text, item)).collect()),
     };
     Node { start, end: (start + length).min(text.len()), children }

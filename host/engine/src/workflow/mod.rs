@@ -34,7 +34,11 @@ pub(crate) fn plugin_remedy(error: &PluginError) -> String {
 
 /// A problem with the path of a mount.
 pub(crate) fn mount_problem(name: &str, what: String) -> Problem {
-    Problem::at(Place::default().key("mounts").key(name).key("path"), what, "correct the path or the input that it is made of")
+    Problem::at(
+        Place::default().key("mounts").key(name).key("path"),
+        what,
+        "correct the path or the input that it is made of",
+    )
 }
 
 /// Ways in for the crate's tests.

@@ -38,7 +38,11 @@ pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, WorkflowError> {
         Err(WorkflowError { file: source.file.clone(), line, column, what, remedy })
     };
     if source.text.len() > MAX_TEXT {
-        return error(0, format!("the file has {} bytes; {MAX_TEXT} is the most", source.text.len()), "give large data to the workflow as files in a mount".into());
+        return error(
+            0,
+            format!("the file has {} bytes; {MAX_TEXT} is the most", source.text.len()),
+            "give large data to the workflow as files in a mount".into(),
+        );
     }
     let read = match source.format {
         Format::Toml => toml::from_str(&source.text).map_err(|error| of_toml(&source.text, &error)),
@@ -52,7 +56,9 @@ pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, WorkflowError> {
     };
     let locator = Locator::of(source);
     match Plan::compile(workflow.clone()) {
-        Ok(plan) => Ok(ParsedWorkflow { workflow, digest: Digest::of(source.text.as_bytes()), plan: Arc::new(plan), locator }),
+        Ok(plan) => {
+            Ok(ParsedWorkflow { workflow, digest: Digest::of(source.text.as_bytes()), plan: Arc::new(plan), locator })
+        }
         Err(problem) => Err(locator.locate(problem)),
     }
 }
@@ -80,10 +86,13 @@ fn of_yaml(source: &WorkflowSource, error: &serde_saphyr::Error) -> Failure {
     let offset = plain.location().map_or(0, |location| offset_of(&source.text, location));
     let (what, remedy) = match plain {
         E::SerdeUnknownField { field, expected, .. } => unknown_key(field, expected),
-        E::SerdeMissingField { field, .. } => (format!("key `{field}` is missing"), format!("add `{field}: …`; {SEE_SCHEMA}")),
-        E::SerdeUnknownVariant { variant, expected, .. } => {
-            (format!("`{variant}` is not one of the values that this key takes"), suggest(variant, "they", expected.iter().copied()))
+        E::SerdeMissingField { field, .. } => {
+            (format!("key `{field}` is missing"), format!("add `{field}: …`; {SEE_SCHEMA}"))
         }
+        E::SerdeUnknownVariant { variant, expected, .. } => (
+            format!("`{variant}` is not one of the values that this key takes"),
+            suggest(variant, "they", expected.iter().copied()),
+        ),
         E::SerdeInvalidType { unexpected, expected, .. } | E::SerdeInvalidValue { unexpected, expected, .. } => {
             (format!("wrong type: found {unexpected}, expected {expected}"), SEE_SCHEMA.to_owned())
         }
@@ -96,7 +105,10 @@ fn of_yaml(source: &WorkflowSource, error: &serde_saphyr::Error) -> Failure {
         other => {
             let options = serde_saphyr::RenderOptions::new(&serde_saphyr::DefaultMessageFormatter);
             let message = other.render_with_options(options);
-            (format!("not valid {}: {}", source.format.name(), first_line(&message)), format!("check indentation, quotes and brackets near this line; {SEE_SCHEMA}"))
+            (
+                format!("not valid {}: {}", source.format.name(), without_position(first_line(&message))),
+                format!("check indentation, quotes and brackets near this line; {SEE_SCHEMA}"),
+            )
         }
     };
     Failure { offset, what, remedy }
@@ -120,6 +132,11 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
 
 fn unknown_key(field: &str, expected: &[&str]) -> (String, String) {
     (format!("unknown key `{field}`"), suggest(field, "keys here", expected.iter().copied()))
+}
+
+/// The error has its position already.
+fn without_position(message: &str) -> &str {
+    message.rsplit_once(" at line ").map_or(message, |(message, _)| message)
 }
 
 fn first_line(message: &str) -> &str {

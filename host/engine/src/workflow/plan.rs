@@ -75,7 +75,8 @@ impl Plan {
         }
         let place = Place::default().key("outputs");
         let outputs = Template::map(&workflow.outputs, &place)?;
-        outputs.each_expression(&place, &mut |expression, place| resolve(&workflow, expression, place, false).map(drop))?;
+        outputs
+            .each_expression(&place, &mut |expression, place| resolve(&workflow, expression, place, false).map(drop))?;
         Ok(Self { workflow, steps, order, mounts, outputs })
     }
 }
@@ -84,13 +85,20 @@ fn compile_step(workflow: &Workflow, at: usize, step: &Step) -> Result<PlannedSt
     let place = Place::step(at);
     let mut needs = BTreeSet::new();
     for (position, need) in step.needs.iter().enumerate() {
-        needs.insert(position_of(workflow, need).ok_or_else(|| unknown_step(workflow, need, place.key("needs").index(position)))?);
+        needs.insert(
+            position_of(workflow, need)
+                .ok_or_else(|| unknown_step(workflow, need, place.key("needs").index(position)))?,
+        );
     }
     let mut bare = |key: &str, source: &Option<String>| -> Result<Option<Expression>, Problem> {
         let Some(source) = source else { return Ok(None) };
         let place = place.key(key);
         if source.contains("${") {
-            return Err(Problem::at(place, format!("`{key}` is always an expression"), "write it without `${` and `}`"));
+            return Err(Problem::at(
+                place,
+                format!("`{key}` is always an expression"),
+                "write it without `${` and `}`",
+            ));
         }
         let expression = Expression::compile(source).map_err(|error| template::invalid(&place, source, error))?;
         needs.extend(resolve(workflow, &expression, &place, false)?);
@@ -107,7 +115,12 @@ fn compile_step(workflow: &Workflow, at: usize, step: &Step) -> Result<PlannedSt
 }
 
 /// Positions of the steps that an expression names; a problem when it names what is not there.
-fn resolve(workflow: &Workflow, expression: &Expression, place: &Place, has_item: bool) -> Result<BTreeSet<usize>, Problem> {
+fn resolve(
+    workflow: &Workflow,
+    expression: &Expression,
+    place: &Place,
+    has_item: bool,
+) -> Result<BTreeSet<usize>, Problem> {
     let references = expression.references();
     let point = |problem: Problem, name: &str| {
         let offset = expression.source().find(name).unwrap_or(0);
@@ -115,13 +128,20 @@ fn resolve(workflow: &Workflow, expression: &Expression, place: &Place, has_item
     };
     for name in &references.inputs {
         if !workflow.inputs.contains_key(name) {
-            let problem = Problem::at(place.clone(), format!("input `{name}` is not defined"), suggest(name, "inputs", workflow.inputs.keys().map(String::as_str)));
+            let problem = Problem::at(
+                place.clone(),
+                format!("input `{name}` is not defined"),
+                suggest(name, "inputs", workflow.inputs.keys().map(String::as_str)),
+            );
             return Err(point(problem, name));
         }
     }
     if references.item && !has_item {
         let what = "`item` and `index` are there only in `with` of a step with `for_each`";
-        return Err(point(Problem::at(place.clone(), what, "add `for_each` to the step, or name the value another way"), "i"));
+        return Err(point(
+            Problem::at(place.clone(), what, "add `for_each` to the step, or name the value another way"),
+            "i",
+        ));
     }
     let mut steps = BTreeSet::new();
     for id in &references.steps {
@@ -136,11 +156,20 @@ fn position_of(workflow: &Workflow, id: &StepId) -> Option<usize> {
 }
 
 fn unknown_step(workflow: &Workflow, id: &StepId, place: Place) -> Problem {
-    Problem::at(place, format!("step `{id}` is not defined"), suggest(id.as_str(), "steps", workflow.steps.iter().map(|step| step.id.as_str())))
+    Problem::at(
+        place,
+        format!("step `{id}` is not defined"),
+        suggest(id.as_str(), "steps", workflow.steps.iter().map(|step| step.id.as_str())),
+    )
 }
 
 fn of_cycle(workflow: &Workflow, cycle: &[usize]) -> Problem {
-    let names: Vec<_> = cycle.iter().chain(cycle.first()).filter_map(|at| Some(format!("`{}`", workflow.steps.get(*at)?.id))).collect();
+    let names: Vec<_> =
+        cycle.iter().chain(cycle.first()).filter_map(|at| Some(format!("`{}`", workflow.steps.get(*at)?.id))).collect();
     let place = Place::step(cycle.first().copied().unwrap_or(0)).key("id");
-    Problem::at(place, format!("the steps need each other in a circle: {}", names.join(" needs ")), "remove one of these dependencies from `needs` or from an expression")
+    Problem::at(
+        place,
+        format!("the steps need each other in a circle: {}", names.join(" needs ")),
+        "remove one of these dependencies from `needs` or from an expression",
+    )
 }

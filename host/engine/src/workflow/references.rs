@@ -7,7 +7,7 @@ use handshake_core::StepId;
 
 use crate::nearest::suggest;
 
-/// The deepest syntax tree. Evaluation recurses, so this bounds the stack.
+/// The deepest syntax tree. Parsing and evaluation recurse, so this bounds the stack that they need.
 const MAX_DEPTH: usize = 64;
 /// The most nodes of a syntax tree, macros expanded.
 const MAX_NODES: usize = 1_000;
@@ -15,9 +15,24 @@ const MAX_NODES: usize = 1_000;
 const MAX_NESTING: usize = 2;
 
 /// The functions that expressions can call, apart from operators and macros.
-pub(super) const FUNCTIONS: &[&str] = &[
-    "bool", "bytes", "contains", "double", "dyn", "endsWith", "hasValue", "int", "matches", "or", "orValue", "size", "startsWith",
-    "string", "type", "uint", "value",
+pub(crate) const FUNCTIONS: &[&str] = &[
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "dyn",
+    "endsWith",
+    "hasValue",
+    "int",
+    "matches",
+    "or",
+    "orValue",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+    "value",
 ];
 const MACROS: &[&str] = &["all", "exists", "exists_one", "filter", "has", "map"];
 const TYPES: &[&str] = &["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"];
@@ -35,6 +50,8 @@ pub(crate) struct References {
     pub(crate) item: bool,
     /// How deep its comprehensions are nested.
     pub(crate) nesting: usize,
+    /// How deep its tree is.
+    pub(crate) depth: usize,
 }
 
 /// A name or form that is not acceptable, with the text to point at.
@@ -81,7 +98,9 @@ fn selection(expr: &IdedExpr) -> Option<(&IdedExpr, &str)> {
     match &expr.expr {
         Expr::Select(select) => Some((&select.operand, &select.field)),
         Expr::Call(call) if call.func_name == "_[_]" => match call.args.as_slice() {
-            [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }] => Some((operand, field.inner())),
+            [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }] => {
+                Some((operand, field.inner()))
+            }
             _ => None,
         },
         _ => None,
@@ -105,6 +124,7 @@ impl Walk {
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
             return refuse("the expression is too large".into(), "move the work into a step".into());
         }
+        self.references.depth = self.references.depth.max(depth);
         let free = |name: &str| !self.bound.iter().any(|bound| bound == name);
         if let Some((operand, field)) = selection(expr) {
             if let Some((root, step)) = selection(operand)
@@ -112,12 +132,18 @@ impl Walk {
                 && free("steps")
             {
                 if field != "output" {
-                    return refuse(format!("a step has no `{field}`"), format!("only its output can be read: `steps.{step}.output`"));
+                    return refuse(
+                        format!("a step has no `{field}`"),
+                        format!("only its output can be read: `steps.{step}.output`"),
+                    );
                 }
                 return self.step(step, expr.id);
             }
             if is_ident(operand, "steps") && free("steps") {
-                return refuse(format!("`{field}` is a step, not a value"), format!("read its output: `{}.output`", step_text(field)));
+                return refuse(
+                    format!("`{field}` is a step, not a value"),
+                    format!("read its output: `{}.output`", step_text(field)),
+                );
             }
             if is_ident(operand, "inputs") && free("inputs") {
                 self.references.inputs.insert(field.to_owned());
@@ -132,14 +158,24 @@ impl Walk {
                 let named = call.func_name.starts_with(|c: char| c.is_ascii_alphabetic());
                 if named && !FUNCTIONS.contains(&call.func_name.as_str()) {
                     let known = FUNCTIONS.iter().chain(MACROS).copied();
-                    return refuse(format!("there is no function `{}`", call.func_name), suggest(&call.func_name, "functions", known));
+                    return refuse(
+                        format!("there is no function `{}`", call.func_name),
+                        suggest(&call.func_name, "functions", known),
+                    );
                 }
-                call.target.iter().map(|target| &**target).chain(&call.args).try_for_each(|part| self.visit(part, depth + 1, nesting))
+                call.target
+                    .iter()
+                    .map(|target| &**target)
+                    .chain(&call.args)
+                    .try_for_each(|part| self.visit(part, depth + 1, nesting))
             }
             Expr::Comprehension(comprehension) => {
                 let nesting = nesting + 1;
                 if nesting > MAX_NESTING {
-                    return refuse(format!("comprehensions are nested more than {MAX_NESTING} deep"), "move the work into a step".into());
+                    return refuse(
+                        format!("comprehensions are nested more than {MAX_NESTING} deep"),
+                        "move the work into a step".into(),
+                    );
                 }
                 self.references.nesting = self.references.nesting.max(nesting);
                 self.visit(&comprehension.iter_range, depth + 1, nesting - 1)?;
@@ -155,11 +191,18 @@ impl Walk {
             }
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element, depth + 1, nesting)),
             Expr::Map(map) => self.entries(&map.entries, depth, nesting),
-            Expr::Struct(_) => refuse("expressions cannot build structures".into(), "write a map: `{\"key\": value}`".into()),
+            Expr::Struct(_) => {
+                refuse("expressions cannot build structures".into(), "write a map: `{\"key\": value}`".into())
+            }
         }
     }
 
-    fn entries(&mut self, entries: &[cel::common::ast::IdedEntryExpr], depth: usize, nesting: usize) -> Result<(), Refusal> {
+    fn entries(
+        &mut self,
+        entries: &[cel::common::ast::IdedEntryExpr],
+        depth: usize,
+        nesting: usize,
+    ) -> Result<(), Refusal> {
         for entry in entries {
             match &entry.expr {
                 EntryExpr::StructField(field) => self.visit(&field.value, depth + 1, nesting)?,
@@ -191,7 +234,10 @@ impl Walk {
             "inputs" => self.references.all_inputs = true,
             "item" | "index" => self.references.item = true,
             "steps" => {
-                return refuse("`steps` must be followed by the name of a step", "write `steps.read.output` or `steps[\"sign-off\"].output`".into());
+                return refuse(
+                    "`steps` must be followed by the name of a step",
+                    "write `steps.read.output` or `steps[\"sign-off\"].output`".into(),
+                );
             }
             _ => {
                 let remedy = suggest(name, "names", ["inputs", "steps", "item", "index"]);
@@ -203,7 +249,11 @@ impl Walk {
 }
 
 fn step_text(id: &str) -> String {
-    if id.contains('-') || id.starts_with(|c: char| c.is_ascii_digit()) { format!("steps[\"{id}\"]") } else { format!("steps.{id}") }
+    if id.contains('-') || id.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("steps[\"{id}\"]")
+    } else {
+        format!("steps.{id}")
+    }
 }
 
 /// The path that an expression is, if it is nothing else.
@@ -215,7 +265,9 @@ pub(super) fn plain_path(expr: &IdedExpr) -> Option<PlainPath> {
             Expr::Ident(name) => break name.as_str(),
             Expr::Select(select) if select.test => return None,
             Expr::Call(call) if call.func_name == "_[_]" => {
-                let [operand, IdedExpr { expr: Expr::Literal(literal), .. }] = call.args.as_slice() else { return None };
+                let [operand, IdedExpr { expr: Expr::Literal(literal), .. }] = call.args.as_slice() else {
+                    return None;
+                };
                 segments.push(match literal {
                     LiteralValue::String(field) => Segment::Field(field.inner().to_owned()),
                     LiteralValue::Int(index) => Segment::At(*index.inner()),

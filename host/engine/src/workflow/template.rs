@@ -69,7 +69,11 @@ impl Template {
             literal.push_str(&rest[..at]);
             let inside = &rest[at + 2..];
             let Some(end) = end_of_expression(inside) else {
-                let problem = Problem::at(place.clone(), "`${` is never closed", "close the expression with `}`, or write `$${` for a plain `${`");
+                let problem = Problem::at(
+                    place.clone(),
+                    "`${` is never closed",
+                    "close the expression with `}`, or write `$${` for a plain `${`",
+                );
                 return Err(problem.pointing(&rest[at..], 0));
             };
             let source = &inside[..end];
@@ -96,7 +100,11 @@ impl Template {
     }
 
     /// Calls back for every expression with its place.
-    pub(crate) fn each_expression<'a>(&'a self, place: &Place, visit: &mut dyn FnMut(&'a Expression, &Place) -> Result<(), Problem>) -> Result<(), Problem> {
+    pub(crate) fn each_expression<'a>(
+        &'a self,
+        place: &Place,
+        visit: &mut dyn FnMut(&'a Expression, &Place) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
         match self {
             Self::Literal(_) => Ok(()),
             Self::Whole(expression) => visit(expression, place),
@@ -104,8 +112,12 @@ impl Template {
                 Piece::Literal(_) => Ok(()),
                 Piece::Expression(expression) => visit(expression, place),
             }),
-            Self::List(items) => items.iter().enumerate().try_for_each(|(at, item)| item.each_expression(&place.index(at), visit)),
-            Self::Map(fields) => fields.iter().try_for_each(|(key, field)| field.each_expression(&place.key(key), visit)),
+            Self::List(items) => {
+                items.iter().enumerate().try_for_each(|(at, item)| item.each_expression(&place.index(at), visit))
+            }
+            Self::Map(fields) => {
+                fields.iter().try_for_each(|(key, field)| field.each_expression(&place.key(key), visit))
+            }
         }
     }
 
@@ -144,7 +156,9 @@ impl Template {
                 }
                 Value::String(text)
             }
-            Self::List(items) => Value::Array(items.iter().map(|template| template.render(frame, item)).collect::<Result<_, _>>()?),
+            Self::List(items) => {
+                Value::Array(items.iter().map(|template| template.render(frame, item)).collect::<Result<_, _>>()?)
+            }
             Self::Map(fields) => {
                 let fields = fields.iter().map(|(key, template)| Ok((key.clone(), template.render(frame, item)?)));
                 Value::Object(fields.collect::<Result<_, EvaluationError>>()?)

@@ -48,18 +48,30 @@ pub(super) fn structure(workflow: &Workflow) -> Result<(), Problem> {
     for (name, input) in &workflow.inputs {
         if let Some(default) = input.default.as_ref().filter(|default| !accepts(input.kind, default)) {
             let place = top.key("inputs").key(name).key("default");
-            let what = format!("the default is of type {}, and the input of type {}", type_name(default), input_type(input.kind));
+            let what = format!(
+                "the default is of type {}, and the input of type {}",
+                type_name(default),
+                input_type(input.kind)
+            );
             return Err(Problem::at(place, what, "change one of the two"));
         }
     }
     for name in workflow.mounts.keys() {
         if !is_mount_name(name) {
             let what = format!("`{name}` is not a valid mount name");
-            return Err(Problem::at(top.key("mounts").key(name), what, "use 1 to 32 of `a-z`, `0-9`, `_` and `-`, beginning with a letter or digit"));
+            return Err(Problem::at(
+                top.key("mounts").key(name),
+                what,
+                "use 1 to 32 of `a-z`, `0-9`, `_` and `-`, beginning with a letter or digit",
+            ));
         }
     }
     if workflow.steps.is_empty() {
-        return Err(Problem::at(top.key("steps"), "the workflow has no steps", "add one: `- { id: read, uses: read-folder }`"));
+        return Err(Problem::at(
+            top.key("steps"),
+            "the workflow has no steps",
+            "add one: `- { id: read, uses: read-folder }`",
+        ));
     }
     if workflow.steps.len() > MAX_STEPS {
         let what = format!("the workflow has {} steps; {MAX_STEPS} is the most", workflow.steps.len());
@@ -94,16 +106,28 @@ fn step(workflow: &Workflow, place: &Place, step: &Step) -> Result<(), Problem> 
     }
     if let Some(parallel) = step.max_parallel {
         if !(1..=64).contains(&parallel) {
-            return Err(Problem::at(place.key("max_parallel"), format!("{parallel} is not between 1 and 64"), "write a number from 1 to 64"));
+            return Err(Problem::at(
+                place.key("max_parallel"),
+                format!("{parallel} is not between 1 and 64"),
+                "write a number from 1 to 64",
+            ));
         }
         if step.for_each.is_none() {
-            return Err(Problem::at(place.key("max_parallel"), "`max_parallel` has no meaning without `for_each`", "remove it, or add `for_each`"));
+            return Err(Problem::at(
+                place.key("max_parallel"),
+                "`max_parallel` has no meaning without `for_each`",
+                "remove it, or add `for_each`",
+            ));
         }
     }
     if let Some(retry) = &step.retry {
         let place = place.key("retry");
         if !(1..=100).contains(&retry.attempts) {
-            return Err(Problem::at(place.key("attempts"), format!("{} is not between 1 and 100", retry.attempts), "write a number from 1 to 100, the first attempt included"));
+            return Err(Problem::at(
+                place.key("attempts"),
+                format!("{} is not between 1 and 100", retry.attempts),
+                "write a number from 1 to 100, the first attempt included",
+            ));
         }
         if retry.initial > retry.max {
             let what = format!("the first wait of {} is longer than the longest wait of {}", retry.initial, retry.max);
@@ -111,7 +135,11 @@ fn step(workflow: &Workflow, place: &Place, step: &Step) -> Result<(), Problem> 
         }
     }
     if step.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-        return Err(Problem::at(place.key("timeout"), "a step cannot end in no time", "write a length of time such as `60s`"));
+        return Err(Problem::at(
+            place.key("timeout"),
+            "a step cannot end in no time",
+            "write a length of time such as `60s`",
+        ));
     }
     grants(workflow, place, step)
 }
@@ -121,7 +149,11 @@ fn grants(workflow: &Workflow, place: &Place, step: &Step) -> Result<(), Problem
         let place = place.key("grants").index(at);
         if !grant.axis().is_grantable() {
             let what = format!("`{grant}` cannot be granted: this version of the host never grants `{}`", grant.axis());
-            return Err(Problem::at(place, what, "remove the grant; `handshake capabilities list` shows what can be granted"));
+            return Err(Problem::at(
+                place,
+                what,
+                "remove the grant; `handshake capabilities list` shows what can be granted",
+            ));
         }
         let Some(name) = grant.mount() else { continue };
         let Some(mount) = workflow.mounts.get(name) else {
@@ -130,7 +162,11 @@ fn grants(workflow: &Workflow, place: &Place, step: &Step) -> Result<(), Problem
         };
         if grant.axis() == Axis::FsWrite && mount.access == MountAccess::Read {
             let what = format!("`{grant}` grants writing, and mount `{name}` is for reading");
-            return Err(Problem::at(place, what, format!("write `access: write` at mounts.{name}, or remove the grant")));
+            return Err(Problem::at(
+                place,
+                what,
+                format!("write `access: write` at mounts.{name}, or remove the grant"),
+            ));
         }
     }
     Ok(())
