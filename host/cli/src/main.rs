@@ -1,1 +1,90 @@
-fn main() {}
+//! The `handshake` command: arguments, settings, the local API, and the composition of everything else.
+
+mod access;
+mod api;
+mod arguments;
+mod client;
+mod commands;
+mod directory;
+mod documents;
+mod error;
+mod executions;
+mod guest_build;
+mod host;
+mod output;
+mod policy;
+mod progress;
+mod secrets;
+mod settings;
+mod signals;
+mod system;
+mod toml_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::Cli;
+use crate::commands::{Context, dispatch};
+use crate::error::{CliError, Exit};
+use crate::output::{ColorChoice, Format, Output};
+
+/// The version of the program and of its local API.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    let filter = EnvFilter::try_from_env("HANDSHAKE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let output = Output::new(cli.global.output, cli.global.quiet, cli.global.color);
+    let exit = match execute(&cli, &output) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output.error(&error);
+            error.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn execute(cli: &Cli, output: &Output) -> Result<Exit, CliError> {
+    // Guests run on these threads and yield at each epoch; more than four would only compete for the cores that
+    // compilation and the databases need.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal("cannot start the runtime").because(&error))?;
+    let result = runtime.block_on(dispatch(&Context { global: &cli.global, output }, &cli.command));
+    // Everything durable was closed by the command; what may linger is a plugin that will not yield.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    result
+}
+
+/// Help and version are results; everything else is wrong usage, in JSON if that was asked for.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe is the reader's business.
+        let _ = error.print();
+        return ExitCode::from(Exit::Done.code());
+    }
+    let mut arguments = std::env::args().skip(1).peekable();
+    let mut json = false;
+    while let Some(argument) = arguments.next() {
+        json |= argument == "--output=json" || argument == "--output" && arguments.peek().is_some_and(|next| next == "json");
+    }
+    if json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Output::new(Format::Json, false, ColorChoice::Never).error(&CliError::usage(message).hint("handshake --help"));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(Exit::Usage.code())
+}

@@ -1,0 +1,240 @@
+//! Jobs and runs: submitting, following, cancelling, looking.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use handshake_core::job::AiJob;
+use handshake_core::node::NodeExecution;
+use handshake_core::run::{RunState, WorkflowRun};
+use handshake_core::storage::JobFilter;
+use handshake_core::{JobId, RunId};
+use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use super::workflows::WorkflowText;
+use super::{Answer, Document, Host, Parameters, Refusal};
+use crate::error::{CliError, ErrorDocument};
+use crate::executions::Execution;
+use crate::host::HostState;
+
+pub(super) fn routes() -> Router<Arc<HostState>> {
+    Router::new()
+        .route("/v1/jobs", get(list).post(submit))
+        .route("/v1/jobs/{id}", get(show))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/runs/{id}/updates", get(updates))
+}
+
+/// A job to be run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SubmitRequest {
+    /// The workflow.
+    pub(crate) workflow: WorkflowText,
+    /// Inputs as JSON.
+    #[serde(default)]
+    pub(crate) inputs: BTreeMap<String, Value>,
+    /// Inputs as text, converted to the types that the workflow declares.
+    #[serde(default)]
+    pub(crate) text_inputs: BTreeMap<String, String>,
+    /// Folder that relative mount paths start from; absolute.
+    pub(crate) base: PathBuf,
+    /// The same key gives the same job.
+    #[serde(default)]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SubmitParameters {
+    watch: bool,
+}
+
+/// Jobs, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JobList {
+    /// The jobs.
+    pub(crate) jobs: Vec<AiJob>,
+    /// What to give as `after` for the next page.
+    pub(crate) next: Option<JobId>,
+}
+
+/// A job with its runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JobDetails {
+    /// The job.
+    pub(crate) job: AiJob,
+    /// Its runs, oldest first.
+    pub(crate) runs: Vec<RunDetails>,
+}
+
+/// A run with every attempt of its nodes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunDetails {
+    /// The run.
+    pub(crate) run: WorkflowRun,
+    /// The attempts, by step, position and attempt.
+    pub(crate) nodes: Vec<NodeExecution>,
+}
+
+/// Whether there was anything to cancel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cancelled {
+    /// False when no run of the job is under way.
+    pub(crate) cancelled: bool,
+}
+
+fn job_id(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map_err(|_| Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them")))
+}
+
+async fn list(State(host): Host, Parameters(filter): Parameters<JobFilter>) -> Answer<JobList> {
+    let jobs = host.database.jobs(&filter).await?;
+    let asked = if filter.limit == 0 { 50 } else { filter.limit.min(1000) };
+    let full = jobs.len() >= usize::try_from(asked).unwrap_or(usize::MAX);
+    let next = jobs.last().filter(|_| full).map(|job| job.job_id);
+    Ok(Json(JobList { jobs, next }))
+}
+
+async fn show(State(host): Host, Path(id): Path<String>) -> Answer<JobDetails> {
+    let id = job_id(&id)?;
+    let job = host.database.job(id).await?;
+    let mut runs = Vec::new();
+    for run in host.database.runs_of(id).await? {
+        let nodes = host.database.nodes(run.run_id).await?;
+        runs.push(RunDetails { run, nodes });
+    }
+    Ok(Json(JobDetails { job, runs }))
+}
+
+async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {
+    Ok(Json(Cancelled { cancelled: host.executions.cancel_job(job_id(&id)?) }))
+}
+
+async fn submit(
+    State(host): Host,
+    Parameters(parameters): Parameters<SubmitParameters>,
+    Document(request): Document<SubmitRequest>,
+) -> Result<Response, Refusal> {
+    let Some(_open) = host.executions.admit() else {
+        return Err(Refusal(CliError::busy(format!("process {} takes no jobs", std::process::id())).hint("try again in a moment")));
+    };
+    if !request.base.is_absolute() {
+        return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
+    }
+    let mut inputs: BTreeMap<String, InputValue> = request.inputs.into_iter().map(|(name, value)| (name, InputValue::Json(value))).collect();
+    for (name, text) in request.text_inputs {
+        if inputs.contains_key(&name) {
+            return Err(Refusal(CliError::usage(format!("input `{name}` is given twice"))));
+        }
+        inputs.insert(name, InputValue::Text(text));
+    }
+    let submission = Submission {
+        source: request.workflow.into(),
+        inputs,
+        base: request.base,
+        idempotency_key: request.idempotency_key,
+        actor: crate::host::person(),
+    };
+    // Before the run can begin, so that no update is missed.
+    let updates = host.engine.watch();
+    let submitted = host.engine.submit(submission).await?;
+    host.start_projection();
+    let execution = execution_of(&host, &submitted).await?;
+    if !parameters.watch {
+        return Ok((StatusCode::CREATED, Json(submitted)).into_response());
+    }
+    let mut first = serde_json::to_vec(&submitted).map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
+    first.push(b'\n');
+    Ok((StatusCode::CREATED, stream_of(Some(first.into()), submitted.run_id, updates, execution)).into_response())
+}
+
+/// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a
+/// process that went away before it could begin, so it begins now.
+async fn execution_of(host: &Arc<HostState>, submitted: &SubmittedJob) -> Result<Option<Arc<Execution>>, Refusal> {
+    if submitted.existing {
+        if let Some(execution) = host.executions.of_run(submitted.run_id) {
+            return Ok(Some(execution));
+        }
+        if host.database.run(submitted.run_id).await?.state != RunState::Queued {
+            return Ok(None);
+        }
+    }
+    Ok(Some(host.executions.start(host.engine.clone(), submitted.run_id, submitted.job_id)))
+}
+
+async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let id: RunId = id.parse().map_err(|_| CliError::usage(format!("`{id}` is not a run id")))?;
+    let updates = host.engine.watch();
+    let execution = host.executions.of_run(id);
+    if execution.is_none() {
+        // Tells an unknown run from one that is over, whose stream is empty.
+        host.database.run(id).await?;
+    }
+    Ok(stream_of(None, id, updates, execution).into_response())
+}
+
+/// Where a stream of updates stands.
+struct Following {
+    first: Option<Bytes>,
+    run: RunId,
+    updates: broadcast::Receiver<RunUpdate>,
+    execution: Option<Arc<Execution>>,
+}
+
+fn stream_of(first: Option<Bytes>, run: RunId, updates: broadcast::Receiver<RunUpdate>, execution: Option<Arc<Execution>>) -> impl IntoResponse {
+    let start = Following { first, run, updates, execution };
+    let lines = futures::stream::unfold(start, |mut following| async move {
+        let line = following.next().await?;
+        Some((Ok::<_, Infallible>(line), following))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines))
+}
+
+impl Following {
+    /// The next line: what came first, then the run's updates until it is over, then why it failed to end well.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        loop {
+            let execution = Arc::clone(self.execution.as_ref()?);
+            let update = tokio::select! {
+                biased;
+                update = self.updates.recv() => update,
+                () = execution.finished.cancelled() => match self.updates.try_recv() {
+                    Ok(update) => Ok(update),
+                    Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => Err(RecvError::Closed),
+                },
+            };
+            match update {
+                Ok(update) if update.run_id == self.run => return line(&update),
+                // A reader that is too slow misses some; how the run ended it finds with the job.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => {
+                    self.execution = None;
+                    let failure = execution.failure.get()?;
+                    return line(&ErrorDocument { error: failure.clone() });
+                }
+            }
+        }
+    }
+}
+
+fn line(value: &impl Serialize) -> Option<Bytes> {
+    let mut text = serde_json::to_vec(value).ok()?;
+    text.push(b'\n');
+    Some(text.into())
+}

@@ -1,0 +1,63 @@
+//! The local API: what every command that needs the data directory speaks, in its own process or through the
+//! owner's socket. Its JSON is what `--output json` prints.
+
+pub(crate) mod audit;
+pub(crate) mod database;
+pub(crate) mod jobs;
+pub(crate) mod models;
+pub(crate) mod plugins;
+mod request;
+mod response;
+pub(crate) mod server;
+pub(crate) mod workflows;
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use request::{Document, Parameters};
+pub(crate) use response::Refusal;
+
+use crate::error::CliError;
+use crate::host::HostState;
+
+/// The largest request, in bytes.
+pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 20;
+
+/// What every handler works with.
+pub(crate) type Host = State<Arc<HostState>>;
+/// What every handler answers.
+pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
+
+/// The whole API.
+pub(crate) fn router(state: Arc<HostState>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .merge(jobs::routes())
+        .merge(audit::routes())
+        .merge(models::routes())
+        .merge(plugins::routes())
+        .merge(database::routes())
+        .merge(workflows::routes())
+        .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(state)
+}
+
+/// Who answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// The process.
+    pub(crate) pid: u32,
+    /// Its version.
+    pub(crate) version: String,
+    /// Whether it takes jobs; a process that only looks something up does not.
+    pub(crate) accepts_jobs: bool,
+}
+
+async fn health(State(host): Host) -> Json<Health> {
+    Json(Health { pid: std::process::id(), version: crate::VERSION.to_owned(), accepts_jobs: host.executions.accepts() })
+}

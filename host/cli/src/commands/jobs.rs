@@ -1,0 +1,152 @@
+//! `handshake jobs`: jobs, their runs, their steps' attempts.
+
+use clap::{Args, Subcommand};
+use handshake_core::JobId;
+use handshake_core::job::{JobKind, JobState};
+use handshake_core::node::{NodeExecution, NodeState};
+
+use super::Context;
+use super::run::{seconds, tone};
+use crate::access::{Need, with_parameters};
+use crate::api::jobs::{JobDetails, JobList};
+use crate::error::{CliError, Exit};
+use crate::output::{ALERT, Output};
+
+/// Attempts that are shown; JSON has all of them.
+const MOST_ROWS: usize = 100;
+
+/// `handshake jobs …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Lists jobs, newest first
+    List(ListArgs),
+    /// Shows a job with its runs and every attempt of its steps
+    Show(ShowArgs),
+}
+
+/// Arguments of `handshake jobs list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only jobs in this state, for example failed
+    #[arg(long)]
+    state: Option<JobState>,
+    /// Only jobs of this kind, for example workflow_run
+    #[arg(long)]
+    kind: Option<JobKind>,
+    /// At most so many, up to 1000
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Continue behind this job
+    #[arg(long, value_name = "ID")]
+    after: Option<JobId>,
+}
+
+/// Arguments of `handshake jobs show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The job
+    id: JobId,
+}
+
+/// Lists or shows.
+pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result<Exit, CliError> {
+    let access = context.access(Need::Answers).await?;
+    match command {
+        JobsCommand::List(args) => {
+            let path = with_parameters(
+                "/v1/jobs",
+                [
+                    ("state", args.state.map(|state| state.to_string())),
+                    ("kind", args.kind.map(|kind| kind.to_string())),
+                    ("limit", Some(args.limit.to_string())),
+                    ("after", args.after.map(|id| id.to_string())),
+                ],
+            );
+            let list = access.get::<JobList>(&path).await;
+            show_list(context.output, &access.finish(context.output, list).await?)?;
+        }
+        JobsCommand::Show(args) => {
+            let details = access.get::<JobDetails>(&format!("/v1/jobs/{}", args.id)).await;
+            show_details(context.output, &access.finish(context.output, details).await?)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show_list(output: &Output, list: &JobList) -> Result<(), CliError> {
+    if output.is_json() {
+        return output.json(list);
+    }
+    if list.jobs.is_empty() {
+        output.note("no jobs");
+        return Ok(());
+    }
+    let rows = list.jobs.iter().map(|job| {
+        let mark = if matches!(job.state, JobState::Failed | JobState::Poisoned) { format!("{ALERT} ") } else { String::new() };
+        vec![job.job_id.to_string(), format!("{mark}{}", job.state), job.protocol_id.clone(), moment(&job.created_at.to_string())]
+    });
+    output.table(&["JOB", "STATE", "WORKFLOW", "CREATED"], rows.collect())?;
+    if let Some(next) = list.next {
+        output.note(&format!("more: handshake jobs list --after {next}"));
+    }
+    Ok(())
+}
+
+/// A time without fractions of seconds.
+pub(super) fn moment(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{}Z", seconds.trim_end_matches('Z')),
+        None => time.to_owned(),
+    }
+}
+
+fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
+    if output.is_json() {
+        return output.json(details);
+    }
+    let job = &details.job;
+    output.field("job", &job.job_id.to_string())?;
+    output.field("workflow", &job.protocol_id)?;
+    output.field("kind", job.job_kind.as_str())?;
+    output.toned_field("state", job.state.as_str(), tone(job.state))?;
+    output.field("reason", &job.status_reason)?;
+    if let Some(error) = &job.error_message {
+        output.field("error", error)?;
+    }
+    output.field("profile", &format!("{}, {}, safety {}", job.capability_profile_id, job.access_mode, job.safety_mode))?;
+    output.field("created", &job.created_at.to_string())?;
+    output.field("time", &seconds(job.metrics.duration_ms))?;
+    let metrics = &job.metrics;
+    output.field("tokens", &format!("{} in, {} out", metrics.input_tokens, metrics.output_tokens))?;
+    output.field("entities", &format!("{} read, {} written", metrics.entities_read, metrics.entities_written))?;
+    output.field("trace", &job.trace_id.to_string())?;
+    output.field("inputs", &job.job_inputs.to_string())?;
+    if let Some(outputs) = &job.job_outputs {
+        output.field("outputs", &outputs.to_string())?;
+    }
+    for run in &details.runs {
+        output.line("")?;
+        output.line(&format!("run {} {}", run.run.run_id, run.run.state))?;
+        let rows: Vec<_> = run.nodes.iter().take(MOST_ROWS).map(row).collect();
+        if !rows.is_empty() {
+            output.table(&["STEP", "ATTEMPT", "STATE", "PLUGIN", "TIME", "ERROR"], rows)?;
+        }
+        if run.nodes.len() > MOST_ROWS {
+            output.line(&format!("and {} more; --output json has all", run.nodes.len() - MOST_ROWS))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(node: &NodeExecution) -> Vec<String> {
+    let mark = if node.state == NodeState::Failed { format!("{ALERT} ") } else { String::new() };
+    let took = node.finished_at.map_or_else(|| "-".to_owned(), |end| seconds(u64::try_from(end.since(node.started_at).as_millis()).unwrap_or(u64::MAX)));
+    vec![
+        node.node.to_string(),
+        node.attempt.to_string(),
+        format!("{mark}{}", node.state),
+        node.plugin.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        took,
+        node.error.as_ref().map_or_else(String::new, |error| format!("{}: {}", error.kind, error.message)),
+    ]
+}

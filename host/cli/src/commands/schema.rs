@@ -1,0 +1,43 @@
+//! `handshake schema`: the JSON Schema of each file format, from the types that read it.
+
+use clap::{Args, ValueEnum};
+use handshake_core::manifest::PluginManifest;
+use handshake_core::workflow::Workflow;
+use schemars::schema_for;
+
+use super::Context;
+use crate::error::{CliError, Exit};
+use crate::policy::PolicyFile;
+use crate::settings::SettingsFile;
+
+/// Arguments of `handshake schema`.
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// The file format
+    of: Subject,
+}
+
+/// File formats.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Subject {
+    /// Workflow files
+    Workflow,
+    /// plugin.toml
+    Plugin,
+    /// handshake.toml
+    Config,
+    /// policy.toml
+    Policy,
+}
+
+/// Prints the schema; it is JSON in either form of output.
+pub(crate) fn schema(context: &Context<'_>, args: &SchemaArgs) -> Result<Exit, CliError> {
+    let schema = match args.of {
+        Subject::Workflow => schema_for!(Workflow),
+        Subject::Plugin => schema_for!(PluginManifest),
+        Subject::Config => schema_for!(SettingsFile),
+        Subject::Policy => schema_for!(PolicyFile),
+    };
+    context.output.json(&schema)?;
+    Ok(Exit::Done)
+}

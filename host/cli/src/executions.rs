@@ -1,0 +1,127 @@
+//! The runs that this process executes: started, followed, cancelled, waited for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use handshake_core::{JobId, RunId};
+use handshake_engine::Engine;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::error::CliError;
+
+/// One run under way.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    job: JobId,
+    cancel: CancellationToken,
+    /// Fires when the run is over, however it ended.
+    pub(crate) finished: CancellationToken,
+    /// Why it could not be driven to its end.
+    pub(crate) failure: OnceLock<CliError>,
+}
+
+/// All runs under way in this process.
+#[derive(Debug)]
+pub(crate) struct Executions {
+    active: Mutex<BTreeMap<RunId, Arc<Execution>>>,
+    accepting: AtomicBool,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Takes a run out of the list when it is over, even if its task panicked.
+struct Leave {
+    executions: Arc<Executions>,
+    run: RunId,
+    _finished: DropGuard,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.executions.active().remove(&self.run);
+    }
+}
+
+impl Executions {
+    /// None yet.
+    pub(crate) fn new(accepting: bool) -> Self {
+        Self { active: Mutex::default(), accepting: AtomicBool::new(accepting), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    fn active(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, Arc<Execution>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether new jobs are taken.
+    pub(crate) fn accepts(&self) -> bool {
+        self.accepting.load(Ordering::SeqCst) && !self.stop.is_cancelled()
+    }
+
+    /// Keeps the process from ending while a submission is under way; none when it takes no more jobs.
+    pub(crate) fn admit(&self) -> Option<tokio_util::task::task_tracker::TaskTrackerToken> {
+        // The token first: whoever closes sees either the token or a submission that sees the closing.
+        let token = self.tasks.token();
+        self.accepts().then_some(token)
+    }
+
+    /// Executes a run in the background.
+    pub(crate) fn start(self: &Arc<Self>, engine: Engine, run: RunId, job: JobId) -> Arc<Execution> {
+        let mut active = self.active();
+        if let Some(execution) = active.get(&run) {
+            return Arc::clone(execution);
+        }
+        let finished = CancellationToken::new();
+        let execution = Arc::new(Execution { job, cancel: self.stop.child_token(), finished: finished.clone(), failure: OnceLock::new() });
+        active.insert(run, Arc::clone(&execution));
+        drop(active);
+        let leave = Leave { executions: Arc::clone(self), run, _finished: finished.drop_guard() };
+        let own = Arc::clone(&execution);
+        self.tasks.spawn(async move {
+            let _leave = leave;
+            if let Err(error) = engine.execute(run, own.cancel.clone()).await {
+                tracing::error!(%run, %error, "the run could not be driven to its end");
+                // First write wins; there is only this one.
+                let _ = own.failure.set(error.into());
+            }
+        });
+        execution
+    }
+
+    /// A run under way.
+    pub(crate) fn of_run(&self, run: RunId) -> Option<Arc<Execution>> {
+        self.active().get(&run).cloned()
+    }
+
+    /// Cancels what runs of a job are under way; says whether there were any.
+    pub(crate) fn cancel_job(&self, job: JobId) -> bool {
+        let mut any = false;
+        for execution in self.active().values().filter(|execution| execution.job == job) {
+            execution.cancel.cancel();
+            any = true;
+        }
+        any
+    }
+
+    /// How many runs are under way.
+    pub(crate) fn count(&self) -> usize {
+        self.active().len()
+    }
+
+    /// Cancels everything and takes no more.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Takes no more jobs.
+    pub(crate) fn refuse_more(&self) {
+        self.accepting.store(false, Ordering::SeqCst);
+        self.tasks.close();
+    }
+
+    /// Waits for everything under way.
+    pub(crate) async fn finished(&self) {
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,226 @@
+//! The composition: everything that a process which owns the data directory runs on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use handshake_core::capability::Policy;
+use handshake_core::event::{Actor, ActorKind, Redactor};
+use handshake_core::gate::GateServices;
+use handshake_core::model::Models;
+use handshake_core::recorder::FlightRecorder;
+use handshake_core::step::PluginError;
+use handshake_core::storage::{Database, EventOutbox};
+use handshake_core::{Clock, Ids};
+use handshake_engine::{Engine, EngineServices};
+use handshake_models::ModelRegistry;
+use handshake_recorder::{Projection, Recorder, Redaction};
+use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
+use handshake_storage::{FileArtifacts, SqliteDatabase, SqliteOptions};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Need;
+use crate::api;
+use crate::directory::{DataDirectory, Ownership};
+use crate::documents::NoDocuments;
+use crate::error::{CliError, store_failure};
+use crate::executions::Executions;
+use crate::output::Output;
+use crate::policy;
+use crate::secrets::OperatorSecrets;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::system::{SystemClock, SystemIds};
+
+/// Records that may wait for the writer. At some 1 KiB each this bounds memory, and 16,384 is what a burst of
+/// 64 parallel steps can leave behind between two commits.
+const WRITER_QUEUE: usize = 16_384;
+
+/// What the local API answers from.
+pub(crate) struct HostState {
+    /// Runs workflows.
+    pub(crate) engine: Engine,
+    /// Jobs, runs, outbox.
+    pub(crate) database: Arc<dyn Database>,
+    /// Configured models.
+    pub(crate) models: Arc<dyn Models>,
+    /// Finds and runs plugins.
+    pub(crate) runtime: Arc<WasmRuntime>,
+    /// Of the gate for a person's own requests.
+    pub(crate) gate: GateServices,
+    /// The operator's policy.
+    pub(crate) policy: Arc<Policy>,
+    /// What is under way.
+    pub(crate) executions: Arc<Executions>,
+    /// The data directory.
+    pub(crate) directory: DataDirectory,
+    /// Looks for plugins elsewhere, on the same services.
+    workshop: Workshop,
+    outbox: Arc<dyn EventOutbox>,
+    projection: OnceCell<Projection>,
+    projecting: AtomicBool,
+}
+
+/// What a runtime is made of.
+struct Workshop {
+    options: RuntimeOptions,
+    services: RuntimeServices,
+}
+
+impl Workshop {
+    fn runtime(&self, plugin_folders: Vec<PathBuf>) -> Result<WasmRuntime, PluginError> {
+        let RuntimeOptions { cache_dir, cache_key, max_instances, .. } = &self.options;
+        let options = RuntimeOptions { plugin_folders, cache_dir: cache_dir.clone(), cache_key: *cache_key, max_instances: *max_instances };
+        WasmRuntime::new(options, self.services.clone())
+    }
+}
+
+impl HostState {
+    /// The projection of the flight recorder, opened at the first use: most commands need none, and a run need
+    /// not wait for one, because its events are durable in the outbox.
+    pub(crate) async fn projection(&self) -> Result<&Projection, CliError> {
+        let path = self.directory.file("recorder.duckdb");
+        let open = || Projection::open(&path, Arc::clone(&self.outbox), Arc::clone(&self.gate.clock));
+        self.projection.get_or_try_init(open).await.map_err(|error| store_failure(&error))
+    }
+
+    /// Starts projecting in the background.
+    pub(crate) fn start_projection(self: &Arc<Self>) {
+        if !self.projecting.swap(true, Ordering::SeqCst) {
+            let host = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = host.projection().await {
+                    tracing::warn!(%error, "the flight recorder's projection cannot be opened; the record itself is complete");
+                }
+            });
+        }
+    }
+
+    /// A runtime that looks for plugins in another folder.
+    pub(crate) fn runtime_for(&self, folder: PathBuf) -> Result<WasmRuntime, CliError> {
+        Ok(self.workshop.runtime(vec![folder])?)
+    }
+}
+
+/// The person at the command line. Only this user reaches the API, so this is who asks.
+pub(crate) fn person() -> Actor {
+    let name = std::env::var("USER").ok().filter(|name| !name.is_empty());
+    let id = name.unwrap_or_else(|| format!("uid:{}", rustix::process::geteuid().as_raw()));
+    Actor { kind: ActorKind::Human, id }
+}
+
+/// A host at work: the state, its API, and the ownership that makes it the only one.
+pub(crate) struct Host {
+    state: Arc<HostState>,
+    router: Router,
+    stop_server: CancellationToken,
+    server: JoinHandle<()>,
+    // Last, so that the directory is free only when everything above is gone.
+    _ownership: Ownership,
+}
+
+impl Host {
+    /// Opens everything in the data directory and serves the API.
+    pub(crate) async fn open(ownership: Ownership, directory: &DataDirectory, settings: &Settings, need: Need) -> Result<Self, CliError> {
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let policy = Arc::new(policy::load(settings)?);
+        let environment = |name: &str| std::env::var(name).ok();
+        let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
+        let keys = handshake_models::load_keys(&settings.models, &environment)?;
+        let exact_values: Vec<String> = keys.secret_values().into_iter().chain(secrets.exact_values()).collect();
+        let redactor: Arc<dyn Redactor> = Arc::new(Redaction::new(exact_values));
+
+        let options = SqliteOptions { path: directory.file("handshake.db"), clock: Arc::clone(&clock), ids: Arc::clone(&ids), queue: WRITER_QUEUE };
+        let sqlite = SqliteDatabase::open(options).await?;
+        let outbox: Arc<dyn EventOutbox> = Arc::clone(&sqlite) as Arc<dyn EventOutbox>;
+        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), redactor));
+        let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
+        let models: Arc<dyn Models> = Arc::new(ModelRegistry::new(settings.models.clone(), keys, gate.clone())?);
+
+        let workshop = Workshop {
+            options: RuntimeOptions {
+                plugin_folders: settings.plugin_folders.clone(),
+                cache_dir: directory.file("cache"),
+                cache_key: ownership.cache_key(&*ids)?,
+                max_instances: settings.max_parallel,
+            },
+            services: RuntimeServices {
+                gate: gate.clone(),
+                models: Arc::clone(&models),
+                artifacts: Arc::new(FileArtifacts::new(directory.file("artifacts"), Arc::clone(&sqlite))?),
+                documents: Arc::new(NoDocuments),
+                secrets: Arc::new(secrets),
+            },
+        };
+        let runtime = Arc::new(workshop.runtime(settings.plugin_folders.clone())?);
+        let database: Arc<dyn Database> = sqlite;
+        let engine = Engine::new(EngineServices {
+            database: Arc::clone(&database),
+            recorder,
+            executor: Arc::clone(&runtime) as _,
+            mounts: Arc::new(HostMounts::new(Arc::clone(&policy), directory.path().to_owned())),
+            clock,
+            ids,
+            policy: Arc::clone(&policy),
+            profiles: settings.profiles.clone(),
+            settings: Arc::clone(&settings.plugin_settings),
+            max_parallel: usize::try_from(settings.max_parallel).unwrap_or(1),
+        });
+        for run in engine.recover().await? {
+            tracing::warn!(%run, "an earlier process left this run behind; it is stalled now");
+        }
+
+        let state = Arc::new(HostState {
+            engine,
+            database,
+            models,
+            runtime,
+            gate,
+            policy,
+            executions: Arc::new(Executions::new(need == Need::Jobs)),
+            directory: directory.clone(),
+            workshop,
+            outbox,
+            projection: OnceCell::new(),
+            projecting: AtomicBool::new(false),
+        });
+        let router = api::router(Arc::clone(&state));
+        let stop_server = CancellationToken::new();
+        let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
+        Ok(Self { state, router, stop_server, server, _ownership: ownership })
+    }
+
+    /// The API, for requests of this process.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Finishes what other commands have submitted, then writes and closes everything.
+    pub(crate) async fn close(self, output: &Output) -> Result<(), CliError> {
+        let executions = &self.state.executions;
+        executions.refuse_more();
+        let others = executions.count();
+        if others > 0 {
+            output.note(&format!("still executing {others} {} of other commands", if others == 1 { "run" } else { "runs" }));
+        }
+        let mut signals = Signals::new()?;
+        loop {
+            tokio::select! {
+                () = executions.finished() => break,
+                () = signals.next() => executions.stop(),
+            }
+        }
+        self.stop_server.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the local API ended badly");
+        }
+        if self.state.projecting.load(Ordering::SeqCst) || self.state.projection.initialized() {
+            self.state.projection().await?.close().await.map_err(|error| store_failure(&error))?;
+        }
+        Ok(self.state.database.close().await?)
+    }
+}

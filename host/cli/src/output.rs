@@ -1,0 +1,231 @@
+//! What goes to the person or the program: text, tables, JSON, errors.
+//!
+//! Text from outside is escaped here, in one place, on its way to a person. A closed pipe ends output quietly.
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use handshake_core::terminal::escape;
+use serde::Serialize;
+
+use crate::error::CliError;
+
+/// The form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a person.
+    Text,
+    /// For a program: the documents of the local API.
+    Json,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a piece of text means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Good.
+    Good,
+    /// Bad.
+    Bad,
+    /// Worth a look.
+    Odd,
+    /// Less important.
+    Faint,
+}
+
+/// Marks a cell of a table that must stand out, with or without colour.
+pub(crate) const ALERT: char = '✗';
+
+/// Standard output and how to write to it.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The form.
+    pub(crate) format: Format,
+    /// Nothing but results.
+    pub(crate) quiet: bool,
+    color: bool,
+    color_errors: bool,
+    width: u16,
+    closed: Cell<bool>,
+}
+
+impl Output {
+    /// Output as the global options ask for it.
+    pub(crate) fn new(format: Format, quiet: bool, color: ColorChoice) -> Self {
+        let wanted = |terminal: bool| match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|width| (40..=400).contains(width));
+        Self {
+            format,
+            quiet,
+            color: wanted(io::stdout().is_terminal()),
+            color_errors: wanted(io::stderr().is_terminal()),
+            width: columns.unwrap_or(80),
+            closed: Cell::new(false),
+        }
+    }
+
+    /// Whether the output is for a program.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes text that ends with a line break, as it is.
+    fn write(&self, text: &str) -> Result<(), CliError> {
+        if self.closed.get() {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // Whoever read us has seen enough (`| head`). The work goes on; it only has no reader.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed.set(true);
+                Ok(())
+            }
+            Err(error) => Err(CliError::usage("cannot write to standard output").because(&error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// One line; control characters become visible.
+    pub(crate) fn line(&self, text: &str) -> Result<(), CliError> {
+        self.write(&format!("{}\n", escape(text, false)))
+    }
+
+    /// Several lines; control characters other than line breaks and tabs become visible.
+    pub(crate) fn lines(&self, text: &str) -> Result<(), CliError> {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        self.write(&format!("{}{end}", escape(text, true)))
+    }
+
+    /// A heading, a name and a value in two columns.
+    pub(crate) fn field(&self, name: &str, value: &str) -> Result<(), CliError> {
+        self.write(&format!("{:<12} {}\n", name, escape(value, false)))
+    }
+
+    /// A field whose value has a tone.
+    pub(crate) fn toned_field(&self, name: &str, value: &str, tone: Tone) -> Result<(), CliError> {
+        self.write(&format!("{:<12} {}\n", name, self.paint(&escape(value, false), tone)))
+    }
+
+    /// A line that starts with a toned word.
+    pub(crate) fn toned_line(&self, word: &str, tone: Tone, rest: &str) -> Result<(), CliError> {
+        self.write(&format!("{} {}\n", self.paint(word, tone), escape(rest, false)))
+    }
+
+    /// JSON, on several lines.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| CliError::internal("the result cannot be written as JSON").because(&error))?;
+        self.write(&(text + "\n"))
+    }
+
+    /// Text that a program made for programs, such as a schema or a completion script.
+    pub(crate) fn raw(&self, text: &str) -> Result<(), CliError> {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        self.write(&format!("{text}{end}"))
+    }
+
+    /// A table within the width. Columns that hold ids keep them in one piece.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), CliError> {
+        let text = table(header, rows, self.width);
+        self.write(&if self.color { highlight(&text) } else { text })
+    }
+
+    /// A remark for the person that is not part of the result: standard error, not when quiet, never in JSON.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && !self.is_json() {
+            self.stderr(&format!("{}\n", escape(text, false)));
+        }
+    }
+
+    /// An error.
+    pub(crate) fn error(&self, error: &CliError) {
+        if self.is_json() {
+            self.stderr(&format!("{}\n", error.to_json()));
+            return;
+        }
+        let label = |text: &str, codes: &str| if self.color_errors { format!("\u{1b}[{codes}m{text}\u{1b}[0m") } else { text.to_owned() };
+        let code = if error.code.starts_with("HSK-") && !error.message.contains(&error.code) { format!("{}: ", error.code) } else { String::new() };
+        let mut text = format!("{} {code}{}\n", label("error:", "1;31"), escape(&error.message, true));
+        for cause in &error.why {
+            text.push_str(&format!("{} {}\n", label("why:", "1"), escape(cause, true)));
+        }
+        if let Some(hint) = &error.hint {
+            text.push_str(&format!("{} {}\n", label("hint:", "1;36"), escape(hint, true)));
+        }
+        self.stderr(&text);
+    }
+
+    fn stderr(&self, text: &str) {
+        // Nobody is left to tell if standard error is gone.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    fn paint(&self, text: &str, tone: Tone) -> String {
+        let codes = match tone {
+            Tone::Good => "32",
+            Tone::Bad => "1;31",
+            Tone::Odd => "33",
+            Tone::Faint => "2",
+        };
+        if self.color { format!("\u{1b}[{codes}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Lays out a table. Ids (36 characters) are not broken; what is left of the width is shared by the rest.
+fn table(header: &[&str], rows: Vec<Vec<String>>, width: u16) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table.set_header(header.iter().copied());
+    let is_id = |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| uuid::Uuid::parse_str(cell).is_ok()));
+    let ids: Vec<usize> = (0..header.len()).filter(|column| is_id(*column)).collect();
+    for row in rows {
+        table.add_row(row.iter().map(|cell| escape(cell, false).into_owned()));
+    }
+    let last = header.len().saturating_sub(1);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if at == last { 0 } else { 2 }));
+        if ids.contains(&at) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(38)));
+        }
+    }
+    let mut text: String = table.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+    if text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Colours what a table marks with [`ALERT`]. It comes after the layout, which counts characters.
+fn highlight(text: &str) -> String {
+    let mut coloured = String::with_capacity(text.len());
+    for (at, part) in text.split(ALERT).enumerate() {
+        if at == 0 {
+            coloured.push_str(part);
+            continue;
+        }
+        let end = part.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || *c == ' ' || *c == '-')).map_or(part.len(), |(at, _)| at);
+        let word = part[..end].find("  ").map_or(end, |gap| gap.min(end));
+        coloured.push_str(&format!("\u{1b}[1;31m{ALERT}{}\u{1b}[0m{}", &part[..word], &part[word..]));
+    }
+    coloured
+}
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;
