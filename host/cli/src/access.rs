@@ -55,11 +55,18 @@ impl Access {
                 return Ok(Self::Owner(Box::new(Host::open(ownership, &directory, settings, need).await?)));
             }
             let now = tokio::time::Instant::now();
-            if let Some((client, health)) = Client::reach(&directory, stuck.saturating_duration_since(now).max(PAUSE)).await {
+            if let Some((client, health)) =
+                Client::reach(&directory, stuck.saturating_duration_since(now).max(PAUSE)).await
+            {
                 if health.version != crate::VERSION {
                     let (pid, theirs) = (health.pid, health.version);
-                    let message = format!("process {pid} owns the data directory with version {theirs} of handshake, and this is {}", crate::VERSION);
-                    return Err(CliError::busy(message).hint(format!("wait for process {pid} to end, or use its version")));
+                    let message = format!(
+                        "process {pid} owns the data directory with version {theirs} of handshake, and this is {}",
+                        crate::VERSION
+                    );
+                    return Err(
+                        CliError::busy(message).hint(format!("wait for process {pid} to end, or use its version"))
+                    );
                 }
                 if need == Need::Answers || health.accepts_jobs {
                     return Ok(Self::Remote(client));
@@ -142,21 +149,29 @@ fn stuck_owner(directory: &DataDirectory) -> CliError {
     let shown = directory.path().display();
     match directory.owner_pid() {
         Some(pid) => CliError::busy(format!("process {pid} owns the data directory `{shown}` and does not answer"))
-            .hint(format!("look at it with: ps -fp {pid}; end it with: kill {pid}; or use another directory with --data-dir")),
-        None => CliError::busy(format!("another process owns the data directory `{shown}` and does not answer")).hint(format!("find it with: fuser {shown}/owner.lock; or use another directory with --data-dir")),
+            .hint(format!(
+                "look at it with: ps -fp {pid}; end it with: kill {pid}; or use another directory with --data-dir"
+            )),
+        None => CliError::busy(format!("another process owns the data directory `{shown}` and does not answer"))
+            .hint(format!("find it with: fuser {shown}/owner.lock; or use another directory with --data-dir")),
     }
 }
 
 async fn read(response: Response<Body>) -> Result<Bytes, CliError> {
-    axum::body::to_bytes(response.into_body(), MAX_ANSWER_BYTES).await.map_err(|error| CliError::internal("the answer of the local API did not arrive").because(&error))
+    axum::body::to_bytes(response.into_body(), MAX_ANSWER_BYTES)
+        .await
+        .map_err(|error| CliError::internal("the answer of the local API did not arrive").because(&error))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
-    serde_json::from_slice(bytes).map_err(|error| CliError::internal("the answer of the local API cannot be understood").because(&error))
+    serde_json::from_slice(bytes)
+        .map_err(|error| CliError::internal("the answer of the local API cannot be understood").because(&error))
 }
 
 fn encode(body: &impl Serialize) -> Result<Body, CliError> {
-    serde_json::to_vec(body).map(Body::from).map_err(|error| CliError::internal("the request cannot be written as JSON").because(&error))
+    serde_json::to_vec(body)
+        .map(Body::from)
+        .map_err(|error| CliError::internal("the request cannot be written as JSON").because(&error))
 }
 
 /// An answer that comes line by line.
@@ -177,14 +192,21 @@ impl Lines {
             match self.stream.next().await? {
                 Ok(bytes) if self.buffer.len() + bytes.len() <= MAX_LINE_BYTES => self.buffer.extend_from_slice(&bytes),
                 Ok(_) => return Some(Err(CliError::internal("a line of the local API is too long"))),
-                Err(error) => return Some(Err(CliError::busy("the process that executes the job went away").because(&error).hint("handshake jobs list shows how the job stands"))),
+                Err(error) => {
+                    return Some(Err(CliError::busy("the process that executes the job went away")
+                        .because(&error)
+                        .hint("handshake jobs list shows how the job stands")));
+                }
             }
         }
     }
 }
 
 /// Puts parameters behind a path.
-pub(crate) fn with_parameters<'a>(path: &str, parameters: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
+pub(crate) fn with_parameters<'a>(
+    path: &str,
+    parameters: impl IntoIterator<Item = (&'a str, Option<String>)>,
+) -> String {
     let mut text = path.to_owned();
     let mut separator = '?';
     for (name, value) in parameters {
@@ -219,15 +241,20 @@ mod tests {
 
     #[test]
     fn parameters_are_encoded_and_absent_ones_left_out() {
-        let path = with_parameters("/v1/jobs", [("state", Some("a&b=c ü".to_owned())), ("kind", None), ("limit", Some("5".to_owned()))]);
+        let path = with_parameters(
+            "/v1/jobs",
+            [("state", Some("a&b=c ü".to_owned())), ("kind", None), ("limit", Some("5".to_owned()))],
+        );
         assert_eq!(path, "/v1/jobs?state=a%26b%3Dc%20%C3%BC&limit=5");
         assert_eq!(percent_encoded("../x"), "..%2Fx");
     }
 
     #[tokio::test]
     async fn lines_are_put_together_from_pieces() {
-        let pieces = ["{\"a\"", ":1}\n{\"b\":2}\n", "{}", "\n"].map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
-        let mut lines = Lines { stream: Body::from_stream(futures::stream::iter(pieces)).into_data_stream(), buffer: Vec::new() };
+        let pieces = ["{\"a\"", ":1}\n{\"b\":2}\n", "{}", "\n"]
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
+        let mut lines =
+            Lines { stream: Body::from_stream(futures::stream::iter(pieces)).into_data_stream(), buffer: Vec::new() };
         let mut seen = Vec::new();
         while let Some(line) = lines.next().await {
             seen.push(String::from_utf8(line.unwrap()).unwrap());

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, workflow};
+use crate::commands::{
+    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, workflow,
+};
 use crate::output::{ColorChoice, Format};
 
 /// Runs workflows of sandboxed WebAssembly steps. Each time a step asks for anything, one gate decides, and the
@@ -38,13 +40,27 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) config: Option<PathBuf>,
     /// The form of the output
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORM",
+        help_heading = "Global options"
+    )]
     pub(crate) output: Format,
     /// Nothing but the result
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
     /// When to colour
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
     pub(crate) color: ColorChoice,
 }
 

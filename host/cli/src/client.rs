@@ -34,10 +34,13 @@ impl Client {
     /// Sends one request on a connection of its own.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, CliError> {
         let lost = |error: &(dyn std::error::Error + 'static)| {
-            CliError::busy(format!("the connection to process {}, which owns the data directory, was lost", self.pid)).because(error).hint("try again")
+            CliError::busy(format!("the connection to process {}, which owns the data directory, was lost", self.pid))
+                .because(error)
+                .hint("try again")
         };
         let stream = self.directory.connect().await.map_err(|error| lost(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to the owner ended");

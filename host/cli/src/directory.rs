@@ -29,9 +29,14 @@ impl DataDirectory {
             if new.hint.is_some() { new } else { new.hint("choose another data directory with --data-dir") }
         };
         if !path.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| cannot("create the data directory", &error))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(|error| cannot("create the data directory", &error))?;
             // What is in here is private and changes all the time; no version control should pick it up.
-            std::fs::write(path.join(".gitignore"), "*\n").map_err(|error| cannot("write to the data directory", &error))?;
+            std::fs::write(path.join(".gitignore"), "*\n")
+                .map_err(|error| cannot("write to the data directory", &error))?;
         }
         let path = path.canonicalize().map_err(|error| cannot("open the data directory", &error))?;
         let this = Self { path };
@@ -41,7 +46,9 @@ impl DataDirectory {
         for folder in ["artifacts", "cache", "keys"] {
             let folder = this.path.join(folder);
             match DirBuilder::new().mode(0o700).create(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(CliError::file("create", &folder, &error)),
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(CliError::file("create", &folder, &error));
+                }
                 _ => {}
             }
         }
@@ -58,11 +65,19 @@ impl DataDirectory {
         let shown = self.path.display();
         let metadata = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata,
-            Err(error) => return Some((format!("cannot look at the data directory `{shown}`: {error}"), "choose another with --data-dir".to_owned())),
+            Err(error) => {
+                return Some((
+                    format!("cannot look at the data directory `{shown}`: {error}"),
+                    "choose another with --data-dir".to_owned(),
+                ));
+            }
         };
         let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
         if !metadata.is_dir() {
-            return Some((format!("the data directory `{shown}` is not a folder"), "choose another with --data-dir".to_owned()));
+            return Some((
+                format!("the data directory `{shown}` is not a folder"),
+                "choose another with --data-dir".to_owned(),
+            ));
         }
         if owner != user {
             return Some((
@@ -108,7 +123,10 @@ impl DataDirectory {
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }
         let note = format!("{}\n", std::process::id());
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(note.as_bytes())).map_err(|error| failed(&error))?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(note.as_bytes()))
+            .map_err(|error| failed(&error))?;
         Ok(Some(Ownership { directory: self.clone(), _lock: lock }))
     }
 

@@ -9,8 +9,8 @@ use handshake_core::mount::MountError;
 use handshake_core::recorder::RecorderError;
 use handshake_core::step::PluginError;
 use handshake_core::storage::StorageError;
-use handshake_models::ModelSettingsError;
 use handshake_engine::{EngineError, SubmitError, WorkflowError};
+use handshake_models::ModelSettingsError;
 use serde::{Deserialize, Serialize};
 
 /// How the process ends. The numbers are part of the interface.
@@ -177,7 +177,8 @@ impl CliError {
 
     /// The same as JSON text on one line.
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(&ErrorDocument { error: self.clone() }).unwrap_or_else(|_| r#"{"error":{"code":"internal"}}"#.to_owned())
+        serde_json::to_string(&ErrorDocument { error: self.clone() })
+            .unwrap_or_else(|_| r#"{"error":{"code":"internal"}}"#.to_owned())
     }
 }
 
@@ -208,7 +209,9 @@ fn storage_trouble(error: &(dyn Error + 'static)) -> Option<&'static str> {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             match io.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Some(FULL),
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => return Some(READ_ONLY),
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                    return Some(READ_ONLY);
+                }
                 _ => {}
             }
         }
@@ -216,7 +219,10 @@ fn storage_trouble(error: &(dyn Error + 'static)) -> Option<&'static str> {
         if text.contains("database or disk is full") || text.contains("No space left on device") {
             return Some(FULL);
         }
-        if ["readonly database", "unable to open database file", "Read-only file system", "Permission denied"].iter().any(|known| text.contains(known)) {
+        if ["readonly database", "unable to open database file", "Read-only file system", "Permission denied"]
+            .iter()
+            .any(|known| text.contains(known))
+        {
             return Some(READ_ONLY);
         }
         next = cause.source();
@@ -264,8 +270,12 @@ impl From<PluginError> for CliError {
                 };
                 Self::of(Exit::Usage, "unknown_plugin", &error).hint(hint)
             }
-            PluginError::NotBuilt { folder, .. } => Self::of(Exit::Usage, "not_built", &error).hint(format!("handshake plugin build {folder}")),
-            PluginError::Manifest { .. } | PluginError::Component { .. } => Self::of(Exit::Usage, "invalid_plugin", &error),
+            PluginError::NotBuilt { folder, .. } => {
+                Self::of(Exit::Usage, "not_built", &error).hint(format!("handshake plugin build {folder}"))
+            }
+            PluginError::Manifest { .. } | PluginError::Component { .. } => {
+                Self::of(Exit::Usage, "invalid_plugin", &error)
+            }
             PluginError::CacheTampered { .. } => Self::of(Exit::Usage, "cache_tampered", &error),
             PluginError::Host(_) => Self::of(Exit::Internal, "internal", &error),
         }
@@ -275,15 +285,18 @@ impl From<PluginError> for CliError {
 impl From<MountError> for CliError {
     fn from(error: MountError) -> Self {
         match &error {
-            MountError::Unavailable { .. } => Self::of(Exit::Usage, "mount_unavailable", &error).hint("create the folder, or correct `mounts` in the workflow file"),
-            MountError::NotAFolder { .. } => Self::of(Exit::Usage, "mount_unavailable", &error).hint("mounts are folders; name the folder that holds the file"),
-            MountError::DataDirectory { .. } => {
-                Self::of(Exit::Denied, "mount_refused", &error).hint("mount a folder beside it, or move the data directory away with --data-dir")
+            MountError::Unavailable { .. } => Self::of(Exit::Usage, "mount_unavailable", &error)
+                .hint("create the folder, or correct `mounts` in the workflow file"),
+            MountError::NotAFolder { .. } => Self::of(Exit::Usage, "mount_unavailable", &error)
+                .hint("mounts are folders; name the folder that holds the file"),
+            MountError::DataDirectory { .. } => Self::of(Exit::Denied, "mount_refused", &error)
+                .hint("mount a folder beside it, or move the data directory away with --data-dir"),
+            MountError::NotListed { path, access, .. } => {
+                Self::of(Exit::Denied, "mount_refused", &error).hint(format!(
+                    "the operator can add to policy.toml: [[mount]] path = \"{}\" access = \"{access}\"",
+                    path.display()
+                ))
             }
-            MountError::NotListed { path, access, .. } => Self::of(Exit::Denied, "mount_refused", &error).hint(format!(
-                "the operator can add to policy.toml: [[mount]] path = \"{}\" access = \"{access}\"",
-                path.display()
-            )),
         }
     }
 }
@@ -294,7 +307,9 @@ impl From<ModelError> for CliError {
             ModelError::Unknown(_) => Self::of(Exit::Usage, "not_found", &error),
             ModelError::NotMade { .. } => Self::of(Exit::Internal, error.label(), &error),
             // The model is the operator's to configure and to start, so this is not the host's own fault.
-            _ => Self::of(Exit::Usage, error.label(), &error).hint("`handshake models list` shows where the model is; check its server and [models] in handshake.toml"),
+            _ => Self::of(Exit::Usage, error.label(), &error).hint(
+                "`handshake models list` shows where the model is; check its server and [models] in handshake.toml",
+            ),
         }
     }
 }
@@ -340,7 +355,11 @@ impl From<ModelSettingsError> for CliError {
 
 impl From<Denial> for CliError {
     fn from(denial: Denial) -> Self {
-        Self::denied(format!("`{}` on `{}` denied by {} ({})", denial.capability, denial.resource, denial.layer, denial.reason)).hint(denial.remedy)
+        Self::denied(format!(
+            "`{}` on `{}` denied by {} ({})",
+            denial.capability, denial.resource, denial.layer, denial.reason
+        ))
+        .hint(denial.remedy)
     }
 }
 

@@ -11,7 +11,10 @@ fn exit_of(error: impl Into<CliError>) -> u8 {
 #[test]
 fn a_mount_that_the_policy_refuses_is_a_denial_and_a_missing_one_is_wrong_input() {
     assert_eq!(exit_of(MountError::NotListed { name: "in".into(), path: "/etc".into(), access: "read" }), 3);
-    assert_eq!(exit_of(MountError::DataDirectory { name: "in".into(), path: "/x".into(), data_dir: "/x/.handshake".into() }), 3);
+    assert_eq!(
+        exit_of(MountError::DataDirectory { name: "in".into(), path: "/x".into(), data_dir: "/x/.handshake".into() }),
+        3
+    );
     let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
     assert_eq!(exit_of(MountError::Unavailable { name: "in".into(), path: PathBuf::from("nope"), source: missing }), 2);
 }
@@ -39,5 +42,8 @@ fn an_error_survives_the_way_through_json() {
     let error = CliError::denied("no").hint("ask").because(&std::io::Error::other("inner"));
     let back: ErrorDocument = serde_json::from_str(&error.to_json()).unwrap();
     assert_eq!(back.error, error);
-    assert_eq!(error.to_json(), r#"{"error":{"code":"denied","message":"no","why":["inner"],"hint":"ask","exit_code":3}}"#);
+    assert_eq!(
+        error.to_json(),
+        r#"{"error":{"code":"denied","message":"no","why":["inner"],"hint":"ask","exit_code":3}}"#
+    );
 }

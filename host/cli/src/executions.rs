@@ -47,7 +47,12 @@ impl Drop for Leave {
 impl Executions {
     /// None yet.
     pub(crate) fn new(accepting: bool) -> Self {
-        Self { active: Mutex::default(), accepting: AtomicBool::new(accepting), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        Self {
+            active: Mutex::default(),
+            accepting: AtomicBool::new(accepting),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
     }
 
     fn active(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, Arc<Execution>>> {
@@ -73,7 +78,12 @@ impl Executions {
             return Arc::clone(execution);
         }
         let finished = CancellationToken::new();
-        let execution = Arc::new(Execution { job, cancel: self.stop.child_token(), finished: finished.clone(), failure: OnceLock::new() });
+        let execution = Arc::new(Execution {
+            job,
+            cancel: self.stop.child_token(),
+            finished: finished.clone(),
+            failure: OnceLock::new(),
+        });
         active.insert(run, Arc::clone(&execution));
         drop(active);
         let leave = Leave { executions: Arc::clone(self), run, _finished: finished.drop_guard() };

@@ -31,12 +31,19 @@ pub(crate) enum Toolchain {
 impl Toolchain {
     /// Finds one, as seen from a folder (a `rust-toolchain.toml` there counts).
     pub(crate) fn find(folder: &Path) -> Option<Self> {
-        let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).current_dir(folder).stderr(Stdio::null()).output().ok();
-        let library = asked.filter(|answer| answer.status.success()).and_then(|answer| String::from_utf8(answer.stdout).ok());
+        let asked = Command::new("rustc")
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .current_dir(folder)
+            .stderr(Stdio::null())
+            .output()
+            .ok();
+        let library =
+            asked.filter(|answer| answer.status.success()).and_then(|answer| String::from_utf8(answer.stdout).ok());
         if library.is_some_and(|folder| holds_std(Path::new(folder.trim()))) {
             return Some(Self::Installed);
         }
-        let all_there = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER, DEBIAN_LIBC].iter().all(|path| Path::new(path).exists());
+        let all_there =
+            [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER, DEBIAN_LIBC].iter().all(|path| Path::new(path).exists());
         all_there.then_some(Self::Debian)
     }
 
@@ -111,12 +118,15 @@ pub(crate) fn build(folders: &[PathBuf], quiet: bool, note: &dyn Fn(&str)) -> Re
     }
     let mut built = Vec::with_capacity(sources.len());
     for (workspace, members) in workspaces {
-        let toolchain = Toolchain::find(workspace).ok_or_else(|| CliError::usage(format!("no compiler for {TARGET} was found")).code("no_toolchain").hint(INSTALL))?;
+        let toolchain = Toolchain::find(workspace).ok_or_else(|| {
+            CliError::usage(format!("no compiler for {TARGET} was found")).code("no_toolchain").hint(INSTALL)
+        })?;
         note(&format!("building with {}", toolchain.describe()));
         let components = compile(toolchain, workspace, &members, quiet)?;
         for member in members {
             let component = components.get(&member.folder.join("Cargo.toml")).ok_or_else(|| {
-                CliError::usage(format!("package `{}` gave no component", member.package)).hint("its Cargo.toml needs: [lib] crate-type = [\"cdylib\"]")
+                CliError::usage(format!("package `{}` gave no component", member.package))
+                    .hint("its Cargo.toml needs: [lib] crate-type = [\"cdylib\"]")
             })?;
             built.push(lay_out(member, component)?);
         }
@@ -125,10 +135,13 @@ pub(crate) fn build(folders: &[PathBuf], quiet: bool, note: &dyn Fn(&str)) -> Re
 }
 
 fn source(folder: &Path) -> Result<Source, CliError> {
-    let folder = folder.canonicalize().map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
     let (manifest, _) = read_manifest(&folder.join("plugin.toml"))?;
     if folder.file_name().and_then(|name| name.to_str()) != Some(manifest.id.as_str()) {
-        return Err(CliError::usage(format!("plugin `{}` is in a folder named `{}`", manifest.id, folder.display())).hint("give the folder the plugin's id as its name; that is how it is found"));
+        return Err(CliError::usage(format!("plugin `{}` is in a folder named `{}`", manifest.id, folder.display()))
+            .hint("give the folder the plugin's id as its name; that is how it is found"));
     }
 
     #[derive(Deserialize)]
@@ -143,20 +156,32 @@ fn source(folder: &Path) -> Result<Source, CliError> {
     }
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(&folder);
-    let answer = cargo.output().map_err(|error| CliError::usage("cannot start cargo").because(&error).hint("install Rust: https://rustup.rs"))?;
+    let answer = cargo.output().map_err(|error| {
+        CliError::usage("cannot start cargo").because(&error).hint("install Rust: https://rustup.rs")
+    })?;
     if !answer.status.success() {
         let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
-        return Err(CliError::usage(format!("cargo does not understand the package in `{}`", folder.display())).because(&std::io::Error::other(said)));
+        return Err(CliError::usage(format!("cargo does not understand the package in `{}`", folder.display()))
+            .because(&std::io::Error::other(said)));
     }
-    let metadata: Metadata = serde_json::from_slice(&answer.stdout).map_err(|error| CliError::internal("cannot understand cargo's metadata").because(&error))?;
+    let metadata: Metadata = serde_json::from_slice(&answer.stdout)
+        .map_err(|error| CliError::internal("cannot understand cargo's metadata").because(&error))?;
     let cargo_manifest = folder.join("Cargo.toml");
     let package = metadata.packages.into_iter().find(|package| package.manifest_path == cargo_manifest);
-    let package = package.ok_or_else(|| CliError::usage(format!("`{}` is not a cargo package", folder.display())).hint("a plugin's folder holds Cargo.toml beside plugin.toml"))?;
+    let package = package.ok_or_else(|| {
+        CliError::usage(format!("`{}` is not a cargo package", folder.display()))
+            .hint("a plugin's folder holds Cargo.toml beside plugin.toml")
+    })?;
     Ok(Source { folder, manifest, package: package.name, workspace: metadata.workspace_root })
 }
 
 /// Runs cargo; gives the component of each package by the path of its Cargo.toml.
-fn compile(toolchain: Toolchain, workspace: &Path, members: &[&Source], quiet: bool) -> Result<BTreeMap<PathBuf, PathBuf>, CliError> {
+fn compile(
+    toolchain: Toolchain,
+    workspace: &Path,
+    members: &[&Source],
+    quiet: bool,
+) -> Result<BTreeMap<PathBuf, PathBuf>, CliError> {
     let mut cargo = toolchain.cargo();
     cargo.arg("build");
     if toolchain == Toolchain::Debian {
@@ -170,9 +195,15 @@ fn compile(toolchain: Toolchain, workspace: &Path, members: &[&Source], quiet: b
         cargo.args(["-p", &member.package]);
     }
     // Diagnostics go to standard error as cargo writes them; what it built comes on standard output.
-    let answer = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output().map_err(|error| CliError::usage("cannot start cargo").because(&error))?;
+    let answer = cargo
+        .stderr(Stdio::inherit())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| CliError::usage("cannot start cargo").because(&error))?;
     if !answer.status.success() {
-        return Err(CliError::usage(format!("building in `{}` failed", workspace.display())).code("build_failed").hint("see cargo's messages above"));
+        return Err(CliError::usage(format!("building in `{}` failed", workspace.display()))
+            .code("build_failed")
+            .hint("see cargo's messages above"));
     }
 
     #[derive(Deserialize)]
@@ -184,8 +215,13 @@ fn compile(toolchain: Toolchain, workspace: &Path, members: &[&Source], quiet: b
     }
     let mut components = BTreeMap::new();
     for line in answer.stdout.split(|byte| *byte == b'\n') {
-        let Ok(Artifact { reason, manifest_path: Some(manifest), filenames }) = serde_json::from_slice::<Artifact>(line) else { continue };
-        let component = filenames.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+        let Ok(Artifact { reason, manifest_path: Some(manifest), filenames }) =
+            serde_json::from_slice::<Artifact>(line)
+        else {
+            continue;
+        };
+        let component =
+            filenames.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
         if let ("compiler-artifact", Some(component)) = (reason.as_str(), component) {
             components.insert(manifest, component);
         }
@@ -199,8 +235,10 @@ fn lay_out(source: &Source, component: &Path) -> Result<Built, CliError> {
     let sha256 = Digest::of(&bytes);
     let mut manifest = source.manifest.clone();
     manifest.component.sha256 = Some(sha256);
-    let text = toml::to_string_pretty(&manifest).map_err(|error| CliError::internal("the manifest cannot be written as TOML").because(&error))?;
-    let text = format!("# Written by `handshake plugin build` from ../plugin.toml; change that and build again.\n{text}");
+    let text = toml::to_string_pretty(&manifest)
+        .map_err(|error| CliError::internal("the manifest cannot be written as TOML").because(&error))?;
+    let text =
+        format!("# Written by `handshake plugin build` from ../plugin.toml; change that and build again.\n{text}");
 
     let dist = source.folder.join("dist");
     std::fs::create_dir_all(&dist).map_err(|error| CliError::file("create", &dist, &error))?;
@@ -209,7 +247,13 @@ fn lay_out(source: &Source, component: &Path) -> Result<Built, CliError> {
     for (name, content) in [(manifest.component.path.as_str(), bytes.as_slice()), ("plugin.toml", text.as_bytes())] {
         replace(&dist.join(name), content)?;
     }
-    Ok(Built { id: manifest.id.to_string(), version: manifest.version, folder: dist, bytes: bytes.len() as u64, sha256: sha256.to_string() })
+    Ok(Built {
+        id: manifest.id.to_string(),
+        version: manifest.version,
+        folder: dist,
+        bytes: bytes.len() as u64,
+        sha256: sha256.to_string(),
+    })
 }
 
 /// Writes a file beside its place and moves it there, so that a host that reads it never sees half of it.
@@ -217,7 +261,9 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), CliError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path)).map_err(|error| CliError::file("write", path, &error))
+    std::fs::write(&new, content)
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|error| CliError::file("write", path, &error))
 }
 
 #[cfg(test)]
@@ -236,7 +282,12 @@ mod tests {
         )
         .unwrap();
         let (manifest, _) = read_manifest(&folder.path().join("plugin.toml")).unwrap();
-        let source = Source { folder: folder.path().to_owned(), manifest: manifest.clone(), package: "demo".into(), workspace: folder.path().to_owned() };
+        let source = Source {
+            folder: folder.path().to_owned(),
+            manifest: manifest.clone(),
+            package: "demo".into(),
+            workspace: folder.path().to_owned(),
+        };
         let built = lay_out(&source, &component).unwrap();
         let (written, _) = read_manifest(&built.folder.join("plugin.toml")).unwrap();
         assert_eq!(written.component.sha256, Some(Digest::of(b"component")));

@@ -73,7 +73,12 @@ struct Workshop {
 impl Workshop {
     fn runtime(&self, plugin_folders: Vec<PathBuf>) -> Result<WasmRuntime, PluginError> {
         let RuntimeOptions { cache_dir, cache_key, max_instances, .. } = &self.options;
-        let options = RuntimeOptions { plugin_folders, cache_dir: cache_dir.clone(), cache_key: *cache_key, max_instances: *max_instances };
+        let options = RuntimeOptions {
+            plugin_folders,
+            cache_dir: cache_dir.clone(),
+            cache_key: *cache_key,
+            max_instances: *max_instances,
+        };
         WasmRuntime::new(options, self.services.clone())
     }
 }
@@ -124,7 +129,12 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens everything in the data directory and serves the API.
-    pub(crate) async fn open(ownership: Ownership, directory: &DataDirectory, settings: &Settings, need: Need) -> Result<Self, CliError> {
+    pub(crate) async fn open(
+        ownership: Ownership,
+        directory: &DataDirectory,
+        settings: &Settings,
+        need: Need,
+    ) -> Result<Self, CliError> {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let policy = Arc::new(policy::load(settings)?);
@@ -134,7 +144,12 @@ impl Host {
         let exact_values: Vec<String> = keys.secret_values().into_iter().chain(secrets.exact_values()).collect();
         let redactor: Arc<dyn Redactor> = Arc::new(Redaction::new(exact_values));
 
-        let options = SqliteOptions { path: directory.file("handshake.db"), clock: Arc::clone(&clock), ids: Arc::clone(&ids), queue: WRITER_QUEUE };
+        let options = SqliteOptions {
+            path: directory.file("handshake.db"),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            queue: WRITER_QUEUE,
+        };
         let sqlite = SqliteDatabase::open(options).await?;
         let outbox: Arc<dyn EventOutbox> = Arc::clone(&sqlite) as Arc<dyn EventOutbox>;
         let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), redactor));
@@ -205,7 +220,10 @@ impl Host {
         executions.refuse_more();
         let others = executions.count();
         if others > 0 {
-            output.note(&format!("still executing {others} {} of other commands", if others == 1 { "run" } else { "runs" }));
+            output.note(&format!(
+                "still executing {others} {} of other commands",
+                if others == 1 { "run" } else { "runs" }
+            ));
         }
         let mut signals = Signals::new()?;
         loop {

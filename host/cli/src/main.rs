@@ -77,7 +77,8 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     let mut json = false;
     while let Some(argument) = arguments.next() {
-        json |= argument == "--output=json" || argument == "--output" && arguments.peek().is_some_and(|next| next == "json");
+        json |= argument == "--output=json"
+            || argument == "--output" && arguments.peek().is_some_and(|next| next == "json");
     }
     if json {
         let text = error.render().to_string();

@@ -69,7 +69,8 @@ impl Output {
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
-        let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|width| (40..=400).contains(width));
+        let columns =
+            std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|width| (40..=400).contains(width));
         Self {
             format,
             quiet,
@@ -130,7 +131,8 @@ impl Output {
 
     /// JSON, on several lines.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| CliError::internal("the result cannot be written as JSON").because(&error))?;
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| CliError::internal("the result cannot be written as JSON").because(&error))?;
         self.write(&(text + "\n"))
     }
 
@@ -159,8 +161,14 @@ impl Output {
             self.stderr(&format!("{}\n", error.to_json()));
             return;
         }
-        let label = |text: &str, codes: &str| if self.color_errors { format!("\u{1b}[{codes}m{text}\u{1b}[0m") } else { text.to_owned() };
-        let code = if error.code.starts_with("HSK-") && !error.message.contains(&error.code) { format!("{}: ", error.code) } else { String::new() };
+        let label = |text: &str, codes: &str| {
+            if self.color_errors { format!("\u{1b}[{codes}m{text}\u{1b}[0m") } else { text.to_owned() }
+        };
+        let code = if error.code.starts_with("HSK-") && !error.message.contains(&error.code) {
+            format!("{}: ", error.code)
+        } else {
+            String::new()
+        };
         let mut text = format!("{} {code}{}\n", label("error:", "1;31"), escape(&error.message, true));
         for cause in &error.why {
             text.push_str(&format!("{} {}\n", label("why:", "1"), escape(cause, true)));
@@ -192,7 +200,8 @@ fn table(header: &[&str], rows: Vec<Vec<String>>, width: u16) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     table.set_header(header.iter().copied());
-    let is_id = |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| uuid::Uuid::parse_str(cell).is_ok()));
+    let is_id =
+        |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| uuid::Uuid::parse_str(cell).is_ok()));
     let ids: Vec<usize> = (0..header.len()).filter(|column| is_id(*column)).collect();
     for row in rows {
         table.add_row(row.iter().map(|cell| escape(cell, false).into_owned()));
@@ -219,7 +228,10 @@ fn highlight(text: &str) -> String {
             coloured.push_str(part);
             continue;
         }
-        let end = part.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || *c == ' ' || *c == '-')).map_or(part.len(), |(at, _)| at);
+        let end = part
+            .char_indices()
+            .find(|(_, c)| !(c.is_ascii_alphanumeric() || *c == ' ' || *c == '-'))
+            .map_or(part.len(), |(at, _)| at);
         let word = part[..end].find("  ").map_or(end, |gap| gap.min(end));
         coloured.push_str(&format!("\u{1b}[1;31m{ALERT}{}\u{1b}[0m{}", &part[..word], &part[word..]));
     }

@@ -10,7 +10,12 @@ fn tables_fit_into_80_columns_and_keep_ids_in_one_piece() {
     let text = table(
         &["JOB", "STATE", "WORKFLOW", "CREATED"],
         vec![
-            row(&[id, "completed_with_issues", "a workflow with a name that does not end soon, and then some", "2026-01-01T00:00:00Z"]),
+            row(&[
+                id,
+                "completed_with_issues",
+                "a workflow with a name that does not end soon, and then some",
+                "2026-01-01T00:00:00Z",
+            ]),
             row(&[id, "failed", "short", "2026-01-01T00:00:00Z"]),
         ],
         80,
@@ -21,7 +26,11 @@ fn tables_fit_into_80_columns_and_keep_ids_in_one_piece() {
 
 #[test]
 fn a_small_table_looks_like_this() {
-    let text = table(&["PLUGIN", "ALLOWED", "DENIED"], vec![row(&["read-folder", "12", "0"]), row(&["summarize", "3", "✗ 1"])], 80);
+    let text = table(
+        &["PLUGIN", "ALLOWED", "DENIED"],
+        vec![row(&["read-folder", "12", "0"]), row(&["summarize", "3", "✗ 1"])],
+        80,
+    );
     insta::assert_snapshot!(text, @r"
     PLUGIN       ALLOWED  DENIED
     read-folder  12       0

@@ -68,7 +68,8 @@ struct RuleEntry {
 pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
     match &settings.policy {
         Some(path) => {
-            let file = TomlFile::read(path).map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
+            let file = TomlFile::read(path)
+                .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             parse(&file, folder)
         }
@@ -77,9 +78,13 @@ pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
 }
 
 fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
-    let parsed: PolicyFile = file.parse().map_err(|error| error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id"))?;
+    let parsed: PolicyFile = file.parse().map_err(|error| {
+        error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id")
+    })?;
     if *parsed.schema.get_ref() != 1 {
-        return Err(file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref())));
+        return Err(
+            file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref()))
+        );
     }
     let name: Arc<str> = Arc::from(file.name.as_str());
     let at = |offset: usize| SourceRef { file: Arc::clone(&name), line: file.line(offset) };
@@ -88,7 +93,9 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
     for entry in parsed.mount {
         let wanted = folder.join(entry.path.get_ref());
         let path = wanted.canonicalize().map_err(|error| {
-            file.error_at(entry.path.span(), &format!("cannot open folder `{}`", wanted.display())).because(&error).hint("create the folder or take the [[mount]] out")
+            file.error_at(entry.path.span(), &format!("cannot open folder `{}`", wanted.display()))
+                .because(&error)
+                .hint("create the folder or take the [[mount]] out")
         })?;
         if !path.is_dir() {
             return Err(file.error_at(entry.path.span(), &format!("`{}` is not a folder", wanted.display())));

@@ -13,7 +13,8 @@ fn parsed(text: &str) -> Result<Policy, String> {
 #[test]
 fn every_rule_knows_its_line_and_rules_keep_the_order_of_the_file() {
     let policy = parsed("schema = 1\n\n[[deny]]\ncapability = \"fs.write\"\nplugins = [\"a\"]\n\n[[allow]]\nplugins = [\"b\"]\ncapability = \"fs.read:in/**\"\n\n[[mount]]\npath = \"docs\"\naccess = \"read\"\n").unwrap();
-    let rules: Vec<_> = policy.rules.iter().map(|rule| format!("{:?} {} {}", rule.effect, rule.capability, rule.source)).collect();
+    let rules: Vec<_> =
+        policy.rules.iter().map(|rule| format!("{:?} {} {}", rule.effect, rule.capability, rule.source)).collect();
     assert_eq!(rules, ["Deny fs.write policy.toml:4", "Allow fs.read:in/** policy.toml:9"]);
     assert_eq!(policy.mounts[0].source.to_string(), "policy.toml:12");
     assert!(policy.mounts[0].path.is_absolute());
@@ -42,7 +43,20 @@ fn the_built_in_policy_mounts_the_project_and_allows_everything_grantable_but_se
     let folder = tempfile::tempdir().unwrap();
     let policy = parse(&TomlFile { name: BUILT_IN.into(), text: policy_text(&[]) }, folder.path()).unwrap();
     let allowed: Vec<_> = policy.rules.iter().map(|rule| rule.capability.as_str()).collect();
-    assert_eq!(allowed, ["fs.read", "fs.write", "model.infer", "model.embed", "doc.read", "doc.propose", "artifact.read", "artifact.write", "config.read"]);
+    assert_eq!(
+        allowed,
+        [
+            "fs.read",
+            "fs.write",
+            "model.infer",
+            "model.embed",
+            "doc.read",
+            "doc.propose",
+            "artifact.read",
+            "artifact.write",
+            "config.read"
+        ]
+    );
     let project = folder.path().canonicalize().unwrap();
     assert!(policy.mount_rule(&project.join("docs"), MountAccess::Write).is_some());
     assert!(policy.mount_rule(project.parent().unwrap(), MountAccess::Read).is_none());

@@ -83,9 +83,13 @@ impl Progress {
             RunUpdateKind::RunStarted { steps } => self.started(steps),
             RunUpdateKind::StepPlanned { step, items } => self.planned(step, *items),
             RunUpdateKind::NodeStarted { node, .. } => self.node_started(node),
-            RunUpdateKind::NodeProgress { node, done, total, message } => self.node_progress(node, *done, *total, message),
+            RunUpdateKind::NodeProgress { node, done, total, message } => {
+                self.node_progress(node, *done, *total, message)
+            }
             RunUpdateKind::NodeLog { node, level, line } => self.log(node, *level, line),
-            RunUpdateKind::NodeFinished { node, attempt, result, error, will_retry } => self.node_finished(node, *attempt, *result, error.as_ref(), *will_retry),
+            RunUpdateKind::NodeFinished { node, attempt, result, error, will_retry } => {
+                self.node_finished(node, *attempt, *result, error.as_ref(), *will_retry)
+            }
             RunUpdateKind::RunFinished { .. } => self.clear(),
         }
     }
@@ -193,7 +197,14 @@ impl Progress {
         }
     }
 
-    fn node_finished(&mut self, node: &NodeKey, attempt: u32, result: NodeState, error: Option<&NodeError>, will_retry: bool) {
+    fn node_finished(
+        &mut self,
+        node: &NodeKey,
+        attempt: u32,
+        result: NodeState,
+        error: Option<&NodeError>,
+        will_retry: bool,
+    ) {
         if let Some(error) = error {
             let end = if will_retry { "; trying again" } else { "" };
             self.say(&format!("{node}: {result} in attempt {attempt}: {}: {}{end}", error.kind, error.message));
@@ -235,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_step_is_summed_up_in_words() {
-        let list = |ended, failed, skipped| StepProgress { items: Some(5), ended, failed, skipped, begun: true }.summary();
+        let list =
+            |ended, failed, skipped| StepProgress { items: Some(5), ended, failed, skipped, begun: true }.summary();
         assert_eq!(list(5, 0, 0), "5 of 5 done");
         assert_eq!(list(5, 1, 2), "2 of 5 done, 1 failed, 2 skipped");
         assert_eq!(StepProgress { ended: 1, skipped: 1, ..StepProgress::default() }.summary(), "skipped");

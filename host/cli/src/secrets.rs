@@ -36,14 +36,19 @@ pub(crate) struct OperatorSecrets {
 impl OperatorSecrets {
     /// Reads every source. A secret whose source is empty or missing is left out, with a warning: only the steps
     /// that ask for it are concerned.
-    pub(crate) fn load(sources: &BTreeMap<String, SecretSource>, base: &Path, ids: Arc<dyn Ids>) -> Result<Self, CliError> {
+    pub(crate) fn load(
+        sources: &BTreeMap<String, SecretSource>,
+        base: &Path,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self, CliError> {
         let mut values = BTreeMap::new();
         for (name, source) in sources {
             let value = match (&source.env, &source.file) {
                 (Some(variable), None) => std::env::var(variable).ok(),
                 (None, Some(file)) => read_secret(&base.join(file)),
                 _ => {
-                    return Err(CliError::usage(format!("secret `{name}`: give either `env` or `file`")).hint(format!("write in handshake.toml: [secrets.{name}] env = \"VARIABLE\"")));
+                    return Err(CliError::usage(format!("secret `{name}`: give either `env` or `file`"))
+                        .hint(format!("write in handshake.toml: [secrets.{name}] env = \"VARIABLE\"")));
                 }
             };
             match value.filter(|value| !value.is_empty()) {

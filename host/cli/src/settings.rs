@@ -93,8 +93,10 @@ impl Settings {
         };
         let read = match &file {
             Some(path) => {
-                let text = TomlFile::read(path).map_err(|error| error.hint("`handshake init` writes one; --config names another"))?;
-                let parsed: SettingsFile = text.parse().map_err(|error| error.hint("`handshake schema config` shows every key"))?;
+                let text = TomlFile::read(path)
+                    .map_err(|error| error.hint("`handshake init` writes one; --config names another"))?;
+                let parsed: SettingsFile =
+                    text.parse().map_err(|error| error.hint("`handshake schema config` shows every key"))?;
                 parsed.check(&text)?;
                 parsed
             }
@@ -120,7 +122,13 @@ impl SettingsFile {
         Ok(())
     }
 
-    fn resolve(self, project: PathBuf, shown: &Path, file: Option<PathBuf>, data_dir: Option<&Path>) -> Result<Settings, CliError> {
+    fn resolve(
+        self,
+        project: PathBuf,
+        shown: &Path,
+        file: Option<PathBuf>,
+        data_dir: Option<&Path>,
+    ) -> Result<Settings, CliError> {
         let folders = self.plugins.unwrap_or_else(|| vec![PathBuf::from("plugins")]);
         let policy = match self.policy {
             Some(named) => Some(shown.join(named)),
@@ -131,12 +139,16 @@ impl SettingsFile {
             (None, Some(configured)) => project.join(configured),
             (None, None) => project.join(DATA_DIR),
         };
-        let added = self.profiles.into_iter().map(|(id, settings)| Profile { id, capabilities: settings.capabilities.into_iter().collect() });
+        let added = self
+            .profiles
+            .into_iter()
+            .map(|(id, settings)| Profile { id, capabilities: settings.capabilities.into_iter().collect() });
         let mut plugin_settings = PluginSettings::new();
         for (id, table) in self.plugin {
             let mut values = BTreeMap::new();
             for (key, value) in table {
-                let value = json_of(value).map_err(|problem| CliError::usage(format!("plugin.{id}.{key}: {problem}")))?;
+                let value =
+                    json_of(value).map_err(|problem| CliError::usage(format!("plugin.{id}.{key}: {problem}")))?;
                 values.insert(key, value);
             }
             plugin_settings.insert(id, Arc::new(values));
@@ -172,13 +184,15 @@ fn json_of(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
         toml::Value::String(text) => Value::String(text),
         toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => serde_json::Number::from_f64(number).map(Value::Number).ok_or_else(|| format!("{number} is not a number that JSON has"))?,
+        toml::Value::Float(number) => serde_json::Number::from_f64(number)
+            .map(Value::Number)
+            .ok_or_else(|| format!("{number} is not a number that JSON has"))?,
         toml::Value::Boolean(flag) => Value::Bool(flag),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
         toml::Value::Array(items) => Value::Array(items.into_iter().map(json_of).collect::<Result<_, _>>()?),
-        toml::Value::Table(table) => {
-            Value::Object(table.into_iter().map(|(key, value)| json_of(value).map(|value| (key, value))).collect::<Result<_, _>>()?)
-        }
+        toml::Value::Table(table) => Value::Object(
+            table.into_iter().map(|(key, value)| json_of(value).map(|value| (key, value))).collect::<Result<_, _>>()?,
+        ),
     })
 }
 

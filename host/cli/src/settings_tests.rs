@@ -6,7 +6,8 @@ fn load(text: &str) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("handshake.toml");
     std::fs::write(&path, text).unwrap();
-    Settings::load(Some(&path), None).map_err(|error| error.message.replace(&folder.path().display().to_string(), "DIR"))
+    Settings::load(Some(&path), None)
+        .map_err(|error| error.message.replace(&folder.path().display().to_string(), "DIR"))
 }
 
 #[test]

@@ -14,8 +14,13 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on the process no longer ends by itself on these signals.
     pub(crate) fn new() -> Result<Self, CliError> {
-        let listen = |kind| signal(kind).map_err(|error| CliError::internal("cannot listen for signals").because(&error));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, seen: false })
+        let listen =
+            |kind| signal(kind).map_err(|error| CliError::internal("cannot listen for signals").because(&error));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            seen: false,
+        })
     }
 
     /// Returns at the first signal; the second ends the process. What was durable stays, and the next start

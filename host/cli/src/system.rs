@@ -13,14 +13,20 @@ pub(crate) struct SystemClock {
 
 impl SystemClock {
     /// Starts measuring.
-    #[allow(clippy::disallowed_methods, reason = "this is the port's implementation, the one place that may ask the system")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the port's implementation, the one place that may ask the system"
+    )]
     pub(crate) fn new() -> Self {
         Self { start: Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "this is the port's implementation, the one place that may ask the system")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the port's implementation, the one place that may ask the system"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(chrono::Utc::now().timestamp_micros())
     }

@@ -22,10 +22,14 @@ pub(crate) struct TomlFile {
 impl TomlFile {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self, CliError> {
-        let failed = |error: &std::io::Error| CliError::usage(format!("cannot read `{}`", path.display())).because(error);
+        let failed =
+            |error: &std::io::Error| CliError::usage(format!("cannot read `{}`", path.display())).because(error);
         let size = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
         if size > MAX_BYTES {
-            return Err(CliError::usage(format!("`{}` has {size} bytes; a configuration file has at most {MAX_BYTES}", path.display())));
+            return Err(CliError::usage(format!(
+                "`{}` has {size} bytes; a configuration file has at most {MAX_BYTES}",
+                path.display()
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         Ok(Self { name: path.display().to_string(), text })

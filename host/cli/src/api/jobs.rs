@@ -96,7 +96,9 @@ pub(crate) struct Cancelled {
 }
 
 fn job_id(text: &str) -> Result<JobId, Refusal> {
-    text.parse().map_err(|_| Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them")))
+    text.parse().map_err(|_| {
+        Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
+    })
 }
 
 async fn list(State(host): Host, Parameters(filter): Parameters<JobFilter>) -> Answer<JobList> {
@@ -128,12 +130,15 @@ async fn submit(
     Document(request): Document<SubmitRequest>,
 ) -> Result<Response, Refusal> {
     let Some(_open) = host.executions.admit() else {
-        return Err(Refusal(CliError::busy(format!("process {} takes no jobs", std::process::id())).hint("try again in a moment")));
+        return Err(Refusal(
+            CliError::busy(format!("process {} takes no jobs", std::process::id())).hint("try again in a moment"),
+        ));
     };
     if !request.base.is_absolute() {
         return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
     }
-    let mut inputs: BTreeMap<String, InputValue> = request.inputs.into_iter().map(|(name, value)| (name, InputValue::Json(value))).collect();
+    let mut inputs: BTreeMap<String, InputValue> =
+        request.inputs.into_iter().map(|(name, value)| (name, InputValue::Json(value))).collect();
     for (name, text) in request.text_inputs {
         if inputs.contains_key(&name) {
             return Err(Refusal(CliError::usage(format!("input `{name}` is given twice"))));
@@ -155,7 +160,8 @@ async fn submit(
     if !parameters.watch {
         return Ok((StatusCode::CREATED, Json(submitted)).into_response());
     }
-    let mut first = serde_json::to_vec(&submitted).map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
+    let mut first = serde_json::to_vec(&submitted)
+        .map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
     first.push(b'\n');
     Ok((StatusCode::CREATED, stream_of(Some(first.into()), submitted.run_id, updates, execution)).into_response())
 }
@@ -193,7 +199,12 @@ struct Following {
     execution: Option<Arc<Execution>>,
 }
 
-fn stream_of(first: Option<Bytes>, run: RunId, updates: broadcast::Receiver<RunUpdate>, execution: Option<Arc<Execution>>) -> impl IntoResponse {
+fn stream_of(
+    first: Option<Bytes>,
+    run: RunId,
+    updates: broadcast::Receiver<RunUpdate>,
+    execution: Option<Arc<Execution>>,
+) -> impl IntoResponse {
     let start = Following { first, run, updates, execution };
     let lines = futures::stream::unfold(start, |mut following| async move {
         let line = following.next().await?;

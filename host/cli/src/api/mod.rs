@@ -59,5 +59,9 @@ pub(crate) struct Health {
 }
 
 async fn health(State(host): Host) -> Json<Health> {
-    Json(Health { pid: std::process::id(), version: crate::VERSION.to_owned(), accepts_jobs: host.executions.accepts() })
+    Json(Health {
+        pid: std::process::id(),
+        version: crate::VERSION.to_owned(),
+        accepts_jobs: host.executions.accepts(),
+    })
 }

@@ -50,7 +50,8 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
     if !host.models.list().iter().any(|model| model.name == name) {
         return Err(ModelError::Unknown(name).into());
     }
-    let capability: CapabilityId = format!("{}:{name}", Axis::ModelInfer).parse().map_err(|error| CliError::bad_input(&error))?;
+    let capability: CapabilityId =
+        format!("{}:{name}", Axis::ModelInfer).parse().map_err(|error| CliError::bad_input(&error))?;
     let only_this = || [capability.clone()].into_iter().collect();
     let profile = ProfileId::new("operator").map_err(|error| CliError::internal(error.to_string()))?;
     let rights = EffectiveRights {
@@ -62,7 +63,13 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
         policy: Arc::clone(&host.policy),
         manifest_sha256: Digest::ZERO,
     };
-    let identity = AttemptIdentity { trace: TraceId::fresh(&*host.gate.ids), actor: person(), component_sha256: None, span: None, place: None };
+    let identity = AttemptIdentity {
+        trace: TraceId::fresh(&*host.gate.ids),
+        actor: person(),
+        component_sha256: None,
+        span: None,
+        place: None,
+    };
     let gate = AttemptGate::new(identity, Arc::new(rights), host.gate.clone());
 
     let request = GenerateRequest {
@@ -72,7 +79,8 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
         temperature: Some(0.0),
         options: serde_json::Map::new(),
     };
-    let arguments = serde_json::to_vec(&request).map_err(|error| CliError::internal("the request cannot be written as JSON").because(&error))?;
+    let arguments = serde_json::to_vec(&request)
+        .map_err(|error| CliError::internal("the request cannot be written as JSON").because(&error))?;
     let call = Call {
         interface: "handshake:step/models@0.1.0",
         function: "generate",

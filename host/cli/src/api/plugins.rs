@@ -74,8 +74,18 @@ impl PluginLine {
     }
 
     fn unusable(id: String, error: &PluginError) -> Self {
-        let state = if matches!(error, PluginError::NotBuilt { .. }) { PluginState::NotBuilt } else { PluginState::Broken };
-        Self { id, state, problem: Some(error.to_string()), version: None, description: None, capabilities: Vec::new(), component_sha256: None, folder: None }
+        let state =
+            if matches!(error, PluginError::NotBuilt { .. }) { PluginState::NotBuilt } else { PluginState::Broken };
+        Self {
+            id,
+            state,
+            problem: Some(error.to_string()),
+            version: None,
+            description: None,
+            capabilities: Vec::new(),
+            component_sha256: None,
+            folder: None,
+        }
     }
 }
 
@@ -103,7 +113,9 @@ pub(crate) struct PluginCheck {
 }
 
 async fn list(State(host): Host) -> Answer<PluginList> {
-    let found = tokio::task::spawn_blocking(move || host.runtime.list()).await.map_err(|error| CliError::internal("looking for plugins failed").because(&error))?;
+    let found = tokio::task::spawn_blocking(move || host.runtime.list())
+        .await
+        .map_err(|error| CliError::internal("looking for plugins failed").because(&error))?;
     let lines = found.into_iter().map(|(id, plugin)| match plugin {
         Ok(plugin) => PluginLine::ready(&plugin),
         Err(error) => PluginLine::unusable(id, &error),
@@ -116,7 +128,9 @@ async fn check(State(host): Host, Document(request): Document<CheckRequest>) -> 
     let (runtime, uses) = match request {
         CheckRequest::Uses(uses) => (&*host.runtime, uses),
         CheckRequest::Folder(folder) => {
-            let (Some(parent), Some(id), true) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()), folder.is_absolute()) else {
+            let (Some(parent), Some(id), true) =
+                (folder.parent(), folder.file_name().and_then(|name| name.to_str()), folder.is_absolute())
+            else {
                 return Err(Refusal(CliError::usage(format!("`{}` is not the folder of a plugin", folder.display()))));
             };
             elsewhere = host.runtime_for(parent.to_owned())?;
@@ -138,7 +152,10 @@ fn compare(plugin: &Plugin, descriptor: &Descriptor) -> (Vec<String>, Vec<String
         problems.push(format!("the component calls itself `{}`, plugin.toml says `{}`", descriptor.name, manifest.id));
     }
     if descriptor.version != manifest.version {
-        problems.push(format!("the component is version {}, plugin.toml says {}; build it again", descriptor.version, manifest.version));
+        problems.push(format!(
+            "the component is version {}, plugin.toml says {}; build it again",
+            descriptor.version, manifest.version
+        ));
     }
     for wanted in &descriptor.capabilities {
         match wanted.parse::<CapabilityId>() {
@@ -151,7 +168,11 @@ fn compare(plugin: &Plugin, descriptor: &Descriptor) -> (Vec<String>, Vec<String
     }
     for declared in &manifest.capabilities {
         let axis = declared.id.axis();
-        let asked = descriptor.capabilities.iter().filter_map(|wanted| wanted.parse::<CapabilityId>().ok()).any(|wanted| wanted.axis() == axis);
+        let asked = descriptor
+            .capabilities
+            .iter()
+            .filter_map(|wanted| wanted.parse::<CapabilityId>().ok())
+            .any(|wanted| wanted.axis() == axis);
         if !asked {
             notes.push(format!("plugin.toml declares `{}`, which the component does not say it asks for", declared.id));
         }
@@ -179,12 +200,23 @@ mod tests {
         let manifest = toml::from_str(
             "schema = 1\nid = \"summarize\"\nversion = \"0.1.0\"\napi = \"handshake:step@0.1\"\ndescription = \"d\"\n[component]\npath = \"a.wasm\"\n[[capability]]\nid = \"model.infer\"\nreason = \"r\"\n",
         );
-        Plugin { manifest: manifest.unwrap(), manifest_sha256: Digest::ZERO, component_sha256: Digest::ZERO, folder: "/p".into() }
+        Plugin {
+            manifest: manifest.unwrap(),
+            manifest_sha256: Digest::ZERO,
+            component_sha256: Digest::ZERO,
+            folder: "/p".into(),
+        }
     }
 
     fn descriptor(capabilities: &[&str]) -> Descriptor {
         let capabilities = capabilities.iter().map(|id| (*id).to_owned()).collect();
-        Descriptor { name: "summarize".into(), version: "0.1.0".into(), input_schema: json!({}), output_schema: json!({}), capabilities }
+        Descriptor {
+            name: "summarize".into(),
+            version: "0.1.0".into(),
+            input_schema: json!({}),
+            output_schema: json!({}),
+            capabilities,
+        }
     }
 
     #[test]
@@ -194,7 +226,10 @@ mod tests {
 
     #[test]
     fn an_undeclared_capability_another_name_and_an_unused_declaration_are_told() {
-        let (problems, notes) = compare(&plugin(), &Descriptor { name: "other".into(), version: "0.2.0".into(), ..descriptor(&["fs.read", "fs.peek"]) });
+        let (problems, notes) = compare(
+            &plugin(),
+            &Descriptor { name: "other".into(), version: "0.2.0".into(), ..descriptor(&["fs.read", "fs.peek"]) },
+        );
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems[2].contains("[[capability]] id = \"fs.read\""), "{problems:?}");
         assert!(problems[3].contains("HSK-4001"), "{problems:?}");

@@ -17,12 +17,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(problem) if problem.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
-                Refusal(CliError::usage(format!("the request is larger than {MAX_REQUEST_BYTES} bytes")).code("too_large"))
+            BytesRejection::FailedToBufferBody(problem)
+                if problem.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
+            {
+                Refusal(
+                    CliError::usage(format!("the request is larger than {MAX_REQUEST_BYTES} bytes")).code("too_large"),
+                )
             }
             problem => Refusal(CliError::usage("the request's body did not arrive").because(&problem)),
         })?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| Refusal(CliError::usage("the request's body is not what this resource takes").because(&error)))?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            Refusal(CliError::usage("the request's body is not what this resource takes").because(&error))
+        })?;
         Ok(Self(value))
     }
 }
@@ -34,7 +40,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|problem| Refusal(CliError::usage(problem.body_text())))?;
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|problem| Refusal(CliError::usage(problem.body_text())))?;
         Ok(Self(value))
     }
 }

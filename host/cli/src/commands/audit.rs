@@ -91,7 +91,8 @@ pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Resu
             show_decisions(output, &access.finish(output, page).await?)?;
         }
         AuditCommand::Matrix(args) => {
-            let query = MatrixQuery { run_id: args.run, job_id: args.job, plugin: args.plugin.clone(), since: args.since };
+            let query =
+                MatrixQuery { run_id: args.run, job_id: args.job, plugin: args.plugin.clone(), since: args.since };
             let matrix = access.get::<Matrix>(&path_of("/v1/audit/matrix", &query)?).await;
             show_matrix(output, &access.finish(output, matrix).await?)?;
         }
@@ -121,7 +122,8 @@ impl DecisionsArgs {
 
 /// A query as parameters: what it does not say is left out.
 fn path_of(path: &str, query: &impl Serialize) -> Result<String, CliError> {
-    let value = serde_json::to_value(query).map_err(|error| CliError::internal("the query cannot be written").because(&error))?;
+    let value = serde_json::to_value(query)
+        .map_err(|error| CliError::internal("the query cannot be written").because(&error))?;
     let fields = value.as_object().into_iter().flatten();
     let parameters = fields.map(|(name, value)| {
         let text = match value {
@@ -142,7 +144,10 @@ fn show_decisions(output: &Output, page: &EventPage) -> Result<(), CliError> {
         output.note("no decisions");
         return Ok(());
     }
-    output.table(&["TIME", "WHO", "STEP", "CAPABILITY", "ON", "DECISION"], page.events.iter().map(decision_row).collect())?;
+    output.table(
+        &["TIME", "WHO", "STEP", "CAPABILITY", "ON", "DECISION"],
+        page.events.iter().map(decision_row).collect(),
+    )?;
     if let Some(next) = &page.next {
         output.note(&format!("more: the same with --before {next}"));
     }
@@ -200,7 +205,13 @@ mod tests {
 
     #[test]
     fn a_query_travels_as_parameters_and_comes_back_the_same() {
-        let query = EventQuery { step_id: Some(StepId::new("read").unwrap()), decision_outcome: Some(Outcome::Deny), limit: 5, from: Timestamp::parse("2026-01-31T12:00:00Z"), ..EventQuery::default() };
+        let query = EventQuery {
+            step_id: Some(StepId::new("read").unwrap()),
+            decision_outcome: Some(Outcome::Deny),
+            limit: 5,
+            from: Timestamp::parse("2026-01-31T12:00:00Z"),
+            ..EventQuery::default()
+        };
         let path = path_of("/v1/audit/events", &query).unwrap();
         let uri: axum::http::Uri = path.parse().unwrap();
         let axum::extract::Query(back) = axum::extract::Query::<EventQuery>::try_from_uri(&uri).unwrap();
@@ -219,6 +230,9 @@ mod tests {
             "host": "0198f3a2-7c11-7000-8000-0123456789ab", "seq": 1, "recorded_at": "2026-01-01T10:11:12.345678Z", "hash": "0".repeat(64), "event": event
         }));
         let row = decision_row(&recorded.unwrap());
-        assert_eq!(row, ["10:11:12.345", "probe@0.1.0", "a[3]", "fs.write", "out/x", "✗ operator-denied by policy policy.toml:9"]);
+        assert_eq!(
+            row,
+            ["10:11:12.345", "probe@0.1.0", "a[3]", "fs.write", "out/x", "✗ operator-denied by policy policy.toml:9"]
+        );
     }
 }

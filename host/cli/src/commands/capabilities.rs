@@ -50,7 +50,15 @@ pub(crate) fn capabilities(context: &Context<'_>, command: &CapabilitiesCommand)
         return Ok(Exit::Done);
     }
     let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
-    let axes = listing.axes.iter().map(|line| vec![line.axis.to_owned(), yes(line.effectful), yes(line.grantable), line.scope.to_owned(), line.summary.to_owned()]);
+    let axes = listing.axes.iter().map(|line| {
+        vec![
+            line.axis.to_owned(),
+            yes(line.effectful),
+            yes(line.grantable),
+            line.scope.to_owned(),
+            line.summary.to_owned(),
+        ]
+    });
     output.table(&["AXIS", "EFFECTFUL", "GRANTABLE", "SCOPE", "WHAT"], axes.collect())?;
     output.line("")?;
     let profiles = listing.profiles.iter().map(|line| vec![line.profile.clone(), line.capabilities.join(", ")]);
@@ -64,5 +72,11 @@ fn line(axis: Axis) -> AxisLine {
         ScopeForm::Name => "name",
         ScopeForm::Bare => "-",
     };
-    AxisLine { axis: axis.name(), effectful: axis.is_effectful(), grantable: axis.is_grantable(), scope, summary: axis.summary().trim() }
+    AxisLine {
+        axis: axis.name(),
+        effectful: axis.is_effectful(),
+        grantable: axis.is_grantable(),
+        scope,
+        summary: axis.summary().trim(),
+    }
 }

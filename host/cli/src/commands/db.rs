@@ -33,8 +33,12 @@ fn show(output: &Output, status: &DatabaseStatus) -> Result<(), CliError> {
     output.field("directory", &status.data_dir.display().to_string())?;
     output.field("owner", &format!("process {}", status.owner_pid))?;
     output.field("backend", &statistics.backend)?;
-    output.field("schema", &status.migration_version.map_or_else(|| "none".to_owned(), |version| version.to_string()))?;
-    output.field("jobs", &format!("{} jobs, {} runs, {} attempts", statistics.jobs, statistics.runs, statistics.node_executions))?;
+    output
+        .field("schema", &status.migration_version.map_or_else(|| "none".to_owned(), |version| version.to_string()))?;
+    output.field(
+        "jobs",
+        &format!("{} jobs, {} runs, {} attempts", statistics.jobs, statistics.runs, statistics.node_executions),
+    )?;
     output.field("events", &statistics.outbox_events.to_string())?;
     output.field("size", &format!("{} kB", statistics.bytes.div_ceil(1000)))?;
     output.field("last event", &statistics.last_recorded_at.map_or_else(|| "-".to_owned(), |time| time.to_string()))?;
@@ -42,7 +46,14 @@ fn show(output: &Output, status: &DatabaseStatus) -> Result<(), CliError> {
         RecorderStatus::Open(recorder) => {
             let recorded = recorder.recorded.unwrap_or(recorder.projected);
             let lag = recorded.saturating_sub(recorder.projected);
-            output.field("recorder", &format!("{} of {recorded} records can be queried, {lag} to come, {} kB", recorder.projected, recorder.bytes.div_ceil(1000)))?;
+            output.field(
+                "recorder",
+                &format!(
+                    "{} of {recorded} records can be queried, {lag} to come, {} kB",
+                    recorder.projected,
+                    recorder.bytes.div_ceil(1000)
+                ),
+            )?;
             if let Some(problem) = &recorder.problem {
                 output.field("problem", problem)?;
             }

@@ -73,7 +73,10 @@ pub(crate) async fn doctor(context: &Context<'_>, _: &DoctorArgs) -> Result<Exit
     let mut findings = Findings::default();
     match context.settings() {
         Ok(settings) => {
-            let shown = settings.file.as_deref().map_or_else(|| "no handshake.toml; the defaults hold".to_owned(), |file| format!("{} is fine", file.display()));
+            let shown = settings.file.as_deref().map_or_else(
+                || "no handshake.toml; the defaults hold".to_owned(),
+                |file| format!("{} is fine", file.display()),
+            );
             findings.ok("configuration", shown);
             let usable = check_policy(&settings, &mut findings) & check_directory(&settings, &mut findings);
             check_toolchain(&settings.project, &mut findings);
@@ -92,11 +95,20 @@ pub(crate) async fn doctor(context: &Context<'_>, _: &DoctorArgs) -> Result<Exit
 fn check_policy(settings: &Settings, findings: &mut Findings) -> bool {
     match policy::load(settings) {
         Ok(policy) => {
-            let name = settings.policy.as_deref().map_or_else(|| "the built-in policy holds".to_owned(), |file| format!("{} is fine", file.display()));
+            let name = settings
+                .policy
+                .as_deref()
+                .map_or_else(|| "the built-in policy holds".to_owned(), |file| format!("{} is fine", file.display()));
             findings.ok("policy", format!("{name}: {} rules, {} mounts", policy.rules.len(), policy.mounts.len()));
             if policy.mode == handshake_core::capability::Mode::Observe {
-                let remedy = "set mode = \"enforce\" when you have seen enough of `handshake audit decisions`".to_owned();
-                findings.add(Verdict::Warn, "policy", "it is in observe mode: what it would deny is allowed", Some(remedy));
+                let remedy =
+                    "set mode = \"enforce\" when you have seen enough of `handshake audit decisions`".to_owned();
+                findings.add(
+                    Verdict::Warn,
+                    "policy",
+                    "it is in observe mode: what it would deny is allowed",
+                    Some(remedy),
+                );
             }
             true
         }
@@ -111,7 +123,12 @@ fn check_directory(settings: &Settings, findings: &mut Findings) -> bool {
     let shown = settings.data_dir.display();
     let Some(directory) = DataDirectory::existing(&settings.data_dir) else {
         // Looking must not change anything, so the databases wait until there is something to look at.
-        findings.add(Verdict::Warn, "data directory", format!("`{shown}` is not there yet"), Some("the first command that needs it creates it".to_owned()));
+        findings.add(
+            Verdict::Warn,
+            "data directory",
+            format!("`{shown}` is not there yet"),
+            Some("the first command that needs it creates it".to_owned()),
+        );
         return false;
     };
     if let Some((problem, remedy)) = directory.exposed() {
@@ -120,7 +137,12 @@ fn check_directory(settings: &Settings, findings: &mut Findings) -> bool {
     }
     match std::fs::metadata(directory.path()).map(|metadata| metadata.permissions().mode() & 0o077) {
         Ok(0) => findings.ok("data directory", format!("`{shown}` belongs to you alone")),
-        _ => findings.add(Verdict::Warn, "data directory", format!("other users can look into `{shown}`"), Some(format!("chmod 700 {shown}"))),
+        _ => findings.add(
+            Verdict::Warn,
+            "data directory",
+            format!("other users can look into `{shown}`"),
+            Some(format!("chmod 700 {shown}")),
+        ),
     }
     true
 }
@@ -156,15 +178,28 @@ async fn check_host(context: &Context<'_>, settings: &Settings, findings: &mut F
 
 fn check_databases(status: &DatabaseStatus, findings: &mut Findings) {
     let version = status.migration_version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    findings.ok("database", format!("{} opens, schema {version}, {} jobs", status.statistics.backend, status.statistics.jobs));
+    findings.ok(
+        "database",
+        format!("{} opens, schema {version}, {} jobs", status.statistics.backend, status.statistics.jobs),
+    );
     match &status.recorder {
         RecorderStatus::Failed(error) => findings.failed("recorder", error),
         RecorderStatus::Open(recorder) => {
             let recorded = recorder.recorded.unwrap_or(recorder.projected);
             let lag = recorded.saturating_sub(recorder.projected);
             match &recorder.problem {
-                Some(problem) => findings.add(Verdict::Fail, "recorder", problem.clone(), Some("the record itself is in the outbox; see the log with HANDSHAKE_LOG=debug".to_owned())),
-                None if lag > ORDINARY_LAG => findings.add(Verdict::Warn, "recorder", format!("{lag} records are still to be projected"), Some("it catches up by itself; ask again".to_owned())),
+                Some(problem) => findings.add(
+                    Verdict::Fail,
+                    "recorder",
+                    problem.clone(),
+                    Some("the record itself is in the outbox; see the log with HANDSHAKE_LOG=debug".to_owned()),
+                ),
+                None if lag > ORDINARY_LAG => findings.add(
+                    Verdict::Warn,
+                    "recorder",
+                    format!("{lag} records are still to be projected"),
+                    Some("it catches up by itself; ask again".to_owned()),
+                ),
                 None => findings.ok("recorder", format!("{} of {recorded} records can be queried", recorder.projected)),
             }
         }
@@ -173,7 +208,12 @@ fn check_databases(status: &DatabaseStatus, findings: &mut Findings) {
 
 fn check_plugins(list: &PluginList, findings: &mut Findings) {
     if list.plugins.is_empty() {
-        findings.add(Verdict::Warn, "plugins", "none were found", Some("name their folders with `plugins` in handshake.toml".to_owned()));
+        findings.add(
+            Verdict::Warn,
+            "plugins",
+            "none were found",
+            Some("name their folders with `plugins` in handshake.toml".to_owned()),
+        );
     }
     for plugin in &list.plugins {
         let name = format!("plugin {}", plugin.id);
@@ -181,7 +221,9 @@ fn check_plugins(list: &PluginList, findings: &mut Findings) {
         match plugin.state {
             PluginState::Ready => findings.ok(&name, format!("version {}", plugin.version.as_deref().unwrap_or("?"))),
             PluginState::NotBuilt => findings.add(Verdict::Warn, &name, problem, None),
-            PluginState::Broken => findings.add(Verdict::Fail, &name, problem, Some(format!("handshake plugin check {}", plugin.id))),
+            PluginState::Broken => {
+                findings.add(Verdict::Fail, &name, problem, Some(format!("handshake plugin check {}", plugin.id)))
+            }
         }
     }
 }
@@ -193,7 +235,12 @@ fn check_models(settings: &Settings, list: &ModelList, findings: &mut Findings) 
         let place = model.endpoint.as_deref().unwrap_or("part of this host");
         let wants_key = settings.models.get(&model.name).is_some_and(crate::settings::wants_key);
         if wants_key && !model.has_key {
-            findings.add(Verdict::Warn, &name, format!("{} at {place}: its key is not there", model.model), Some("set the variable or file that key_env or key_file names".to_owned()));
+            findings.add(
+                Verdict::Warn,
+                &name,
+                format!("{} at {place}: its key is not there", model.model),
+                Some("set the variable or file that key_env or key_file names".to_owned()),
+            );
         } else if model.endpoint.is_some() {
             findings.ok(&name, format!("{} at {place}; to call it: handshake models test {}", model.model, model.name));
         } else {

@@ -82,13 +82,15 @@ pub(crate) fn init(context: &Context<'_>, args: &InitArgs) -> Result<Exit, CliEr
     let policy_path = folder.join(POLICY_FILE);
     for path in [&settings_path, &policy_path] {
         if path.symlink_metadata().is_ok() {
-            return Err(CliError::usage(format!("`{}` is there already; nothing was written", path.display())).hint("move it away first, or name another place with --config"));
+            return Err(CliError::usage(format!("`{}` is there already; nothing was written", path.display()))
+                .hint("move it away first, or name another place with --config"));
         }
     }
     for (path, _) in &args.mount {
         let wanted = folder.join(path);
         if !wanted.is_dir() {
-            return Err(CliError::usage(format!("`{}` is not a folder that could be mounted", wanted.display())).hint("paths after --mount are relative to the configuration; create the folder first"));
+            return Err(CliError::usage(format!("`{}` is not a folder that could be mounted", wanted.display()))
+                .hint("paths after --mount are relative to the configuration; create the folder first"));
         }
     }
     write_new(&settings_path, SETTINGS_TEXT)?;
@@ -127,8 +129,12 @@ mod tests {
         std::fs::write(folder.path().join(POLICY_FILE), policy_text(&[])).unwrap();
         // A comment that is a line of TOML becomes one; prose stays a comment.
         let is_example = |line: &str| line.starts_with("# [") || line.starts_with("# ") && line.contains(" = ");
-        let uncommented: String =
-            SETTINGS_TEXT.lines().map(|line| if is_example(line) { line.trim_start_matches("# ").to_owned() + "\n" } else { line.to_owned() + "\n" }).collect();
+        let uncommented: String = SETTINGS_TEXT
+            .lines()
+            .map(|line| {
+                if is_example(line) { line.trim_start_matches("# ").to_owned() + "\n" } else { line.to_owned() + "\n" }
+            })
+            .collect();
         // Plain keys must come before the first table, which is where they stand.
         for text in [SETTINGS_TEXT, &uncommented] {
             std::fs::write(&path, text).unwrap();

@@ -82,8 +82,17 @@ fn show_list(output: &Output, list: &JobList) -> Result<(), CliError> {
         return Ok(());
     }
     let rows = list.jobs.iter().map(|job| {
-        let mark = if matches!(job.state, JobState::Failed | JobState::Poisoned) { format!("{ALERT} ") } else { String::new() };
-        vec![job.job_id.to_string(), format!("{mark}{}", job.state), job.protocol_id.clone(), moment(&job.created_at.to_string())]
+        let mark = if matches!(job.state, JobState::Failed | JobState::Poisoned) {
+            format!("{ALERT} ")
+        } else {
+            String::new()
+        };
+        vec![
+            job.job_id.to_string(),
+            format!("{mark}{}", job.state),
+            job.protocol_id.clone(),
+            moment(&job.created_at.to_string()),
+        ]
     });
     output.table(&["JOB", "STATE", "WORKFLOW", "CREATED"], rows.collect())?;
     if let Some(next) = list.next {
@@ -113,7 +122,8 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
     if let Some(error) = &job.error_message {
         output.field("error", error)?;
     }
-    output.field("profile", &format!("{}, {}, safety {}", job.capability_profile_id, job.access_mode, job.safety_mode))?;
+    output
+        .field("profile", &format!("{}, {}, safety {}", job.capability_profile_id, job.access_mode, job.safety_mode))?;
     output.field("created", &job.created_at.to_string())?;
     output.field("time", &seconds(job.metrics.duration_ms))?;
     let metrics = &job.metrics;
@@ -140,7 +150,10 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
 
 fn row(node: &NodeExecution) -> Vec<String> {
     let mark = if node.state == NodeState::Failed { format!("{ALERT} ") } else { String::new() };
-    let took = node.finished_at.map_or_else(|| "-".to_owned(), |end| seconds(u64::try_from(end.since(node.started_at).as_millis()).unwrap_or(u64::MAX)));
+    let took = node.finished_at.map_or_else(
+        || "-".to_owned(),
+        |end| seconds(u64::try_from(end.since(node.started_at).as_millis()).unwrap_or(u64::MAX)),
+    );
     vec![
         node.node.to_string(),
         node.attempt.to_string(),

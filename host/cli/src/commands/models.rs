@@ -36,13 +36,20 @@ pub(crate) async fn models(context: &Context<'_>, command: &ModelsCommand) -> Re
             } else {
                 let rows = list.models.into_iter().map(|model| {
                     let key = if model.has_key { "yes" } else { "no" };
-                    vec![model.name, model.provider, model.model, model.endpoint.unwrap_or_else(|| "this host".to_owned()), key.to_owned()]
+                    vec![
+                        model.name,
+                        model.provider,
+                        model.model,
+                        model.endpoint.unwrap_or_else(|| "this host".to_owned()),
+                        key.to_owned(),
+                    ]
                 });
                 output.table(&["NAME", "PROVIDER", "MODEL", "WHERE", "KEY"], rows.collect())?;
             }
         }
         ModelsCommand::Test(args) => {
-            let tested = access.post::<ModelTest>(&format!("/v1/models/{}/test", percent_encoded(&args.name)), &()).await;
+            let tested =
+                access.post::<ModelTest>(&format!("/v1/models/{}/test", percent_encoded(&args.name)), &()).await;
             let test = access.finish(output, tested).await?;
             if output.is_json() {
                 output.json(&test)?;
@@ -53,7 +60,10 @@ pub(crate) async fn models(context: &Context<'_>, command: &ModelsCommand) -> Re
                 output.field("answer", &test.response.text)?;
                 output.field("finished by", &test.response.finish_reason)?;
                 output.field("time", &format!("{} ms", test.latency_ms))?;
-                output.field("tokens", &format!("{} in, {} out", test.response.usage.prompt_tokens, test.response.usage.completion_tokens))?;
+                output.field(
+                    "tokens",
+                    &format!("{} in, {} out", test.response.usage.prompt_tokens, test.response.usage.completion_tokens),
+                )?;
             }
         }
     }

@@ -74,7 +74,9 @@ fn show_built(output: &Output, built: Vec<Built>) -> Result<(), CliError> {
     if output.quiet {
         return Ok(());
     }
-    let rows = built.iter().map(|plugin| vec![plugin.id.clone(), plugin.version.clone(), kilobytes(plugin.bytes), plugin.folder.display().to_string()]);
+    let rows = built.iter().map(|plugin| {
+        vec![plugin.id.clone(), plugin.version.clone(), kilobytes(plugin.bytes), plugin.folder.display().to_string()]
+    });
     output.table(&["PLUGIN", "VERSION", "SIZE", "FOLDER"], rows.collect())
 }
 
@@ -88,7 +90,9 @@ fn request(plugin: &str) -> Result<CheckRequest, CliError> {
     if !plugin.contains('/') && plugin != "." && plugin != ".." {
         return Ok(CheckRequest::Uses(plugin.to_owned()));
     }
-    let folder = path.canonicalize().map_err(|error| CliError::usage(format!("cannot open folder `{plugin}`")).because(&error))?;
+    let folder = path
+        .canonicalize()
+        .map_err(|error| CliError::usage(format!("cannot open folder `{plugin}`")).because(&error))?;
     // The built form lies in `dist`; its plugin is the folder around it.
     let folder = if folder.ends_with("dist") { folder.parent().map(Path::to_owned).unwrap_or(folder) } else { folder };
     Ok(CheckRequest::Folder(folder))
@@ -137,7 +141,13 @@ fn row(plugin: &PluginLine) -> Vec<String> {
         PluginState::Broken => format!("{ALERT} broken"),
     };
     let what = plugin.problem.clone().or_else(|| plugin.description.clone()).unwrap_or_default();
-    vec![plugin.id.clone(), plugin.version.clone().unwrap_or_else(|| "-".to_owned()), state, plugin.capabilities.join(", "), what]
+    vec![
+        plugin.id.clone(),
+        plugin.version.clone().unwrap_or_else(|| "-".to_owned()),
+        state,
+        plugin.capabilities.join(", "),
+        what,
+    ]
 }
 
 #[cfg(test)]

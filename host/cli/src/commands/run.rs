@@ -46,13 +46,18 @@ fn parse_input(text: &str) -> Result<(String, String), String> {
 
 /// Reads a workflow file.
 pub(super) fn read_workflow(path: &Path) -> Result<WorkflowText, CliError> {
-    let failed = |error: &std::io::Error| CliError::usage(format!("cannot read workflow `{}`", path.display())).because(error);
+    let failed =
+        |error: &std::io::Error| CliError::usage(format!("cannot read workflow `{}`", path.display())).because(error);
     let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;
     if !metadata.is_file() {
         return Err(CliError::usage(format!("`{}` is not a file", path.display())).hint("name a workflow file"));
     }
     if metadata.len() > MAX_WORKFLOW_BYTES {
-        return Err(CliError::usage(format!("workflow `{}` has {} bytes; at most {MAX_WORKFLOW_BYTES} are read", path.display(), metadata.len())));
+        return Err(CliError::usage(format!(
+            "workflow `{}` has {} bytes; at most {MAX_WORKFLOW_BYTES} are read",
+            path.display(),
+            metadata.len()
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -75,7 +80,8 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
         workflow: read_workflow(&args.file)?,
         inputs: BTreeMap::new(),
         text_inputs,
-        base: std::env::current_dir().map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
+        base: std::env::current_dir()
+            .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
         idempotency_key: args.idempotency_key.clone(),
     };
     let (access, lines) = submit(context, &request).await?;
@@ -111,7 +117,8 @@ enum Line {
 
 /// Shows the updates until the run is over, then asks how it ended.
 async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<JobDetails, CliError> {
-    let not_understood = |error: serde_json::Error| CliError::internal("a line of the local API cannot be understood").because(&error);
+    let not_understood =
+        |error: serde_json::Error| CliError::internal("a line of the local API cannot be understood").because(&error);
     let first = lines.next().await.ok_or_else(|| CliError::internal("the local API gave no answer"))??;
     let submitted: SubmittedJob = serde_json::from_slice(&first).map_err(not_understood)?;
     let job = format!("/v1/jobs/{}", submitted.job_id);
@@ -182,7 +189,11 @@ pub(super) fn tone(state: JobState) -> Tone {
 
 /// Milliseconds for a person.
 pub(super) fn seconds(milliseconds: u64) -> String {
-    if milliseconds < 1000 { format!("{milliseconds} ms") } else { format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100) }
+    if milliseconds < 1000 {
+        format!("{milliseconds} ms")
+    } else {
+        format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+    }
 }
 
 /// How the process ends: by the job's state, and for a failed job by whether a denial was the reason.
@@ -192,16 +203,27 @@ fn outcome(details: &JobDetails) -> Result<Exit, CliError> {
     match job.state {
         JobState::Completed | JobState::CompletedWithIssues => Ok(Exit::Done),
         JobState::AwaitingUser | JobState::AwaitingValidation | JobState::Stalled => Ok(Exit::Waiting),
-        JobState::Queued | JobState::Running => Err(CliError::internal(format!("job {} is still `{}`", job.job_id, job.state)).hint("handshake jobs list shows how it stands")),
+        JobState::Queued | JobState::Running => {
+            Err(CliError::internal(format!("job {} is still `{}`", job.job_id, job.state))
+                .hint("handshake jobs list shows how it stands"))
+        }
         JobState::Failed | JobState::Cancelled | JobState::Poisoned => {
             let nodes = details.runs.last().map(|run| run.nodes.as_slice()).unwrap_or_default();
             // A failed attempt that a later one made good does not count.
-            let is_last = |node: &NodeExecution| nodes.iter().filter(|other| other.node == node.node).all(|other| other.attempt <= node.attempt);
+            let is_last = |node: &NodeExecution| {
+                nodes.iter().filter(|other| other.node == node.node).all(|other| other.attempt <= node.attempt)
+            };
             let is_denied = |node: &NodeExecution| node.error.as_ref().is_some_and(|error| error.kind == "denied");
             let denied = nodes.iter().any(|node| node.state == NodeState::Failed && is_denied(node) && is_last(node));
             let exit = if denied { Exit::Denied } else { Exit::JobFailed };
             let message = format!("job {} {}: {}", job.job_id, job.state, reason());
-            Err(CliError { exit, code: if denied { "denied" } else { "job_failed" }.to_owned(), message, why: Vec::new(), hint: Some(format!("handshake jobs show {}", job.job_id)) })
+            Err(CliError {
+                exit,
+                code: if denied { "denied" } else { "job_failed" }.to_owned(),
+                message,
+                why: Vec::new(),
+                hint: Some(format!("handshake jobs show {}", job.job_id)),
+            })
         }
     }
 }

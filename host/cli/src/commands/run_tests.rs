@@ -48,7 +48,8 @@ fn exit(details: &JobDetails) -> u8 {
 
 #[test]
 fn the_exit_code_follows_the_state_of_the_job() {
-    let codes: Vec<_> = JobState::ALL.iter().map(|state| (state.as_str(), exit(&details(state.as_str(), &[])))).collect();
+    let codes: Vec<_> =
+        JobState::ALL.iter().map(|state| (state.as_str(), exit(&details(state.as_str(), &[])))).collect();
     let expected = [
         ("queued", 70),
         ("running", 70),

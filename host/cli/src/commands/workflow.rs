@@ -65,7 +65,12 @@ pub(crate) async fn workflow(context: &Context<'_>, command: &WorkflowCommand) -
     match command {
         WorkflowCommand::Check(args) => {
             if !output.quiet {
-                output.line(&format!("{}: workflow `{}` is fine: {} steps", args.file.display(), graph.name, graph.steps.len()))?;
+                output.line(&format!(
+                    "{}: workflow `{}` is fine: {} steps",
+                    args.file.display(),
+                    graph.name,
+                    graph.steps.len()
+                ))?;
                 output.table(&["STEP", "PLUGIN", "NEEDS", "GRANTS"], graph.ordered().map(row).collect())?;
             }
         }
@@ -131,7 +136,11 @@ fn dot(graph: &Graph) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let mut text = format!("digraph {} {{\n  rankdir=TB; node [shape=box];\n", quoted(&graph.name));
     for step in graph.ordered() {
-        text.push_str(&format!("  {} [label={}];\n", quoted(&step.id), quoted(&format!("{} ({})", step.id, step.plugin))));
+        text.push_str(&format!(
+            "  {} [label={}];\n",
+            quoted(&step.id),
+            quoted(&format!("{} ({})", step.id, step.plugin))
+        ));
     }
     for step in graph.ordered() {
         let style = if step.when.is_some() { " [style=dashed]" } else { "" };
