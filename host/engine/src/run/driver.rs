@@ -194,6 +194,13 @@ impl<'a> Driver<'a> {
                 Next::Start { step, item } => self.start((step, item))?,
             }
         }
+        if self.progress.has_failed() {
+            // No other attempts begin, so nobody needs to wait for them.
+            self.waits.clear();
+            for ((step, item), _) in std::mem::take(&mut self.waiting) {
+                self.happened(Happening::Failed { step, item })?;
+            }
+        }
         Ok(())
     }
 
@@ -295,11 +302,8 @@ impl<'a> Driver<'a> {
                 }
             }
             Done::Waited(position) => {
-                let last =
-                    self.waiting.remove(&position).ok_or_else(|| EngineError::Internal("nothing waited".into()))?;
-                if self.progress.has_failed() {
-                    return self.happened(Happening::Failed { step: position.0, item: position.1 });
-                }
+                // It is gone when the run failed meanwhile.
+                let Some(last) = self.waiting.remove(&position) else { return Ok(()) };
                 self.checkpoint(position, last.node, last.number + 1, last.input)
             }
         }

@@ -224,8 +224,11 @@ mod tests {
         assert_eq!(progress.ended(), Some(Ended::Failed));
     }
 
+    /// Needs, items and parallelism of each step, the limit, and which of the running items ends next.
+    type Shape = (Vec<BTreeSet<usize>>, Vec<(usize, usize)>, usize, Vec<u8>);
+
     /// Random shapes: each step needs some of those before it.
-    fn shapes() -> impl Strategy<Value = (Vec<BTreeSet<usize>>, Vec<(usize, usize)>, usize, Vec<u8>)> {
+    fn shapes() -> impl Strategy<Value = Shape> {
         (1_usize..12).prop_flat_map(|steps| {
             let needs = (0..steps).map(|step| {
                 proptest::collection::btree_set(0..step.max(1), 0..=step.min(3))

@@ -35,7 +35,7 @@ fn expressions_without_a_value_say_why() {
     let why = |expression: &str| value(expression).unwrap_err();
     insta::assert_snapshot!(why("inputs.map.q"), @"`inputs.map.q`: there is no `q` in a value of type object");
     insta::assert_snapshot!(why("inputs.list[9]"), @"`inputs.list[9]`: there is no item 9 in a value of type list");
-    insta::assert_snapshot!(why("inputs.n + 'a'"), @"`inputs.n + 'a'`: `add` does not go with int and string");
+    insta::assert_snapshot!(why("inputs.n + 'a'"), @"`inputs.n + 'a'`: `+` does not go with int and string");
     insta::assert_snapshot!(why("inputs.n / 0"), @"`inputs.n / 0`: division by zero");
     insta::assert_snapshot!(why("size(inputs.n)"), @"`size(inputs.n)`: found no matching overload for 'size' applied to '(int)'");
     insta::assert_snapshot!(why("inputs.long.map(a, inputs.long.map(b, a * b))"), @"`inputs.long.map(a, inputs.long.map(b, a * b))`: a list has 2000 items; 1000 is the most for a comprehension inside another");

@@ -230,6 +230,26 @@ async fn after_a_failure_running_items_end_and_no_others_start() {
 }
 
 #[tokio::test]
+async fn a_failed_run_does_not_sit_out_the_waits_of_other_steps() {
+    let bench = bench(|call| {
+        Act::Fail(if call.step == "busy" {
+            StepFailure::Transient("busy".into())
+        } else {
+            StepFailure::Permanent("bad".into())
+        })
+    });
+    let text = r#"
+name: waits
+steps:
+  - { id: busy, uses: summarize, retry: { attempts: 3, initial: 1h, max: 1h } }
+  - { id: bad, uses: summarize }
+"#;
+    let ended = tokio::time::timeout(Duration::from_secs(60), bench.run(text)).await;
+    assert_eq!(ended.expect("the run waits for the retry").job.state, JobState::Failed);
+    assert_eq!(bench.database.nodes_by_text(), ["bad 1 failed", "busy 1 failed"]);
+}
+
+#[tokio::test]
 async fn cancelling_stops_what_runs_and_is_committed() {
     let bench = bench(|_| Act::Hang);
     let submitted = bench.engine.submit(submission(RETRIED, &[])).await.unwrap();
@@ -266,7 +286,8 @@ async fn a_lost_lease_stops_the_run_and_nothing_more_is_written() {
     });
     let error = bench.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, EngineError::LostLease { .. }), "{error}");
-    assert_eq!(bench.database.tables().commits, taken.await.unwrap());
+    let commits = taken.await.unwrap();
+    assert_eq!(bench.database.tables().commits, commits);
 }
 
 #[tokio::test]
@@ -339,7 +360,7 @@ async fn expressions_of_the_wrong_type_fail_the_run_with_their_step() {
     insta::assert_snapshot!(message(&with("for_each: size(steps.read.output.text)")).await, @"step `work`: `for_each` must give a list, and `size(steps.read.output.text)` gave a value of type integer; correct the expression in the workflow file");
     insta::assert_snapshot!(message(&with("for_each: steps.read.output.text")).await, @"step `work`: `for_each` must give a list, and `steps.read.output.text` gave a value of type string; correct the expression in the workflow file");
     insta::assert_snapshot!(message(&with("with: { a: '${steps.read.output.txt}' }")).await, @"step `work`: `with` has no value: `steps.read.output.txt`: there is no `txt` in a value of type object; correct the expression in the workflow file");
-    insta::assert_snapshot!(message(&with("with: { a: 'x ${steps.read.output}' }")).await, @"step `work`: `with` has no value: `steps.read.output`: a object cannot be put into a text; let the expression be the whole value, or name a part of it; correct the expression in the workflow file");
+    insta::assert_snapshot!(message(&with("with: { a: 'x ${steps.read.output}' }")).await, @"step `work`: `with` has no value: `steps.read.output`: a value of type object cannot be put into a text; let the expression be the whole value, or name a part of it; correct the expression in the workflow file");
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ fn explain(error: &cel::ExecutionError) -> String {
         E::NoSuchOverload(overload) => overload.to_string(),
         E::UnexpectedType { got, want } => format!("a {want} is needed, and this is a {got}"),
         E::UnsupportedBinaryOperator(operator, left, right) => {
-            format!("`{operator}` does not go with {} and {}", left.type_of(), right.type_of())
+            format!("`{}` does not go with {} and {}", symbol(operator), left.type_of(), right.type_of())
         }
         E::ValuesNotComparable(left, right) => format!("{} and {} cannot be compared", left.type_of(), right.type_of()),
         E::UnsupportedIndex(index, target) => {
@@ -173,6 +173,18 @@ fn explain(error: &cel::ExecutionError) -> String {
         E::FunctionError { function, message } => format!("`{function}`: {message}"),
         E::NotSupportedAsMethod { method, target } => format!("{} has no `{method}`", target.type_of()),
         _ => "it cannot be evaluated with these values".into(),
+    }
+}
+
+/// An operator as expressions write it.
+fn symbol(operator: &str) -> &str {
+    match operator {
+        "add" => "+",
+        "sub" => "-",
+        "mul" => "*",
+        "div" => "/",
+        "rem" => "%",
+        other => other,
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Template {
 #[derive(Debug)]
 pub(crate) enum Piece {
     Literal(String),
-    Expression(Expression),
+    Expression(Box<Expression>),
 }
 
 /// Turns an invalid expression into a problem at its place.
@@ -81,7 +81,7 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(std::mem::take(&mut literal)));
             }
-            pieces.push(Piece::Expression(expression));
+            pieces.push(Piece::Expression(Box::new(expression)));
             rest = &inside[end + 1..];
         }
         literal.push_str(rest);
@@ -94,7 +94,7 @@ impl Template {
         if pieces.len() == 1
             && let Some(Piece::Expression(expression)) = pieces.pop()
         {
-            return Ok(Self::Whole(expression));
+            return Ok(Self::Whole(*expression));
         }
         Ok(Self::Text(pieces))
     }
@@ -147,7 +147,7 @@ impl Template {
                             value @ (Value::Number(_) | Value::Bool(_)) => text.push_str(&value.to_string()),
                             other => {
                                 return Err(expression.fails(format!(
-                                    "a {} cannot be put into a text; let the expression be the whole value, or name a part of it",
+                                    "a value of type {} cannot be put into a text; let the expression be the whole value, or name a part of it",
                                     type_name(&other)
                                 )));
                             }
