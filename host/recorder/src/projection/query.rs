@@ -253,6 +253,9 @@ fn recorded(row: &Row<'_>) -> Result<RecordedEvent, FileError> {
     })
 }
 
+/// Actor, capability, outcome, would-deny, reason, number of decisions.
+type Count = (String, String, Option<String>, bool, String, i64);
+
 pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec<MatrixRow>, FileError> {
     let mut conditions = Conditions::new(
         "SELECT actor_id, capability_id, decision_outcome, coalesce(would_deny, false), coalesce(reason, ''), count(*) \
@@ -269,7 +272,7 @@ pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec
     let mut rows = statement.query(params_from_iter(conditions.values)).map_err(failed)?;
     let mut matrix: BTreeMap<(String, String), MatrixRow> = BTreeMap::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        let read = || -> Result<(String, String, Option<String>, bool, String, i64), duckdb::Error> {
+        let read = || -> Result<Count, duckdb::Error> {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         };
         let (plugin, capability, outcome, would_deny, reason, count) = read().map_err(failed)?;

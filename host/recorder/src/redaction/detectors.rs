@@ -17,8 +17,10 @@ pub(super) struct Detector {
     /// must be quick.
     regex: OnceLock<Option<Regex>>,
     /// What a regular expression cannot say about the value.
-    accepts: fn(&str) -> bool,
+    accepts: Condition,
 }
+
+type Condition = fn(&str) -> bool;
 
 /// What may stand between a name and its value: `=`, `:`, `=>`, with quotes (escaped or not) around the name.
 macro_rules! assigned {
@@ -44,7 +46,7 @@ macro_rules! border {
 
 /// Rule, category, expression, further condition. The group `value` is replaced, or everything without one. In
 /// the order in which overlapping findings are named.
-const TABLE: &[(&str, &str, &str, fn(&str) -> bool)] = &[
+const TABLE: &[(&str, &str, &str, Condition)] = &[
     // A truncated block has no end: everything behind its beginning goes.
     (
         "secret_private_key",
