@@ -1,1 +1,14 @@
-//! placeholder
+//! The harness of the tests: the runtime over counting doubles, and the real binary in a project of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on fails its test")]
+
+pub mod backends;
+pub mod runtime;
+pub mod binary;
+
+use std::path::PathBuf;
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()
+}

@@ -114,7 +114,7 @@ impl Output {
         self.write(&format!("{}{end}", escape(text, true)))
     }
 
-    /// A heading, a name and a value in two columns.
+    /// A name and a value in two columns.
     pub(crate) fn field(&self, name: &str, value: &str) -> Result<(), CliError> {
         self.write(&format!("{:<12} {}\n", name, escape(value, false)))
     }
@@ -195,29 +195,53 @@ impl Output {
     }
 }
 
-/// Lays out a table. Ids (36 characters) are not broken; what is left of the width is shared by the rest.
+/// Lays out a table. Words, ids among them, stay in one piece as long as the width has room for that.
 fn table(header: &[&str], rows: Vec<Vec<String>>, width: u16) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escape(cell, false).into_owned()).collect()).collect();
+    let least = least_widths(header, &rows, usize::from(width));
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    table.set_header(header.iter().copied());
-    let is_id =
-        |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| uuid::Uuid::parse_str(cell).is_ok()));
-    let ids: Vec<usize> = (0..header.len()).filter(|column| is_id(*column)).collect();
-    for row in rows {
-        table.add_row(row.iter().map(|cell| escape(cell, false).into_owned()));
-    }
+    table.set_header(header.iter().copied()).add_rows(rows);
     let last = header.len().saturating_sub(1);
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if at == last { 0 } else { 2 }));
-        if ids.contains(&at) {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(38)));
-        }
+    for (at, (column, least)) in table.column_iter_mut().zip(least).enumerate() {
+        column.set_padding((0, if at == last { 0 } else { GAP }));
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
     }
-    let mut text: String = table.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
-    if text.is_empty() {
-        text.push('\n');
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Space between two columns.
+const GAP: u16 = 2;
+/// Lengths up to which words are kept whole, tried in turn; the first is that of an id.
+const WHOLE_WORDS: [usize; 6] = [36, 28, 22, 18, 14, 10];
+
+/// The least width of each column, the gap behind it included.
+fn least_widths(header: &[&str], rows: &[Vec<String>], width: usize) -> Vec<u16> {
+    let longest = |text: &str| text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
+    let words: Vec<usize> = (0..header.len())
+        .map(|at| {
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| longest(cell))
+                .max()
+                .unwrap_or(0)
+                .max(longest(header[at]))
+        })
+        .collect();
+    let limited = |most: usize| {
+        // An id that is broken cannot be copied, so it is kept whole whatever the others need.
+        let widths = words.iter().map(|word| if *word == WHOLE_WORDS[0] { *word } else { (*word).min(most) });
+        widths.map(|width| width + usize::from(GAP)).collect::<Vec<_>>()
+    };
+    let fitting =
+        WHOLE_WORDS.into_iter().map(limited).find(|widths| widths.iter().sum::<usize>() <= width + usize::from(GAP));
+    let least = fitting.unwrap_or_else(|| limited(WHOLE_WORDS[WHOLE_WORDS.len() - 1]));
+    let mut widths: Vec<u16> = least.into_iter().map(|width| u16::try_from(width).unwrap_or(u16::MAX)).collect();
+    if let Some(last) = widths.last_mut() {
+        *last -= GAP;
     }
-    text
+    widths
 }
 
 /// Colours what a table marks with [`ALERT`]. It comes after the layout, which counts characters.

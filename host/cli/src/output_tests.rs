@@ -39,6 +39,21 @@ fn a_small_table_looks_like_this() {
 }
 
 #[test]
+fn words_stay_whole_as_long_as_there_is_room() {
+    let decisions = vec![
+        row(&["05:40:06", "write-report@0.1.0", "write", "fs.write out/report.md", "allow policy.toml:22"]),
+        row(&["05:40:06", "read-folder@0.1.0", "summarize[0]", "artifact.write *", "✗ not-granted by grant"]),
+    ];
+    let text = table(&["TIME", "WHO", "STEP", "ASKED FOR", "DECISION"], decisions, 80);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for word in ["write-report@0.1.0", "summarize[0]", "artifact.write", "policy.toml:22", "not-granted"] {
+        assert!(text.contains(word), "{word} is broken:\n{text}");
+    }
+    let narrow = table(&["A", "B"], vec![row(&["x".repeat(60).as_str(), "y".repeat(60).as_str()])], 40);
+    assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+}
+
+#[test]
 fn escape_codes_in_cells_become_visible() {
     let text = table(&["NAME"], vec![row(&["\u{1b}[31mred\u{202e}"])], 80);
     assert!(text.contains("\\u{1b}[31mred\\u{202e}"), "{text}");

@@ -35,6 +35,7 @@ use crate::limits::SummedMemory;
 use crate::linker;
 use crate::observer::Voice;
 use crate::state::{Backends, HostCalls, OpenMount, StepState};
+use crate::wasi::http::RefusedRequests;
 use crate::wasi::{ContextParts, context};
 
 /// Handles of any kind that an attempt may hold at the same time.
@@ -193,9 +194,12 @@ impl WasmRuntime {
         })?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
+        let run = parts.identity.place.as_ref().map(|place| place.run);
+        let gate = Arc::new(AttemptGate::new(parts.identity, parts.rights, self.gate.clone()));
         let state = StepState {
-            run: parts.identity.place.as_ref().map(|place| place.run),
-            gate: Arc::new(AttemptGate::new(parts.identity, parts.rights, self.gate.clone())),
+            run,
+            requests: RefusedRequests { gate: Arc::clone(&gate), voice: voice.clone() },
+            gate,
             backends: self.backends.clone(),
             settings: parts.settings,
             voice,
@@ -208,7 +212,6 @@ impl WasmRuntime {
             table,
             wasi,
             http: WasiHttpCtx::new(),
-            requests: crate::wasi::http::NoRequests,
         };
         let mut store = Store::new(workshop.engine.engine(), state);
         store.limiter(|state| &mut state.memory);

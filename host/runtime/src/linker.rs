@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
 use crate::bindings::Step;
 use crate::state::StepState;
-use crate::wasi::{GatedEnvironment, GatedFilesystem, GatedHttp, GatedSockets};
+use crate::wasi::{GatedEnvironment, GatedFilesystem, GatedSockets};
 
 struct Tables;
 
@@ -34,7 +34,7 @@ fn gated(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     sockets::tcp_create_socket::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
     sockets::udp_create_socket::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
     sockets::ip_name_lookup::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
-    http::outgoing_handler::add_to_linker::<_, GatedHttp<'static>>(l, |state| GatedHttp(state))
+    http::outgoing_handler::add_to_linker::<_, WasiHttp>(l, http_view)
 }
 
 /// Interfaces on the list of `ambient`.
@@ -60,9 +60,9 @@ fn ambient(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     sockets::network::add_to_linker::<_, WasiSockets>(l, &sockets::network::LinkOptions::default(), StepState::sockets)?;
     sockets::tcp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     sockets::udp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
-    http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), |state| WasiHttpCtxView {
-        hooks: &mut state.requests,
-        table: &mut state.table,
-        ctx: &mut state.http,
-    })
+    http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), http_view)
+}
+
+fn http_view(state: &mut StepState) -> WasiHttpCtxView<'_> {
+    WasiHttpCtxView { hooks: &mut state.requests, table: &mut state.table, ctx: &mut state.http }
 }

@@ -21,7 +21,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::limits::{LimitExceeded, SummedMemory};
 use crate::observer::Voice;
-use crate::wasi::http::NoRequests;
+use crate::wasi::http::RefusedRequests;
 
 /// What stands behind the interfaces of `handshake:step`.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub(crate) struct StepState {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
-    pub(crate) requests: NoRequests,
+    pub(crate) requests: RefusedRequests,
 }
 
 /// Counts calls into the host, of whatever kind.

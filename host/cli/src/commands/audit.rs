@@ -144,10 +144,7 @@ fn show_decisions(output: &Output, page: &EventPage) -> Result<(), CliError> {
         output.note("no decisions");
         return Ok(());
     }
-    output.table(
-        &["TIME", "WHO", "STEP", "CAPABILITY", "ON", "DECISION"],
-        page.events.iter().map(decision_row).collect(),
-    )?;
+    output.table(&["TIME", "WHO", "STEP", "ASKED FOR", "DECISION"], page.events.iter().map(decision_row).collect())?;
     if let Some(next) = &page.next {
         output.note(&format!("more: the same with --before {next}"));
     }
@@ -172,8 +169,9 @@ fn decision_row(recorded: &RecordedEvent) -> Vec<String> {
         _ => format!("allow{rule}"),
     };
     let clock = text(&event["timestamp"]);
-    let clock = clock.split_once('T').map_or(clock.as_str(), |(_, time)| time).get(..12).unwrap_or(&clock).to_owned();
-    vec![clock, text(&event["actor"]["id"]), step, text(&event["capability_id"]), text(&payload["resource"]), decision]
+    let clock = clock.split_once('T').map_or(clock.as_str(), |(_, time)| time).get(..8).unwrap_or(&clock).to_owned();
+    let asked = format!("{} {}", text(&event["capability_id"]), text(&payload["resource"]));
+    vec![clock, text(&event["actor"]["id"]), step, asked, decision]
 }
 
 fn show_matrix(output: &Output, matrix: &Matrix) -> Result<(), CliError> {
@@ -232,7 +230,7 @@ mod tests {
         let row = decision_row(&recorded.unwrap());
         assert_eq!(
             row,
-            ["10:11:12.345", "probe@0.1.0", "a[3]", "fs.write", "out/x", "✗ operator-denied by policy policy.toml:9"]
+            ["10:11:12", "probe@0.1.0", "a[3]", "fs.write out/x", "✗ operator-denied by policy policy.toml:9"]
         );
     }
 }

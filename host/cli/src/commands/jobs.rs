@@ -101,12 +101,9 @@ fn show_list(output: &Output, list: &JobList) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A time without fractions of seconds.
-pub(super) fn moment(time: &str) -> String {
-    match time.split_once('.') {
-        Some((seconds, _)) => format!("{}Z", seconds.trim_end_matches('Z')),
-        None => time.to_owned(),
-    }
+/// A time as month, day, hour and minute, which is what fits beside two names; JSON has all of it.
+fn moment(time: &str) -> String {
+    time.get(5..16).map_or_else(|| time.to_owned(), |short| short.replace('T', " ") + "Z")
 }
 
 fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {

@@ -57,7 +57,7 @@ pub(crate) async fn models(context: &Context<'_>, command: &ModelsCommand) -> Re
                 output.lines(&test.response.text)?;
             } else {
                 output.field("model", &format!("{} ({})", test.name, test.response.model))?;
-                output.field("answer", &test.response.text)?;
+                output.field("answer", &test.response.text.replace('\n', " "))?;
                 output.field("finished by", &test.response.finish_reason)?;
                 output.field("time", &format!("{} ms", test.latency_ms))?;
                 output.field(

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use handshake_core::Digest;
 use handshake_core::capability::Axis;
 use handshake_core::gate::Permit;
+use handshake_core::mount::MountAccess;
 use rustix::fs::FileType;
 use wasmtime::component::{HasData, Resource as Handle};
 use wasmtime_wasi::FsPerms;
@@ -73,7 +74,7 @@ impl GatedFilesystem<'_> {
     async fn enter(&mut self, function: &'static str, axis: Axis, base: &Handle<Descriptor>, path: &str, extra: &[u8]) -> FsResult<Decided> {
         let (permit, place) = self.decide(function, axis, base, path, extra).await?;
         let Some(mount) = self.0.mounts.get(place.mount) else { return Err(ErrorCode::BadDescriptor.into()) };
-        let root = Arc::clone(&mount.root);
+        let (root, access) = (Arc::clone(&mount.root), mount.access);
         let wanted = place.clone();
         // A file system can take its time; the other attempts on this thread should not.
         let walked = tokio::task::spawn_blocking(move || path::parent(&root, &wanted)).await;
@@ -88,8 +89,8 @@ impl GatedFilesystem<'_> {
                 return Err(ErrorCode::Io.into());
             }
         };
-        let (perms, mode) = match axis {
-            Axis::FsWrite => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+        let (perms, mode) = match (axis, access) {
+            (Axis::FsWrite, MountAccess::Write) => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
             _ => (FsPerms::ReadOnly, OpenMode::READ),
         };
         let folder = self.0.table.push(Descriptor::Dir(Dir::new(folder, perms, mode, false)))?;

@@ -1,44 +1,48 @@
 //! HTTP: each request is a decision, and in this version always a denial.
+//!
+//! The decision is made in the one hook through which wasmtime's implementation sends requests. What it refuses
+//! before (a method or a URL that is none) never becomes a request.
+
+use std::sync::Arc;
 
 use handshake_core::Digest;
 use handshake_core::capability::{Axis, Resource};
-use wasmtime::component::{HasData, Resource as Handle};
-use wasmtime_wasi_http::WasiHttpHooks;
-use wasmtime_wasi_http::p2::HttpError;
-use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::{ErrorCode, FutureIncomingResponse, Host, OutgoingRequest, RequestOptions};
+use handshake_core::gate::{AttemptGate, Call};
+use handshake_core::step::LogLevel;
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use crate::observer::cut;
-use crate::state::StepState;
+use crate::observer::{Voice, cut};
 
 /// Characters of a URL that a record shows.
 const MAX_URL_BYTES: usize = 2_000;
 
-pub(crate) struct GatedHttp<'a>(pub(crate) &'a mut StepState);
-
-impl HasData for GatedHttp<'static> {
-    type Data<'a> = GatedHttp<'a>;
+/// Stands where a sender of requests would.
+pub(crate) struct RefusedRequests {
+    pub(crate) gate: Arc<AttemptGate>,
+    pub(crate) voice: Voice,
 }
 
-/// Behind wasmtime's HTTP types, which only build requests, there is no way to send one.
-#[derive(Debug, Default)]
-pub(crate) struct NoRequests;
+type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
 
-impl WasiHttpHooks for NoRequests {}
-
-impl Host for GatedHttp<'_> {
-    fn handle(&mut self, request: Handle<OutgoingRequest>, _: Option<Handle<RequestOptions>>) -> Result<Handle<FutureIncomingResponse>, HttpError> {
-        let request = self.0.table.delete(request).map_err(HttpError::trap)?;
-        let scheme = match &request.scheme {
-            Some(scheme) => format!("{scheme:?}").to_ascii_lowercase(),
-            None => "https".to_owned(),
+impl WasiHttpHooks for RefusedRequests {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<()>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let url = request.uri().to_string();
+        let call = Call {
+            interface: "wasi:http/outgoing-handler@0.2",
+            function: "handle",
+            axis: Axis::NetHttp,
+            resource: Resource::Address { address: cut(&url, MAX_URL_BYTES).to_owned() },
+            arguments: Digest::of_parts(&[request.method().as_str().as_bytes(), url.as_bytes()]),
         };
-        let url = format!("{scheme}://{}{}", request.authority.as_deref().unwrap_or(""), request.path_with_query.as_deref().unwrap_or("/"));
-        let method = format!("{:?}", request.method);
-        let arguments = Digest::of_parts(&[method.as_bytes(), url.as_bytes()]);
-        let resource = Resource::Address { address: cut(&url, MAX_URL_BYTES).to_owned() };
-        if let Ok(permit) = self.0.permit_now(("wasi:http/outgoing-handler@0.2", "handle"), Axis::NetHttp, resource, arguments) {
-            permit.failed("unsupported");
+        match self.gate.permit_now(call) {
+            Ok(permit) => permit.failed("unsupported"),
+            Err(denial) => self.voice.log(LogLevel::Warn, &denial.to_string()),
         }
-        Err(ErrorCode::HttpRequestDenied.into())
+        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
     }
 }

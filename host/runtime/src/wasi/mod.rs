@@ -3,7 +3,7 @@
 
 mod context;
 mod environment;
-pub(crate) mod filesystem;
+mod filesystem;
 pub(crate) mod http;
 mod path;
 mod sockets;
@@ -12,5 +12,4 @@ mod stdio;
 pub(crate) use context::{ContextParts, context};
 pub(crate) use environment::GatedEnvironment;
 pub(crate) use filesystem::GatedFilesystem;
-pub(crate) use http::GatedHttp;
 pub(crate) use sockets::GatedSockets;

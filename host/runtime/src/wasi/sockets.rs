@@ -4,10 +4,11 @@
 use handshake_core::Digest;
 use handshake_core::capability::{Axis, Resource};
 use wasmtime::component::{HasData, Resource as Handle};
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, Network};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily, Network};
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{SocketError, TcpSocket, UdpSocket};
+use wasmtime_wasi::sockets::WasiSocketsView;
 
 use crate::state::StepState;
 
@@ -35,6 +36,22 @@ fn family_name(family: IpAddressFamily) -> &'static str {
     match family {
         IpAddressFamily::Ipv4 => "ipv4",
         IpAddressFamily::Ipv6 => "ipv6",
+    }
+}
+
+impl network::Host for GatedSockets<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.0.sockets().convert_error_code(error)
+    }
+
+    fn network_error_code(&mut self, error: Handle<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.0.sockets().network_error_code(error)
+    }
+}
+
+impl network::HostNetwork for GatedSockets<'_> {
+    fn drop(&mut self, network: Handle<Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.0.sockets(), network)
     }
 }
 

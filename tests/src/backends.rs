@@ -1,0 +1,154 @@
+//! What stands behind the gate in tests: doubles that count how often they are reached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use handshake_core::artifact::{ArtifactHandle, ArtifactStore};
+use handshake_core::capability::Axis;
+use handshake_core::document::{Block, Document, DocumentReader, DocumentSummary};
+use handshake_core::gate::Permit;
+use handshake_core::model::{EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models, TokenUsage};
+use handshake_core::secret::SecretStore;
+use handshake_core::storage::StorageError;
+use handshake_core::{Clock, Digest, JobId, RunId, Timestamp};
+
+/// Counts, by name, how often a backend was reached.
+#[derive(Debug, Default)]
+pub struct Backends {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    artifacts: Mutex<HashMap<(RunId, Digest), Vec<u8>>>,
+}
+
+impl Backends {
+    /// How often each was reached.
+    pub fn reached(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().unwrap().clone()
+    }
+
+    /// Puts an artifact there, for any run.
+    pub fn plant(&self, run: RunId, content: &[u8]) -> Digest {
+        let id = Digest::of(content);
+        self.artifacts.lock().unwrap().insert((run, id), content.to_vec());
+        id
+    }
+
+    fn count(&self, name: &'static str) {
+        *self.counts.lock().unwrap().entry(name).or_default() += 1;
+    }
+}
+
+#[async_trait]
+impl Models for Backends {
+    fn list(&self) -> Vec<ModelInfo> {
+        Vec::new()
+    }
+    async fn generate(&self, permit: &Permit, request: &GenerateRequest) -> Result<GenerateResponse, ModelError> {
+        permit.require(Axis::ModelInfer).expect("a permit for model.infer");
+        self.count("generate");
+        let usage = TokenUsage { prompt_tokens: 2, completion_tokens: 1, total_tokens: 3 };
+        Ok(GenerateResponse { text: "text".into(), model: request.model.clone(), finish_reason: "stop".into(), usage })
+    }
+    async fn embed(&self, permit: &Permit, model: &str, texts: &[String]) -> Result<EmbedResponse, ModelError> {
+        permit.require(Axis::ModelEmbed).expect("a permit for model.embed");
+        self.count("embed");
+        Ok(EmbedResponse { vectors: texts.iter().map(|_| vec![1.0]).collect(), model: model.into(), usage: TokenUsage::default() })
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for Backends {
+    async fn put(&self, permit: &Permit, run: RunId, media_type: &str, content: &[u8]) -> Result<ArtifactHandle, StorageError> {
+        permit.require(Axis::ArtifactWrite)?;
+        self.count("artifact put");
+        Ok(ArtifactHandle { id: self.plant(run, content), size: content.len() as u64, media_type: media_type.into() })
+    }
+    async fn get(&self, permit: &Permit, run: RunId, id: Digest) -> Result<Vec<u8>, StorageError> {
+        permit.require(Axis::ArtifactRead)?;
+        self.count("artifact get");
+        let found = self.artifacts.lock().unwrap().get(&(run, id)).cloned();
+        found.ok_or(StorageError::NotFound { what: "artifact", id: id.to_string() })
+    }
+}
+
+#[async_trait]
+impl DocumentReader for Backends {
+    async fn list(&self, _: Option<JobId>) -> Result<Vec<DocumentSummary>, StorageError> {
+        // Listing comes before the decisions on what is shown, so it does not count as being reached.
+        Ok(vec![summary("one"), summary("two")])
+    }
+    async fn read(&self, permit: &Permit, id: &str) -> Result<Document, StorageError> {
+        permit.require(Axis::DocRead)?;
+        self.count("document read");
+        let block = Block { id: "b1".into(), kind: "paragraph".into(), content: "text".into() };
+        Ok(Document { summary: summary(id), blocks: vec![block] })
+    }
+}
+
+fn summary(id: &str) -> DocumentSummary {
+    DocumentSummary { id: id.into(), title: id.to_uppercase(), version: 1 }
+}
+
+impl SecretStore for Backends {
+    fn placeholder(&self, permit: &Permit, name: &str) -> Result<String, StorageError> {
+        permit.require(Axis::SecretsUse)?;
+        self.count("secret");
+        Ok(format!("placeholder for {name}"))
+    }
+}
+
+/// A wall clock that starts at a fixed time and really runs, so that deadlines and timers work.
+#[derive(Debug)]
+pub struct RunningClock {
+    start: Instant,
+}
+
+impl Default for RunningClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the clock that is injected")]
+    fn default() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Clock for RunningClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_767_225_600_000_000).plus(self.start.elapsed())
+    }
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Lines and progress that a step gave.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    lines: Mutex<Vec<String>>,
+    reports: AtomicU64,
+}
+
+impl Watcher {
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+    /// How many progress reports came through.
+    pub fn reports(&self) -> u64 {
+        self.reports.load(Ordering::SeqCst)
+    }
+    /// Shared, as the runtime takes it.
+    pub fn shared() -> Arc<Self> {
+        Arc::default()
+    }
+}
+
+impl handshake_core::step::StepObserver for Watcher {
+    fn log(&self, _: handshake_core::step::LogLevel, line: &str) {
+        self.lines.lock().unwrap().push(line.to_owned());
+    }
+    fn progress(&self, _: u64, _: Option<u64>, message: &str) {
+        self.reports.fetch_add(1, Ordering::SeqCst);
+        self.lines.lock().unwrap().push(message.to_owned());
+    }
+}

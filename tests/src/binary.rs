@@ -1,0 +1,191 @@
+//! The real binary, in a project folder and with a data directory of its own.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The binary under test: the one that `HANDSHAKE_BIN` names, or the one that cargo builds now.
+pub fn handshake() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("HANDSHAKE_BIN") {
+            return PathBuf::from(binary);
+        }
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--workspace", "--bins", "--tests", "--message-format=json"])
+            .current_dir(crate::root())
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(built.status.success(), "the binary does not build");
+        let messages = String::from_utf8(built.stdout).expect("cargo prints UTF-8");
+        messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "handshake")
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .expect("cargo names the binary")
+    })
+}
+
+/// A project: `handshake.toml` and `policy.toml` as `init` writes them, `docs/` to read and `report/` to write.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+/// What a finished command left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Standard output as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+    /// Fails the test unless the command ended with 0.
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Project {
+    /// A project whose plugins are those of this checkout.
+    pub fn new() -> Self {
+        let project = Self::bare();
+        for folder in ["docs", "report"] {
+            std::fs::create_dir(project.path(folder)).unwrap();
+        }
+        project.run(&["init", "--mount", "docs", "--mount", "report:write"]).success();
+        let root = crate::root();
+        let folders = format!("plugins = [{:?}, {:?}]", root.join("plugins"), root.join("tests/guests"));
+        let config = std::fs::read_to_string(project.path("handshake.toml")).unwrap();
+        let lines = config.lines().map(|line| if line.starts_with("plugins = ") { folders.as_str() } else { line });
+        std::fs::write(project.path("handshake.toml"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+        project
+    }
+
+    /// An empty folder.
+    pub fn bare() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A path in the project.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The command, in the project and without anything of the tester's environment that it would listen to.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(handshake());
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env_remove("HANDSHAKE_DATA_DIR").env_remove("HANDSHAKE_LOG").env_remove("NO_COLOR");
+        command
+    }
+
+    /// Runs the command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.command(arguments).output().expect("the binary runs").into()
+    }
+
+    /// Runs `handshake run` on a workflow text.
+    pub fn run_workflow(&self, workflow: &str, more: &[&str]) -> Finished {
+        self.write("workflow.yaml", workflow);
+        self.run(&[&["run", "workflow.yaml"], more].concat())
+    }
+
+    /// Starts the command and leaves it running.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        Running { child: Some(child) }
+    }
+
+    /// The workflow that summarizes `docs/`.
+    pub fn summarize(&self, more: &[&str]) -> Finished {
+        let workflow = crate::root().join("workflows/summarize-folder.yaml");
+        self.run(&[&["run", workflow.to_str().unwrap(), "-i", "folder=docs"], more].concat())
+    }
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A command that is still running; killed when the test ends.
+pub struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Reads its standard output until it holds a text. Fails the test when the output ends without it.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let read = stdout.read(&mut byte).unwrap();
+            assert!(read > 0, "ended without `{text}`: {}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// Kills it with SIGKILL, as a power cut would.
+    pub fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Finished {
+        self.child.take().unwrap().wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
