@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use handshake_core::capability::Policy;
@@ -38,6 +39,9 @@ use crate::system::{SystemClock, SystemIds};
 /// Records that may wait for the writer. At some 1 KiB each this bounds memory, and 16,384 is what a burst of
 /// 64 parallel steps can leave behind between two commits.
 const WRITER_QUEUE: usize = 16_384;
+
+/// How long a reader of a last answer may take before this process ends all the same.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What the local API answers from.
 pub(crate) struct HostState {
@@ -233,8 +237,9 @@ impl Host {
             }
         }
         self.stop_server.cancel();
-        if let Err(error) = self.server.await {
-            tracing::error!(%error, "the local API ended badly");
+        let mut server = self.server;
+        if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
+            server.abort();
         }
         if self.state.projecting.load(Ordering::SeqCst) || self.state.projection.initialized() {
             self.state.projection().await?.close().await.map_err(|error| store_failure(&error))?;

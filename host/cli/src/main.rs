@@ -82,7 +82,8 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     }
     if json {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let what = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let message = what.split_whitespace().collect::<Vec<_>>().join(" ");
         Output::new(Format::Json, false, ColorChoice::Never).error(&CliError::usage(message).hint("handshake --help"));
     } else {
         let _ = error.print();

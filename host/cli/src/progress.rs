@@ -35,6 +35,7 @@ struct StepProgress {
     ended: u32,
     failed: u32,
     skipped: u32,
+    cancelled: u32,
     begun: bool,
 }
 
@@ -44,11 +45,12 @@ impl StepProgress {
     }
 
     fn summary(&self) -> String {
-        let done = self.ended - self.failed - self.skipped;
+        let done = self.ended - self.failed - self.skipped - self.cancelled;
         let mut text = match self.items {
             Some(items) => format!("{done} of {items} done"),
             None if self.skipped > 0 => return "skipped".to_owned(),
             None if self.failed > 0 => return "failed".to_owned(),
+            None if self.cancelled > 0 => return "cancelled".to_owned(),
             None => return "done".to_owned(),
         };
         if self.failed > 0 {
@@ -56,6 +58,9 @@ impl StepProgress {
         }
         if self.skipped > 0 {
             text.push_str(&format!(", {} skipped", self.skipped));
+        }
+        if self.cancelled > 0 {
+            text.push_str(&format!(", {} cancelled", self.cancelled));
         }
         text
     }
@@ -217,6 +222,7 @@ impl Progress {
         match result {
             NodeState::Completed => {}
             NodeState::Skipped => progress.skipped += 1,
+            NodeState::Cancelled => progress.cancelled += 1,
             _ => progress.failed += 1,
         }
         let (over, summary) = (progress.ended >= progress.total(), progress.summary());
@@ -246,8 +252,9 @@ mod tests {
 
     #[test]
     fn a_step_is_summed_up_in_words() {
-        let list =
-            |ended, failed, skipped| StepProgress { items: Some(5), ended, failed, skipped, begun: true }.summary();
+        let list = |ended, failed, skipped| {
+            StepProgress { items: Some(5), ended, failed, skipped, cancelled: 0, begun: true }.summary()
+        };
         assert_eq!(list(5, 0, 0), "5 of 5 done");
         assert_eq!(list(5, 1, 2), "2 of 5 done, 1 failed, 2 skipped");
         assert_eq!(StepProgress { ended: 1, skipped: 1, ..StepProgress::default() }.summary(), "skipped");

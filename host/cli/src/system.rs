@@ -46,6 +46,10 @@ impl Ids for SystemIds {
         Uuid::now_v7()
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the port's implementation, the one place that may draw bytes"
+    )]
     fn random(&self, buffer: &mut [u8]) {
         if getrandom::fill(buffer).is_err() {
             // Going on with predictable bytes would break keys and placeholders without anybody noticing; the
