@@ -10,7 +10,9 @@ use handshake_core::artifact::{ArtifactHandle, ArtifactStore};
 use handshake_core::capability::Axis;
 use handshake_core::document::{Block, Document, DocumentReader, DocumentSummary};
 use handshake_core::gate::Permit;
-use handshake_core::model::{EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models, TokenUsage};
+use handshake_core::model::{
+    EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models, TokenUsage,
+};
 use handshake_core::secret::SecretStore;
 use handshake_core::storage::StorageError;
 use handshake_core::{Clock, Digest, JobId, RunId, Timestamp};
@@ -54,13 +56,23 @@ impl Models for Backends {
     async fn embed(&self, permit: &Permit, model: &str, texts: &[String]) -> Result<EmbedResponse, ModelError> {
         permit.require(Axis::ModelEmbed).expect("a permit for model.embed");
         self.count("embed");
-        Ok(EmbedResponse { vectors: texts.iter().map(|_| vec![1.0]).collect(), model: model.into(), usage: TokenUsage::default() })
+        Ok(EmbedResponse {
+            vectors: texts.iter().map(|_| vec![1.0]).collect(),
+            model: model.into(),
+            usage: TokenUsage::default(),
+        })
     }
 }
 
 #[async_trait]
 impl ArtifactStore for Backends {
-    async fn put(&self, permit: &Permit, run: RunId, media_type: &str, content: &[u8]) -> Result<ArtifactHandle, StorageError> {
+    async fn put(
+        &self,
+        permit: &Permit,
+        run: RunId,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<ArtifactHandle, StorageError> {
         permit.require(Axis::ArtifactWrite)?;
         self.count("artifact put");
         Ok(ArtifactHandle { id: self.plant(run, content), size: content.len() as u64, media_type: media_type.into() })

@@ -3,9 +3,15 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use handshake_core::chain::ChainHead;
+use handshake_core::storage::{Database, EventOutbox};
+use handshake_core::testing::SequentialIds;
+use handshake_storage::{SqliteDatabase, SqliteOptions};
 use serde_json::Value;
+
+use crate::backends::RunningClock;
 
 /// The binary under test: the one that `HANDSHAKE_BIN` names, or the one that cargo builds now.
 pub fn handshake() -> &'static Path {
@@ -25,7 +31,7 @@ pub fn handshake() -> &'static Path {
         messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|message| message["target"]["name"] == "handshake")
+            .filter(|message| message["target"]["name"] == "handshake" && message["profile"]["test"] == false)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .expect("cargo names the binary")
     })
@@ -121,8 +127,39 @@ impl Project {
 
     /// Starts the command and leaves it running.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let child =
+            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         Running { child: Some(child) }
+    }
+
+    /// Every recorded event of a type, oldest first, straight from the outbox of a host that is not running. Fails
+    /// the test when the chain of records does not verify.
+    pub fn events(&self, event_type: &str) -> Vec<Value> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let records = runtime.block_on(async {
+            let clock = Arc::new(RunningClock::default());
+            let ids = Arc::new(SequentialIds::default());
+            let path = self.path(".handshake/handshake.db");
+            let database = SqliteDatabase::open(SqliteOptions { path, clock, ids, queue: 16 }).await.unwrap();
+            let mut head = ChainHead::empty(database.host());
+            let mut records = Vec::new();
+            loop {
+                let page = database.read_after(head.seq, 1000).await.unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                for record in page {
+                    head.verify(&record).unwrap();
+                    records.push(record);
+                }
+            }
+            assert_eq!(head, database.flush().await.unwrap());
+            database.close().await.unwrap();
+            records
+        });
+        let events =
+            records.iter().map(|record| serde_json::from_str::<Value>(&record.record).unwrap()["event"].take());
+        events.filter(|event| event["event_type"] == event_type).collect()
     }
 
     /// The workflow that summarizes `docs/`.
@@ -149,13 +186,13 @@ impl Running {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Reads its standard output until it holds a text. Fails the test when the output ends without it.
+    /// Reads its standard error, where progress is shown, until it holds a text. Fails the test when the output ends without it.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        let stderr = self.child.as_mut().unwrap().stderr.as_mut().unwrap();
         let mut seen = Vec::new();
         let mut byte = [0];
         while !String::from_utf8_lossy(&seen).contains(text) {
-            let read = stdout.read(&mut byte).unwrap();
+            let read = stderr.read(&mut byte).unwrap();
             assert!(read > 0, "ended without `{text}`: {}", String::from_utf8_lossy(&seen));
             seen.push(byte[0]);
         }

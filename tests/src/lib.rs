@@ -1,10 +1,15 @@
 //! The harness of the tests: the runtime over counting doubles, and the real binary in a project of its own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness that cannot go on fails its test"
+)]
 
 pub mod backends;
-pub mod runtime;
 pub mod binary;
+pub mod runtime;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handshake_core::capability::{AXES, CapabilityId, CapabilitySet, Effect, EffectiveRights, Mode, Policy, Profile, Rule, SourceRef};
+use handshake_core::capability::{
+    AXES, CapabilityId, CapabilitySet, Effect, EffectiveRights, Mode, Policy, Profile, Rule, SourceRef,
+};
 use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace, GateServices};
 use handshake_core::job::AccessMode;
@@ -75,7 +77,11 @@ impl TestRuntime {
     }
 
     /// A runtime with another recorder.
-    pub fn with_recorder(plugin_folders: Vec<PathBuf>, records: Arc<dyn FlightRecorder>, recorder: Arc<MemoryRecorder>) -> Self {
+    pub fn with_recorder(
+        plugin_folders: Vec<PathBuf>,
+        records: Arc<dyn FlightRecorder>,
+        recorder: Arc<MemoryRecorder>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["in", "out", "cache"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -83,14 +89,19 @@ impl TestRuntime {
         let clock: Arc<dyn Clock> = Arc::new(RunningClock::default());
         let backends = Arc::new(Backends::default());
         let services = RuntimeServices {
-            gate: GateServices { recorder: records, clock: Arc::clone(&clock), ids: Arc::new(SequentialIds::default()) },
+            gate: GateServices {
+                recorder: records,
+                clock: Arc::clone(&clock),
+                ids: Arc::new(SequentialIds::default()),
+            },
             models: Arc::clone(&backends) as _,
             artifacts: Arc::clone(&backends) as _,
             documents: Arc::clone(&backends) as _,
             secrets: Arc::clone(&backends) as _,
         };
         // Compiling the guests costs seconds; all tests of a checkout share what was compiled once.
-        let cache_dir = std::env::temp_dir().join(format!("handshake-test-cache-{}", rustix::process::geteuid().as_raw()));
+        let cache_dir =
+            std::env::temp_dir().join(format!("handshake-test-cache-{}", rustix::process::geteuid().as_raw()));
         let options = RuntimeOptions { plugin_folders, cache_dir, cache_key: [42; 32], max_instances: 8 };
         let runtime = WasmRuntime::new(options, services).unwrap();
         Self { runtime, backends, watcher: Watcher::shared(), recorder, folder, clock }
@@ -107,7 +118,13 @@ impl TestRuntime {
     }
 
     /// Runs one attempt after the test changed something about it.
-    pub async fn run_with(&self, uses: &str, input: Value, rights: &Rights, change: impl FnOnce(&mut StepInvocation)) -> Result<StepOutcome, StepFailure> {
+    pub async fn run_with(
+        &self,
+        uses: &str,
+        input: Value,
+        rights: &Rights,
+        change: impl FnOnce(&mut StepInvocation),
+    ) -> Result<StepOutcome, StepFailure> {
         let plugin = self.runtime.find(uses).map_err(|error| StepFailure::Contract(error.to_string()))?;
         let mut invocation = self.invocation(plugin, input, rights);
         change(&mut invocation);
@@ -131,8 +148,11 @@ impl TestRuntime {
             place: Some(place),
         };
         let limits = plugin.manifest.limits;
-        let mounts = [("in", MountAccess::Read), ("out", MountAccess::Write)]
-            .map(|(name, access)| Mount { name: name.into(), host: std::fs::canonicalize(self.path(name)).unwrap(), access });
+        let mounts = [("in", MountAccess::Read), ("out", MountAccess::Write)].map(|(name, access)| Mount {
+            name: name.into(),
+            host: std::fs::canonicalize(self.path(name)).unwrap(),
+            access,
+        });
         let settings = BTreeMap::from([("tone".to_owned(), Value::from("dry"))]);
         StepInvocation {
             rights: Arc::new(effective(&plugin, rights)),
@@ -181,7 +201,12 @@ fn set(ids: &[&str]) -> CapabilitySet {
 fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
     let everything = || AXES.iter().copied().map(CapabilityId::bare);
     let source = SourceRef { file: "policy.toml".into(), line: 1 };
-    let rules = everything().map(|capability| Rule { effect: Effect::Allow, capability, plugins: Vec::new(), source: source.clone() });
+    let rules = everything().map(|capability| Rule {
+        effect: Effect::Allow,
+        capability,
+        plugins: Vec::new(),
+        source: source.clone(),
+    });
     EffectiveRights {
         plugin: Some(plugin.manifest.id.clone()),
         declared: match &rights.declared {
@@ -197,7 +222,12 @@ fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
             },
         }),
         access_mode: rights.access_mode,
-        policy: Arc::new(Policy { mode: Mode::Enforce, rules: rules.collect(), mounts: Vec::new(), digest: Digest::ZERO }),
+        policy: Arc::new(Policy {
+            mode: Mode::Enforce,
+            rules: rules.collect(),
+            mounts: Vec::new(),
+            digest: Digest::ZERO,
+        }),
         manifest_sha256: plugin.manifest_sha256,
     }
 }

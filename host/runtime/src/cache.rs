@@ -39,7 +39,8 @@ impl CodeCache {
         let compatibility = compatibility_of(engine);
         let path = self.folder.join(format!("{digest}-{compatibility:016x}.cwasm"));
         if let Some(code) = self.read(&path, digest, compatibility)? {
-            return deserialize(engine, &code).map_err(|error| tampered(&path, &format!("it is not loadable: {error:#}")));
+            return deserialize(engine, &code)
+                .map_err(|error| tampered(&path, &format!("it is not loadable: {error:#}")));
         }
         let code = engine.precompile_component(wasm).map_err(|error| PluginError::Component {
             file: digest.to_string(),
@@ -53,7 +54,8 @@ impl CodeCache {
     }
 
     fn mac(&self, digest: Digest, compatibility: u64, code: &[u8]) -> Result<Hmac<Sha256>, PluginError> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(|error| PluginError::Host(error.to_string()))?;
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).map_err(|error| PluginError::Host(error.to_string()))?;
         mac.update(DOMAIN);
         mac.update(digest.as_bytes());
         mac.update(&compatibility.to_le_bytes());
@@ -81,22 +83,32 @@ impl CodeCache {
         let Some((tag, code)) = bytes.split_at_checked(MAC_BYTES) else {
             return Err(tampered(path, "it is cut short"));
         };
-        self.mac(digest, compatibility, code)?.verify_slice(tag).map_err(|_| tampered(path, "its MAC does not match"))?;
+        self.mac(digest, compatibility, code)?
+            .verify_slice(tag)
+            .map_err(|_| tampered(path, "its MAC does not match"))?;
         bytes.drain(..MAC_BYTES);
         Ok(Some(bytes))
     }
 
-    fn write(&self, path: &Path, digest: Digest, compatibility: u64, code: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    fn write(
+        &self,
+        path: &Path,
+        digest: Digest,
+        compatibility: u64,
+        code: &[u8],
+    ) -> Result<(), Box<dyn std::error::Error>> {
         fs::create_dir_all(&self.folder)?;
         let tag = self.mac(digest, compatibility, code)?.finalize().into_bytes();
         // Written beside and renamed, so that a crash leaves no half entry that would look tampered with.
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).and_then(|mut file: File| {
-            file.write_all(&tag)?;
-            file.write_all(code)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        });
+        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).and_then(
+            |mut file: File| {
+                file.write_all(&tag)?;
+                file.write_all(code)?;
+                file.sync_all()?;
+                fs::rename(&temporary, path)
+            },
+        );
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -114,7 +126,10 @@ fn compatibility_of(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
-#[allow(unsafe_code, reason = "wasmtime cannot check native code; `read` has authenticated exactly these bytes, or this process has just compiled them")]
+#[allow(
+    unsafe_code,
+    reason = "wasmtime cannot check native code; `read` has authenticated exactly these bytes, or this process has just compiled them"
+)]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `code` was produced by `precompile_component` of this host: either a moment ago, or by an earlier
     // process, proven by the MAC over these bytes, whose key only the data directory's owner can read.

@@ -72,7 +72,8 @@ fn an_entry_of_another_component_is_refused_under_this_name() {
     let other_wasm = wat::parse_str("(component (core module))").unwrap();
     let other = Digest::of(&other_wasm);
     setup.cache.load(&setup.engine, other, &other_wasm).unwrap();
-    let other_entry = fs::read_dir(setup.folder.path()).unwrap().map(|e| e.unwrap().path()).find(|path| *path != entry).unwrap();
+    let other_entry =
+        fs::read_dir(setup.folder.path()).unwrap().map(|e| e.unwrap().path()).find(|path| *path != entry).unwrap();
     fs::copy(other_entry, &entry).unwrap();
     assert_eq!(setup.problem(), "its MAC does not match");
 }

@@ -18,7 +18,8 @@ const MAX_COMPONENT_BYTES: u64 = 128 << 20;
 
 /// Reads and checks a manifest; the digest is of its text.
 pub fn read_manifest(path: &Path) -> Result<(PluginManifest, Digest), PluginError> {
-    let refuse = |place: String, problem: String| PluginError::Manifest { file: format!("{}{place}", path.display()), problem };
+    let refuse =
+        |place: String, problem: String| PluginError::Manifest { file: format!("{}{place}", path.display()), problem };
     let bytes = read_bounded(path, MAX_MANIFEST_BYTES).map_err(|problem| refuse(String::new(), problem))?;
     let text = String::from_utf8(bytes).map_err(|_| refuse(String::new(), "is not UTF-8 text".into()))?;
     let manifest: PluginManifest = toml::from_str(&text).map_err(|error| {
@@ -89,7 +90,8 @@ impl Catalog {
             looked_in: self.folders.iter().map(|folder| folder.display().to_string()).collect(),
             known: self.ids(),
         };
-        let request: PluginRequest = uses.parse().map_err(|problem| PluginError::Manifest { file: format!("uses: {uses}"), problem })?;
+        let request: PluginRequest =
+            uses.parse().map_err(|problem| PluginError::Manifest { file: format!("uses: {uses}"), problem })?;
         let mut other_version = None;
         for folder in &self.folders {
             let source = folder.join(request.id.as_str());
@@ -97,7 +99,10 @@ impl Catalog {
             let (plugin, bytes) = read_plugin(&built?)?;
             if plugin.manifest.id != request.id {
                 let problem = format!("its id is `{}`, but its folder is named `{}`", plugin.manifest.id, request.id);
-                return Err(PluginError::Manifest { file: plugin.folder.join("plugin.toml").display().to_string(), problem });
+                return Err(PluginError::Manifest {
+                    file: plugin.folder.join("plugin.toml").display().to_string(),
+                    problem,
+                });
             }
             if request.accepts(&plugin.manifest.version) {
                 return Ok((plugin, bytes));
@@ -125,7 +130,9 @@ impl Catalog {
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().join("plugin.toml").is_file() || entry.path().join("dist/plugin.toml").is_file())
+            .filter(|entry| {
+                entry.path().join("plugin.toml").is_file() || entry.path().join("dist/plugin.toml").is_file()
+            })
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
         ids.sort();

@@ -17,7 +17,9 @@ use handshake_core::manifest::Limits;
 use handshake_core::model::Models;
 use handshake_core::mount::Mount;
 use handshake_core::secret::SecretStore;
-use handshake_core::step::{Descriptor, LogLevel, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepObserver, StepOutcome};
+use handshake_core::step::{
+    Descriptor, LogLevel, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepObserver, StepOutcome,
+};
 use handshake_core::{Digest, ProfileId, TraceId};
 use serde_json::Value;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
@@ -157,7 +159,8 @@ impl WasmRuntime {
             return Ok(prepared.clone());
         }
         let file = plugin.folder.join(&plugin.manifest.component.path);
-        let (cache, engine, linker) = (Arc::clone(&self.cache), workshop.engine.engine().clone(), Arc::clone(&workshop.linker));
+        let (cache, engine, linker) =
+            (Arc::clone(&self.cache), workshop.engine.engine().clone(), Arc::clone(&workshop.linker));
         let folder = plugin.folder.clone();
         // Compiling takes seconds for large components; the async threads have other guests to serve.
         let made = tokio::task::spawn_blocking(move || -> Result<StepPre<StepState>, PluginError> {
@@ -172,9 +175,14 @@ impl WasmRuntime {
                 other => other,
             })?;
             let linked = link_step(&linker, &component).map_err(refuse)?;
-            StepPre::new(linked).map_err(|error| refuse(format!("it does not export `handshake:step/handler@0.1.0`: {error:#}; build it against the step interface")))
+            StepPre::new(linked).map_err(|error| {
+                refuse(format!(
+                    "it does not export `handshake:step/handler@0.1.0`: {error:#}; build it against the step interface"
+                ))
+            })
         });
-        let step = made.await.map_err(|error| PluginError::Host(format!("preparing a component failed: {error}")))??;
+        let step =
+            made.await.map_err(|error| PluginError::Host(format!("preparing a component failed: {error}")))??;
         let prepared = Prepared { step, described: Arc::default() };
         workshop.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, prepared.clone());
         Ok(prepared)
@@ -259,11 +267,17 @@ impl WasmRuntime {
         });
         let described = match called.await {
             Ok(Ok(described)) => described,
-            Ok(Err(error)) => return Err(refuse(format!("`describe` failed: {}", failure::from_trap(&error, &limits, store.data().memory.refused)))),
+            Ok(Err(error)) => {
+                return Err(refuse(format!(
+                    "`describe` failed: {}",
+                    failure::from_trap(&error, &limits, store.data().memory.refused)
+                )));
+            }
             Err(_) => return Err(refuse(format!("`describe` did not end within {wall:?}"))),
         };
         let schema = |name: &str, text: &str| {
-            serde_json::from_str::<Value>(text).map_err(|error| refuse(format!("`describe` gave an {name} schema that is not JSON: {error}")))
+            serde_json::from_str::<Value>(text)
+                .map_err(|error| refuse(format!("`describe` gave an {name} schema that is not JSON: {error}")))
         };
         Ok(Descriptor {
             input_schema: schema("input", &described.input_schema)?,
@@ -311,7 +325,9 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
 fn check_preamble(bytes: &[u8]) -> Result<(), String> {
     match (bytes.get(..4), bytes.get(4..8)) {
         (Some(b"\0asm"), Some([0x0d, 0, 1, 0])) => Ok(()),
-        (Some(b"\0asm"), Some([1, 0, 0, 0])) => Err("it is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2`".into()),
+        (Some(b"\0asm"), Some([1, 0, 0, 0])) => {
+            Err("it is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2`".into())
+        }
         _ => Err("it is not a WebAssembly component".into()),
     }
 }
@@ -326,8 +342,15 @@ fn open_mounts(mounts: &[Mount]) -> wasmtime::Result<Vec<OpenMount>> {
     mounts
         .iter()
         .map(|mount| {
-            let root = File::open(&mount.host).map_err(|error| wasmtime::Error::msg(format!("mount `{}`: cannot open `{}`: {error}", mount.name, mount.host.display())))?;
-            Ok(OpenMount { name: mount.name.clone(), host: mount.host.display().to_string(), access: mount.access, root: Arc::new(root) })
+            let root = File::open(&mount.host).map_err(|error| {
+                wasmtime::Error::msg(format!("mount `{}`: cannot open `{}`: {error}", mount.name, mount.host.display()))
+            })?;
+            Ok(OpenMount {
+                name: mount.name.clone(),
+                host: mount.host.display().to_string(),
+                access: mount.access,
+                root: Arc::new(root),
+            })
         })
         .collect()
 }
@@ -347,17 +370,22 @@ impl StepExecutor for WasmRuntime {
         let manifest = &plugin.manifest;
         let file = plugin.folder.join("plugin.toml").display().to_string();
         let refuse = |problem| Err(PluginError::Manifest { file: file.clone(), problem });
-        if (descriptor.name.as_str(), descriptor.version.as_str()) != (manifest.id.as_str(), manifest.version.as_str()) {
+        if (descriptor.name.as_str(), descriptor.version.as_str()) != (manifest.id.as_str(), manifest.version.as_str())
+        {
             let says = format!("{}@{}", descriptor.name, descriptor.version);
             return refuse(format!("names {}, but the component says that it is {says}", plugin.label()));
         }
         for wanted in &descriptor.capabilities {
             let id: CapabilityId = match wanted.parse() {
                 Ok(id) => id,
-                Err(error) => return refuse(format!("the component asks for a capability that does not exist: {error}")),
+                Err(error) => {
+                    return refuse(format!("the component asks for a capability that does not exist: {error}"));
+                }
             };
             if !manifest.capabilities.iter().any(|declared| declared.id.axis() == id.axis()) {
-                return refuse(format!("the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"));
+                return refuse(format!(
+                    "the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"
+                ));
             }
         }
         Ok(prepared.described.get_or_init(|| descriptor).clone())
@@ -407,11 +435,17 @@ impl StepExecutor for WasmRuntime {
             );
             return Err(StepFailure::Limit { limit: "output_kb", detail });
         }
-        let value = serde_json::from_str(&output.value).map_err(|error| StepFailure::Contract(format!("the plugin's result is not JSON: {error}")))?;
+        let value = serde_json::from_str(&output.value)
+            .map_err(|error| StepFailure::Contract(format!("the plugin's result is not JSON: {error}")))?;
         let state = store.into_data();
         Ok(StepOutcome {
             output: value,
-            measurements: output.metrics.into_iter().filter(|metric| metric.value.is_finite()).map(|metric| (metric.name, metric.value)).collect(),
+            measurements: output
+                .metrics
+                .into_iter()
+                .filter(|metric| metric.value.is_finite())
+                .map(|metric| (metric.name, metric.value))
+                .collect(),
             metrics: state.metrics,
             proposals: state.proposals,
         })

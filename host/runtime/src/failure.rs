@@ -44,18 +44,30 @@ pub(crate) fn from_trap(error: &wasmtime::Error, limits: &Limits, memory_refused
         return StepFailure::Limit { limit: "handles", detail: "too many handles are open at the same time".into() };
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::StackOverflow) => StepFailure::Limit { limit: "stack", detail: "the plugin's call stack is full; it recurses too deeply".into() },
+        Some(Trap::StackOverflow) => StepFailure::Limit {
+            limit: "stack",
+            detail: "the plugin's call stack is full; it recurses too deeply".into(),
+        },
         Some(Trap::OutOfFuel) => {
             let fuel = limits.fuel.unwrap_or_default();
-            StepFailure::Limit { limit: "fuel", detail: format!("{fuel} units are allowed; raise limits.fuel in plugin.toml if the plugin really needs more") }
+            StepFailure::Limit {
+                limit: "fuel",
+                detail: format!(
+                    "{fuel} units are allowed; raise limits.fuel in plugin.toml if the plugin really needs more"
+                ),
+            }
         }
         // An allocation that fails ends most guests, so the refusal is the cause worth telling.
         _ if memory_refused => {
             let megabytes = limits.memory_mb;
-            StepFailure::Limit { limit: "memory_mb", detail: format!("{megabytes} MiB are allowed; raise limits.memory_mb in plugin.toml if the plugin really needs more") }
+            StepFailure::Limit {
+                limit: "memory_mb",
+                detail: format!(
+                    "{megabytes} MiB are allowed; raise limits.memory_mb in plugin.toml if the plugin really needs more"
+                ),
+            }
         }
         Some(trap) => StepFailure::Trap(trap.to_string()),
         None => StepFailure::Trap(cut(&format!("{error:#}"), MAX_MESSAGE_BYTES).to_owned()),
     }
 }
-

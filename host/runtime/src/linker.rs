@@ -57,7 +57,11 @@ fn ambient(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, StepState::cli)?;
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, StepState::cli)?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
-    sockets::network::add_to_linker::<_, WasiSockets>(l, &sockets::network::LinkOptions::default(), StepState::sockets)?;
+    sockets::network::add_to_linker::<_, WasiSockets>(
+        l,
+        &sockets::network::LinkOptions::default(),
+        StepState::sockets,
+    )?;
     sockets::tcp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     sockets::udp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), http_view)

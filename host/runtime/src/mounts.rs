@@ -22,7 +22,11 @@ impl HostMounts {
     fn check(&self, name: &str, path: &Path, access: MountAccess) -> Result<(), MountError> {
         // Either way around: a parent of the data directory would expose it, a folder inside it is part of it.
         if self.data_dir.starts_with(path) || path.starts_with(&self.data_dir) {
-            return Err(MountError::DataDirectory { name: name.to_owned(), path: path.to_owned(), data_dir: self.data_dir.clone() });
+            return Err(MountError::DataDirectory {
+                name: name.to_owned(),
+                path: path.to_owned(),
+                data_dir: self.data_dir.clone(),
+            });
         }
         if self.policy.mount_rule(path, access).is_none() {
             let access = match access {
@@ -97,11 +101,19 @@ mod tests {
         for name in ["data", "docs/sub", "out", "secret"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
-        let rule = |path: &str, access| MountRule { path: root.join(path), access, source: SourceRef { file: "policy.toml".into(), line: 1 } };
+        let rule = |path: &str, access| MountRule {
+            path: root.join(path),
+            access,
+            source: SourceRef { file: "policy.toml".into(), line: 1 },
+        };
         let policy = Policy {
             mode: Mode::Enforce,
             rules: Vec::new(),
-            mounts: vec![rule("docs", MountAccess::Read), rule("out", MountAccess::Write), rule("data", MountAccess::Write)],
+            mounts: vec![
+                rule("docs", MountAccess::Read),
+                rule("out", MountAccess::Write),
+                rule("data", MountAccess::Write),
+            ],
             digest: Digest::ZERO,
         };
         let mounts = HostMounts::new(Arc::new(policy), root.join("data"));

@@ -77,7 +77,10 @@ impl Voice {
     pub(crate) fn finish(&self) {
         let dropped = std::mem::take(&mut self.counts().dropped);
         if dropped > 0 {
-            let line = format!("{dropped} log lines dropped: an attempt may write {MAX_LINES} lines and {} KiB", MAX_BYTES >> 10);
+            let line = format!(
+                "{dropped} log lines dropped: an attempt may write {MAX_LINES} lines and {} KiB",
+                MAX_BYTES >> 10
+            );
             self.shared.observer.log(LogLevel::Warn, &line);
         }
     }

@@ -83,7 +83,10 @@ impl HostCalls {
             }
             None => Err(LimitExceeded::new(
                 "host_calls",
-                format!("{} calls into the host are allowed; raise limits.host_calls in plugin.toml if the plugin really needs more", self.limit),
+                format!(
+                    "{} calls into the host are allowed; raise limits.host_calls in plugin.toml if the plugin really needs more",
+                    self.limit
+                ),
             )),
         }
     }

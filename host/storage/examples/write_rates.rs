@@ -47,7 +47,12 @@ async fn floor(folder: &Path) -> f64 {
 }
 
 /// Durable events per second with so many callers at once.
-async fn appenders(database: &Arc<SqliteDatabase>, ids: &Arc<SequentialIds>, clock: &Arc<FixedClock>, callers: usize) -> f64 {
+async fn appenders(
+    database: &Arc<SqliteDatabase>,
+    ids: &Arc<SequentialIds>,
+    clock: &Arc<FixedClock>,
+    callers: usize,
+) -> f64 {
     let before = database.flush().await.unwrap().seq;
     let started = Instant::now();
     let tasks: Vec<_> = (0..callers)
@@ -85,7 +90,8 @@ async fn main() {
     let given = std::env::args().nth(1).map(PathBuf::from);
     let folder = tempfile::tempdir_in(given.unwrap_or_else(std::env::temp_dir)).unwrap();
     let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(FixedClock::default()));
-    let options = SqliteOptions { path: folder.path().join("handshake.db"), clock: clock.clone(), ids: ids.clone(), queue: 8192 };
+    let options =
+        SqliteOptions { path: folder.path().join("handshake.db"), clock: clock.clone(), ids: ids.clone(), queue: 8192 };
     let database = SqliteDatabase::open(options).await.unwrap();
 
     let raw = floor(folder.path()).await;

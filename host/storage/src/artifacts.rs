@@ -59,19 +59,28 @@ impl FileArtifacts {
 
 #[async_trait]
 impl ArtifactStore for FileArtifacts {
-    async fn put(&self, permit: &Permit, run: RunId, media_type: &str, content: &[u8]) -> Result<ArtifactHandle, StorageError> {
+    async fn put(
+        &self,
+        permit: &Permit,
+        run: RunId,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<ArtifactHandle, StorageError> {
         permit.require(Axis::ArtifactWrite)?;
         check_run(permit, run)?;
         if content.len() > MAX_ARTIFACT_BYTES {
             let size = content.len();
-            return Err(StorageError::Validation(format!("an artifact of {size} bytes is larger than {MAX_ARTIFACT_BYTES}")));
+            return Err(StorageError::Validation(format!(
+                "an artifact of {size} bytes is larger than {MAX_ARTIFACT_BYTES}"
+            )));
         }
         let media_type = text::plain("media type", media_type)?;
         if media_type.is_empty() || media_type.len() > LONGEST_MEDIA_TYPE {
             return Err(StorageError::Validation(format!("a media type has 1 to {LONGEST_MEDIA_TYPE} bytes")));
         }
 
-        let handle = ArtifactHandle { id: Digest::of(content), size: content.len() as u64, media_type: media_type.clone() };
+        let handle =
+            ArtifactHandle { id: Digest::of(content), size: content.len() as u64, media_type: media_type.clone() };
         let place = self.place(handle.id);
         let unfinished = self.folder.join(UNFINISHED).join(self.database.ids.uuid().to_string());
         let owned = content.to_vec();
@@ -102,7 +111,10 @@ impl ArtifactStore for FileArtifacts {
         let place = self.place(id);
         let content = blocking(operation, move || read(&place)).await?;
         if Digest::of(&content) != id {
-            return Err(StorageError::Serialization { what: "artifact", source: "its content does not match its hash".into() });
+            return Err(StorageError::Serialization {
+                what: "artifact",
+                source: "its content does not match its hash".into(),
+            });
         }
         Ok(content)
     }
@@ -111,7 +123,9 @@ impl ArtifactStore for FileArtifacts {
 /// A permit opens nothing but the run that it was given in.
 fn check_run(permit: &Permit, run: RunId) -> Result<(), StorageError> {
     match &permit.identity().place {
-        Some(place) if place.run != run => Err(StorageError::Guard("a permit of one run was shown for another run's artifacts".into())),
+        Some(place) if place.run != run => {
+            Err(StorageError::Guard("a permit of one run was shown for another run's artifacts".into()))
+        }
         _ => Ok(()),
     }
 }
@@ -130,8 +144,11 @@ impl Operation for ListArtifact {
 
     async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let operation = "list an artifact";
-        let run: Option<i64> =
-            sqlx::query_scalar(RUN).bind(self.run.to_string()).fetch_optional(&mut *step.connection).await.map_err(failed(operation))?;
+        let run: Option<i64> = sqlx::query_scalar(RUN)
+            .bind(self.run.to_string())
+            .fetch_optional(&mut *step.connection)
+            .await
+            .map_err(failed(operation))?;
         if run.is_none() {
             return Err(Refusal::Answer(runs::missing(self.run)));
         }

@@ -17,7 +17,8 @@ use crate::runs::{self, RunRow};
 use crate::text;
 
 const HOLDER: &str = "SELECT job_id, state, host, fence FROM runs WHERE run_id = $1";
-const TAKE: &str = "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3 WHERE run_id = $4";
+const TAKE: &str =
+    "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3 WHERE run_id = $4";
 const BEAT: &str = "UPDATE runs SET heartbeat_at = $1 WHERE run_id = $2";
 
 /// A change, checked and encoded before it is queued, so that the writer does not spend its time on it.
@@ -30,7 +31,8 @@ pub(crate) struct EncodedChange {
 
 impl EncodedChange {
     pub(crate) fn encode(id: RunId, change: RunChange) -> Result<Self, StorageError> {
-        let foreign = change.run.as_ref().is_some_and(|run| run.run_id != id) || change.nodes.iter().any(|node| node.run_id != id);
+        let foreign = change.run.as_ref().is_some_and(|run| run.run_id != id)
+            || change.nodes.iter().any(|node| node.run_id != id);
         if foreign {
             return Err(StorageError::Validation(format!("a change of run `{id}` names another run")));
         }
@@ -45,9 +47,12 @@ impl EncodedChange {
 
     /// A change may touch no job but the run's own.
     fn check_job(&self, id: RunId, job: JobId) -> Result<(), Refusal> {
-        let foreign = self.job.as_ref().is_some_and(|row| row.job_id != job) || self.run.as_ref().is_some_and(|row| row.job() != job);
+        let foreign = self.job.as_ref().is_some_and(|row| row.job_id != job)
+            || self.run.as_ref().is_some_and(|row| row.job() != job);
         if foreign {
-            return Err(Refusal::Answer(StorageError::Validation(format!("a change of run `{id}` names another job than `{job}`"))));
+            return Err(Refusal::Answer(StorageError::Validation(format!(
+                "a change of run `{id}` names another job than `{job}`"
+            ))));
         }
         Ok(())
     }
@@ -75,13 +80,18 @@ struct Holder {
 
 /// Reads who holds a run; `current` says whether it is this host under this token.
 async fn holder(step: &mut Step<'_>, id: RunId, fence: Option<FencingToken>) -> Result<Holder, Refusal> {
-    let row = sqlx::query(HOLDER).bind(id.to_string()).fetch_optional(&mut *step.connection).await.map_err(failed("read a run's claim"))?;
+    let row = sqlx::query(HOLDER)
+        .bind(id.to_string())
+        .fetch_optional(&mut *step.connection)
+        .await
+        .map_err(failed("read a run's claim"))?;
     let Some(row) = row else { return Err(Refusal::Answer(runs::missing(id))) };
     let host: Option<String> = column(&row, "host")?;
     Ok(Holder {
         job: column::<String>(&row, "job_id")?.parse().map_err(unreadable("job id"))?,
         state: column::<String>(&row, "state")?.parse().map_err(unreadable("run state"))?,
-        current: host == Some(step.host.to_string()) && Some(column::<i64>(&row, "fence")?) == fence.map(|fence| fence.0),
+        current: host == Some(step.host.to_string())
+            && Some(column::<i64>(&row, "fence")?) == fence.map(|fence| fence.0),
     })
 }
 
@@ -92,7 +102,9 @@ async fn require_claim(step: &mut Step<'_>, id: RunId, fence: FencingToken) -> R
         return Ok(holder);
     }
     let number = fence.0;
-    Err(Refusal::Answer(StorageError::Conflict(format!("run `{id}` was taken over: fencing token {number} is outdated"))))
+    Err(Refusal::Answer(StorageError::Conflict(format!(
+        "run `{id}` was taken over: fencing token {number} is outdated"
+    ))))
 }
 
 /// Claims a run for this host.
@@ -106,7 +118,9 @@ impl ClaimRun {
         let running = change.run.as_ref().is_none_or(|run| run.state() == RunState::Running)
             && change.job.as_ref().is_none_or(|job| job.state() == JobState::Running);
         if !running {
-            return Err(StorageError::Validation(format!("claiming run `{id}` makes it and its job running, nothing else")));
+            return Err(StorageError::Validation(format!(
+                "claiming run `{id}` makes it and its job running, nothing else"
+            )));
         }
         Ok(Self { id, change })
     }
@@ -117,14 +131,19 @@ impl Operation for ClaimRun {
     type Answer = Claim;
 
     async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Claim>, Refusal> {
-        let conflict = |why: String| Refusal::Answer(StorageError::Conflict(format!("run `{}` cannot be claimed: {why}", self.id)));
+        let conflict = |why: String| {
+            Refusal::Answer(StorageError::Conflict(format!("run `{}` cannot be claimed: {why}", self.id)))
+        };
         let found = holder(step, self.id, None).await?;
         let state = found.state.after(RunEvent::Claim).map_err(|error| conflict(error.to_string()))?;
         self.change.check_job(self.id, found.job)?;
         let before = jobs::find(step.connection, found.job).await?.state;
         let job_state = match before {
             JobState::Running => JobState::Running,
-            _ => before.after(JobEvent::Start).or_else(|_| before.after(JobEvent::Resume)).map_err(|error| conflict(error.to_string()))?,
+            _ => before
+                .after(JobEvent::Start)
+                .or_else(|_| before.after(JobEvent::Resume))
+                .map_err(|error| conflict(error.to_string()))?,
         };
 
         self.change.write(step).await?;
@@ -215,7 +234,9 @@ impl Operation for AppendEffect {
         // The token alone would let an attempt go on after its own host has ended or stalled the run.
         if holder.state != RunState::Running {
             let state = holder.state;
-            return Err(Refusal::Answer(StorageError::Conflict(format!("run `{id}` is `{state}`: it may have no more effects"))));
+            return Err(Refusal::Answer(StorageError::Conflict(format!(
+                "run `{id}` is `{state}`: it may have no more effects"
+            ))));
         }
         nodes::note_effect(step, &self.note).await?;
         Ok(Applied::Wrote(()))

@@ -77,7 +77,10 @@ impl SqliteDatabase {
     }
 
     /// A connection for reading.
-    pub(crate) async fn reader(&self, operation: &'static str) -> Result<sqlx::pool::PoolConnection<Backend>, StorageError> {
+    pub(crate) async fn reader(
+        &self,
+        operation: &'static str,
+    ) -> Result<sqlx::pool::PoolConnection<Backend>, StorageError> {
         self.readers.acquire().await.map_err(|error| match error {
             sqlx::Error::PoolClosed => unreachable(operation, Unreachable::Closed),
             error => failed(operation)(error),
@@ -98,7 +101,10 @@ impl Database for SqliteDatabase {
 
     async fn migration_version(&self) -> Result<Option<i64>, StorageError> {
         let mut reader = self.reader("read the schema's version").await?;
-        sqlx::query_scalar(migrations::VERSION).fetch_one(&mut *reader).await.map_err(failed("read the schema's version"))
+        sqlx::query_scalar(migrations::VERSION)
+            .fetch_one(&mut *reader)
+            .await
+            .map_err(failed("read the schema's version"))
     }
 
     async fn statistics(&self) -> Result<Statistics, StorageError> {
@@ -111,7 +117,8 @@ impl Database for SqliteDatabase {
         }
         let [jobs, runs, node_executions, outbox_events] = counts;
         let bytes: i64 = sqlx::query_scalar(sqlite::SIZE).fetch_one(&mut *reader).await.map_err(failed(operation))?;
-        let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(&mut *reader).await.map_err(failed(operation))?;
+        let newest: Option<i64> =
+            sqlx::query_scalar(NEWEST).fetch_one(&mut *reader).await.map_err(failed(operation))?;
         Ok(Statistics {
             backend: sqlite::NAME.to_owned(),
             jobs,

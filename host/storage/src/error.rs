@@ -30,7 +30,9 @@ pub(crate) fn unreachable(operation: &'static str, cause: Unreachable) -> Storag
 }
 
 /// A stored value that cannot be read.
-pub(crate) fn unreadable<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> StorageError {
+pub(crate) fn unreadable<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl FnOnce(E) -> StorageError {
     move |source| StorageError::Serialization { what, source: Box::new(source) }
 }
 

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
 use handshake_core::job::AiJob;
-use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
 use handshake_core::run::WorkflowRun;
+use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
 use handshake_core::{JobId, ProfileId, Timestamp};
 
 use crate::database::SqliteDatabase;
@@ -125,7 +125,9 @@ impl JobRow {
             return Ok(());
         }
         let id = self.job_id;
-        Err(StorageError::Validation(format!("job `{id}` does not exist with this trace, kind, parent and time of creation")))
+        Err(StorageError::Validation(format!(
+            "job `{id}` does not exist with this trace, kind, parent and time of creation"
+        )))
     }
 }
 
@@ -160,7 +162,8 @@ fn decode(row: &Row) -> Result<AiJob, StorageError> {
 
 /// One job.
 pub(crate) async fn find(connection: &mut Connection, id: JobId) -> Result<AiJob, StorageError> {
-    let row = sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a job"))?;
+    let row =
+        sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a job"))?;
     match row {
         Some(row) => decode(&row),
         None => Err(missing(id)),
@@ -197,8 +200,11 @@ impl Operation for Submit {
     async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
         let operation = "store a job";
         if let Some(key) = &self.key {
-            let first: Option<String> =
-                sqlx::query_scalar(KEY).bind(key.as_str()).fetch_optional(&mut *step.connection).await.map_err(failed(operation))?;
+            let first: Option<String> = sqlx::query_scalar(KEY)
+                .bind(key.as_str())
+                .fetch_optional(&mut *step.connection)
+                .await
+                .map_err(failed(operation))?;
             if let Some(first) = first {
                 let job = find(step.connection, first.parse().map_err(unreadable("job id"))?).await?;
                 return Ok(Applied::Unchanged(Submitted::Existing(Box::new(job))));
@@ -231,7 +237,13 @@ fn exists(error: StorageError, what: &str, id: impl std::fmt::Display) -> Storag
 
 #[async_trait]
 impl JobStore for SqliteDatabase {
-    async fn submit(&self, job: AiJob, run: WorkflowRun, key: Option<&str>, events: Vec<AdmittedEvent>) -> Result<Submitted, StorageError> {
+    async fn submit(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<Submitted, StorageError> {
         if run.job_id != job.job_id || run.trace_id != job.trace_id {
             return Err(StorageError::Validation("a job's first run must carry the job's id and trace".into()));
         }
@@ -242,7 +254,8 @@ impl JobStore for SqliteDatabase {
             }
         }
         text::check_events(&events)?;
-        let submit = Submit { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events };
+        let submit =
+            Submit { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events };
         self.queue.perform("store a job", submit, None).await
     }
 
@@ -262,11 +275,19 @@ impl JobStore for SqliteDatabase {
             query.push(" AND job_kind = ").push_bind(kind.as_str());
         }
         if let Some(after) = filter.after {
-            let age: Option<i64> =
-                sqlx::query_scalar(AGE).bind(after.to_string()).fetch_optional(&mut *reader).await.map_err(failed(operation))?;
+            let age: Option<i64> = sqlx::query_scalar(AGE)
+                .bind(after.to_string())
+                .fetch_optional(&mut *reader)
+                .await
+                .map_err(failed(operation))?;
             let age = age.ok_or_else(|| missing(after))?;
             query.push(" AND (created_at < ").push_bind(age);
-            query.push(" OR (created_at = ").push_bind(age).push(" AND job_id < ").push_bind(after.to_string()).push("))");
+            query
+                .push(" OR (created_at = ")
+                .push_bind(age)
+                .push(" AND job_id < ")
+                .push_bind(after.to_string())
+                .push("))");
         }
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
         query.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));

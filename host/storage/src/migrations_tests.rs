@@ -37,7 +37,12 @@ async fn fill(connection: &mut Connection) {
 async fn rows(connection: &mut Connection) -> Vec<i64> {
     let mut counts = Vec::new();
     for table in TABLES {
-        counts.push(sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).fetch_one(&mut *connection).await.unwrap());
+        counts.push(
+            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")))
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap(),
+        );
     }
     counts
 }
@@ -64,7 +69,8 @@ async fn migrations_revert_to_an_empty_database() {
     fill(&mut connection).await;
     MIGRATIONS.undo(&mut connection, 0).await.unwrap();
     assert_eq!(schema(&mut connection).await, []);
-    let tracked: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations").fetch_one(&mut connection).await.unwrap();
+    let tracked: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations").fetch_one(&mut connection).await.unwrap();
     assert_eq!(tracked, 0);
     run(&mut connection).await.unwrap();
     assert_eq!(rows(&mut connection).await, vec![0; TABLES.len()]);
@@ -72,13 +78,33 @@ async fn migrations_revert_to_an_empty_database() {
 
 #[test]
 fn migrations_are_contiguous_each_has_a_down_and_all_are_portable() {
-    let ups: Vec<_> = MIGRATIONS.iter().filter(|migration| !migration.migration_type.is_down_migration()).map(|migration| migration.version).collect();
-    let downs: Vec<_> = MIGRATIONS.iter().filter(|migration| migration.migration_type.is_down_migration()).map(|migration| migration.version).collect();
+    let ups: Vec<_> = MIGRATIONS
+        .iter()
+        .filter(|migration| !migration.migration_type.is_down_migration())
+        .map(|migration| migration.version)
+        .collect();
+    let downs: Vec<_> = MIGRATIONS
+        .iter()
+        .filter(|migration| migration.migration_type.is_down_migration())
+        .map(|migration| migration.version)
+        .collect();
     assert_eq!(ups, (1..=ups.len() as i64).collect::<Vec<_>>());
     assert_eq!(ups, downs);
     for migration in MIGRATIONS.iter() {
         let sql = migration.sql.as_str().to_uppercase();
-        for word in ["PRAGMA", "STRFTIME", "TRIGGER", "?", "CURRENT_TIMESTAMP", "AUTOINCREMENT", "ROWID", "INTEGER", "REAL", "DATETIME", "\r"] {
+        for word in [
+            "PRAGMA",
+            "STRFTIME",
+            "TRIGGER",
+            "?",
+            "CURRENT_TIMESTAMP",
+            "AUTOINCREMENT",
+            "ROWID",
+            "INTEGER",
+            "REAL",
+            "DATETIME",
+            "\r",
+        ] {
             assert!(!sql.contains(word), "migration {} contains {word:?}", migration.version);
         }
     }

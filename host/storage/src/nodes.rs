@@ -86,7 +86,10 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
         attempt: number(row, "attempt")?,
         state: text("state")?.parse().map_err(unreadable("node state"))?,
         plugin: maybe("plugin")?.map(PluginId::new).transpose().map_err(unreadable("plugin id"))?,
-        component_sha256: maybe("component_sha256")?.map(|digest| digest.parse()).transpose().map_err(unreadable("digest"))?,
+        component_sha256: maybe("component_sha256")?
+            .map(|digest| digest.parse())
+            .transpose()
+            .map_err(unreadable("digest"))?,
         input: text::parse("input", &text("input")?)?,
         output: maybe("output")?.map(|json| text::parse("output", &json)).transpose()?,
         error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
@@ -98,7 +101,8 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
 
 /// Every attempt of a run. Ordered here and not in SQL, where the order of text depends on the database.
 pub(crate) async fn of_run(connection: &mut Connection, run: RunId) -> Result<Vec<NodeExecution>, StorageError> {
-    let rows = sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
+    let rows =
+        sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
     let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)
@@ -131,7 +135,8 @@ pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Resul
 /// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so
 /// token and number in the chain are the order in which they were permitted.
 pub(crate) async fn effects_of(connection: &mut Connection, run: RunId) -> Result<Vec<EffectNote>, StorageError> {
-    let rows = sqlx::query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
+    let rows =
+        sqlx::query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
     rows.iter()
         .map(|row| {
             Ok(EffectNote {

@@ -76,7 +76,11 @@ pub(crate) struct Pending<O: Operation> {
 }
 
 impl<O: Operation> Pending<O> {
-    pub(crate) fn new(operation: O, reply: oneshot::Sender<Result<O::Answer, StorageError>>, room: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn new(
+        operation: O,
+        reply: oneshot::Sender<Result<O::Answer, StorageError>>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self { operation, verdict: None, reply, _room: room }
     }
 }

@@ -49,7 +49,11 @@ pub(crate) async fn host(connection: &mut Connection, fresh: HostId, now: Timest
 
 /// Where the host stands in the books.
 pub(crate) async fn position(connection: &mut Connection, host: HostId) -> Result<Option<Position>, StorageError> {
-    let row = sqlx::query(POSITION).bind(host.to_string()).fetch_optional(connection).await.map_err(failed("read the chain's head"))?;
+    let row = sqlx::query(POSITION)
+        .bind(host.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read the chain's head"))?;
     let Some(row) = row else { return Ok(None) };
     let head = ChainHead {
         host,
@@ -122,7 +126,10 @@ where
 }
 
 /// A column that is never negative.
-pub(crate) fn number<T: TryFrom<i64, Error = std::num::TryFromIntError>>(row: &Row, name: &'static str) -> Result<T, StorageError> {
+pub(crate) fn number<T: TryFrom<i64, Error = std::num::TryFromIntError>>(
+    row: &Row,
+    name: &'static str,
+) -> Result<T, StorageError> {
     T::try_from(column::<i64>(row, name)?).map_err(unreadable(name))
 }
 

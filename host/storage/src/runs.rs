@@ -25,8 +25,10 @@ macro_rules! columns {
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM runs WHERE run_id = $1");
 const OF_JOB: &str = concat!("SELECT ", columns!(), " FROM runs WHERE job_id = $1 ORDER BY created_at, run_id");
-const INTERRUPTED: &str = concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
-const INSERT: &str = concat!("INSERT INTO runs (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11)");
+const INTERRUPTED: &str =
+    concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
+const INSERT: &str =
+    concat!("INSERT INTO runs (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11)");
 // What a run is pinned to never changes, and its claim changes only by being claimed.
 const UPDATE: &str = "UPDATE runs SET state = $1, error = $2, updated_at = $3 WHERE run_id = $4";
 
@@ -48,7 +50,10 @@ impl RunRow {
         }
         text::optional("error", run.error.as_deref())?;
         let Some(base) = run.base.to_str() else {
-            return Err(StorageError::Validation(format!("folder `{}` is not named in UTF-8 and cannot be stored", run.base.display())));
+            return Err(StorageError::Validation(format!(
+                "folder `{}` is not named in UTF-8 and cannot be stored",
+                run.base.display()
+            )));
         };
         Ok(Self {
             run_id: run.run_id,
@@ -121,7 +126,8 @@ fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
 
 /// One run.
 pub(crate) async fn find(connection: &mut Connection, id: RunId) -> Result<WorkflowRun, StorageError> {
-    let row = sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a run"))?;
+    let row =
+        sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a run"))?;
     match row {
         Some(row) => decode(&row),
         None => Err(missing(id)),
@@ -142,7 +148,8 @@ impl RunStore for SqliteDatabase {
 
     async fn runs_of(&self, job: JobId) -> Result<Vec<WorkflowRun>, StorageError> {
         let mut reader = self.reader("list runs").await?;
-        let rows = sqlx::query(OF_JOB).bind(job.to_string()).fetch_all(&mut *reader).await.map_err(failed("list runs"))?;
+        let rows =
+            sqlx::query(OF_JOB).bind(job.to_string()).fetch_all(&mut *reader).await.map_err(failed("list runs"))?;
         rows.iter().map(decode).collect()
     }
 

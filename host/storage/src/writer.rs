@@ -61,7 +61,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that goes on from where the session stands.
-    pub(crate) fn new(session: Session, writing: Writing, clock: Arc<dyn Clock>, head: Arc<watch::Sender<ChainHead>>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        writing: Writing,
+        clock: Arc<dyn Clock>,
+        head: Arc<watch::Sender<ChainHead>>,
+    ) -> Self {
         Self { host: session.position.head.host, clock, writing, session: Some(session), head, failing: false }
     }
 
@@ -94,7 +99,12 @@ impl Writer {
         for item in waiting {
             if let Item::Close(reply) = item {
                 // One call closes; whoever else asked meanwhile is told the same as later callers.
-                drop(reply.send(std::mem::replace(&mut result, Err(unreachable("close the database", Unreachable::Closed)))));
+                drop(
+                    reply.send(std::mem::replace(
+                        &mut result,
+                        Err(unreachable("close the database", Unreachable::Closed)),
+                    )),
+                );
             }
         }
     }
@@ -132,7 +142,9 @@ impl Writer {
             }
             match self.transact(&mut group).await {
                 Ok(()) => answer(group),
-                Err(Failure::Undone(error)) if is_duplicate(&error) && group.len() > 1 => kept = self.write_singly(group).await,
+                Err(Failure::Undone(error)) if is_duplicate(&error) && group.len() > 1 => {
+                    kept = self.write_singly(group).await
+                }
                 Err(Failure::Undone(error)) => kept = self.refuse(group, Some(error)),
                 Err(Failure::Unknown(cause)) => kept = fail(group, || Unreachable::Unknown(cause.clone()), None),
             }
@@ -280,7 +292,11 @@ async fn open(writing: &Writing, host: HostId) -> Result<Session, StorageError> 
 
 /// Does everything of a transaction except its commit. Returns where the books will stand after it, or none when
 /// there was nothing to write and the transaction is over.
-async fn prepare(session: &mut Session, items: &mut [Item], now: handshake_core::Timestamp) -> Result<Option<Position>, StorageError> {
+async fn prepare(
+    session: &mut Session,
+    items: &mut [Item],
+    now: handshake_core::Timestamp,
+) -> Result<Option<Position>, StorageError> {
     let Session { connection, position } = session;
     if items.is_empty() {
         return Ok(None);

@@ -16,7 +16,8 @@ use crate::operation::{Applied, Operation, Refusal};
 
 fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
     let body = EventBody::System { kind: "test".into(), detail: detail.into() };
-    let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), FixedClock::default().now(), Actor::system(), body);
+    let event =
+        Event::new(EventId::fresh(ids), TraceId::fresh(ids), FixedClock::default().now(), Actor::system(), body);
     AdmittedEvent::admit(&event, &NoRedaction).unwrap()
 }
 
@@ -24,7 +25,9 @@ async fn open(folder: &tempfile::TempDir, ids: Arc<dyn Ids>, queue: usize, pages
     let path = folder.path().join("test.db");
     let writing = Writing::new(&path);
     let writing = pages.map_or(writing.clone(), |pages| writing.bounded(pages));
-    SqliteDatabase::start(SqliteOptions { path, clock: Arc::new(FixedClock::default()), ids, queue }, writing).await.unwrap()
+    SqliteDatabase::start(SqliteOptions { path, clock: Arc::new(FixedClock::default()), ids, queue }, writing)
+        .await
+        .unwrap()
 }
 
 async fn verified(database: &SqliteDatabase) -> Vec<EventId> {
@@ -112,7 +115,8 @@ async fn a_commit_that_failed_is_undone_and_its_neighbours_are_written_apart() {
     let first = event(&*ids, "first");
     let last = event(&*ids, "last");
     let expected = vec![first.event_id(), last.event_id()];
-    const ORPHAN: &[&str] = &["PRAGMA defer_foreign_keys = ON", "INSERT INTO run_artifacts VALUES ('nobody', '00', 0, '', 0)"];
+    const ORPHAN: &[&str] =
+        &["PRAGMA defer_foreign_keys = ON", "INSERT INTO run_artifacts VALUES ('nobody', '00', 0, '', 0)"];
     let (first, orphan, last) = tokio::join!(
         database.append(first),
         database.queue.perform("test", Statements(ORPHAN, [event(&*ids, "orphan")]), None),

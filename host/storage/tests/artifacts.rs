@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use handshake_core::artifact::{ArtifactStore, MAX_ARTIFACT_BYTES};
-use handshake_core::capability::{Axis, CapabilityId, EffectiveRights, Mode, Policy, Profile, Resource, Rule, Effect, SourceRef};
+use handshake_core::capability::{
+    Axis, CapabilityId, Effect, EffectiveRights, Mode, Policy, Profile, Resource, Rule, SourceRef,
+};
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices, Permit};
 use handshake_core::job::AccessMode;
@@ -39,17 +41,29 @@ impl Store {
 
     async fn permit(&self, run: RunId, axis: Axis) -> Permit {
         let world = &self.world;
-        let all = |axes: &[Axis]| axes.iter().copied().map(CapabilityId::bare).collect::<handshake_core::capability::CapabilitySet>();
+        let all = |axes: &[Axis]| {
+            axes.iter().copied().map(CapabilityId::bare).collect::<handshake_core::capability::CapabilitySet>()
+        };
         let axes = [Axis::ArtifactRead, Axis::ArtifactWrite];
         let source = SourceRef { file: "test".into(), line: 1 };
-        let rule = |axis| Rule { effect: Effect::Allow, capability: CapabilityId::bare(axis), plugins: vec![], source: source.clone() };
+        let rule = |axis| Rule {
+            effect: Effect::Allow,
+            capability: CapabilityId::bare(axis),
+            plugins: vec![],
+            source: source.clone(),
+        };
         let rights = EffectiveRights {
             plugin: None,
             declared: all(&axes),
             granted: all(&axes),
             profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: all(&axes) }),
             access_mode: AccessMode::AnalysisOnly,
-            policy: Arc::new(Policy { mode: Mode::Enforce, rules: axes.map(rule).to_vec(), mounts: vec![], digest: Digest::ZERO }),
+            policy: Arc::new(Policy {
+                mode: Mode::Enforce,
+                rules: axes.map(rule).to_vec(),
+                mounts: vec![],
+                digest: Digest::ZERO,
+            }),
             manifest_sha256: Digest::ZERO,
         };
         let place = AttemptPlace {
@@ -67,8 +81,13 @@ impl Store {
             span: None,
             place: Some(place),
         };
-        let services = GateServices { recorder: Arc::new(MemoryRecorder::default()), clock: world.clock.clone(), ids: world.ids.clone() };
-        let call = Call { interface: "test", function: "test", axis, resource: Resource::Whole, arguments: Digest::ZERO };
+        let services = GateServices {
+            recorder: Arc::new(MemoryRecorder::default()),
+            clock: world.clock.clone(),
+            ids: world.ids.clone(),
+        };
+        let call =
+            Call { interface: "test", function: "test", axis, resource: Resource::Whole, arguments: Digest::ZERO };
         AttemptGate::new(identity, Arc::new(rights), services).permit(call).await.unwrap()
     }
 

@@ -109,7 +109,11 @@ async fn lists_are_filtered_before_the_limit_and_page_without_gaps() {
     }
     assert_eq!(seen, expected.iter().map(|row| row.1).collect::<Vec<_>>());
 
-    let failed = world.database.jobs(&JobFilter { state: Some(JobState::Failed), limit: 3, ..JobFilter::default() }).await.unwrap();
+    let failed = world
+        .database
+        .jobs(&JobFilter { state: Some(JobState::Failed), limit: 3, ..JobFilter::default() })
+        .await
+        .unwrap();
     let wanted: Vec<_> = expected.iter().filter(|row| row.2 == JobState::Failed).map(|row| row.1).take(3).collect();
     assert_eq!(failed.iter().map(|job| job.job_id).collect::<Vec<_>>(), wanted);
 
@@ -131,7 +135,10 @@ async fn what_cannot_be_stored_is_refused_before_anything_is_written() {
         |job, _| job.job_outputs = Some(serde_json::json!({ "\0": 1 })),
         |_, run| run.inputs = serde_json::json!("\\\0"),
         |_, run| run.base = "/a\0".into(),
-        |job, run| (job.trace_id, run.trace_id) = (TraceId::from_uuid(uuid::Uuid::nil()), TraceId::from_uuid(uuid::Uuid::nil())),
+        |job, run| {
+            (job.trace_id, run.trace_id) =
+                (TraceId::from_uuid(uuid::Uuid::nil()), TraceId::from_uuid(uuid::Uuid::nil()))
+        },
         |job, _| job.trace_id = TraceId::from_uuid(uuid::Uuid::from_u128(u128::MAX)),
     ];
     for spoil in spoil {

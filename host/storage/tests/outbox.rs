@@ -126,7 +126,10 @@ async fn closing_writes_what_is_queued_and_later_calls_fail() {
 #[test]
 fn acknowledged_events_survive_a_host_that_vanishes_and_the_chain_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (clock, ids) = (Arc::new(handshake_core::testing::FixedClock::default()), Arc::new(handshake_core::testing::SequentialIds::default()));
+    let (clock, ids) = (
+        Arc::new(handshake_core::testing::FixedClock::default()),
+        Arc::new(handshake_core::testing::SequentialIds::default()),
+    );
     let mut acknowledged = Vec::new();
     let mut hosts = std::collections::HashSet::new();
     for _ in 0..3 {
@@ -170,7 +173,10 @@ async fn a_file_that_is_no_database_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("handshake.db");
     std::fs::write(&path, "this is not a database, but long enough to be taken for the header of one").unwrap();
-    let (clock, ids) = (Arc::new(handshake_core::testing::FixedClock::default()), Arc::new(handshake_core::testing::SequentialIds::default()));
+    let (clock, ids) = (
+        Arc::new(handshake_core::testing::FixedClock::default()),
+        Arc::new(handshake_core::testing::SequentialIds::default()),
+    );
     let options = handshake_storage::SqliteOptions { path, clock, ids, queue: 8 };
     let error = handshake_storage::SqliteDatabase::open(options).await.unwrap_err();
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("not a database"), "{error:?}");

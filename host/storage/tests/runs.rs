@@ -59,8 +59,14 @@ async fn a_claim_makes_run_and_job_running_and_raises_the_token() {
     assert_eq!(world.database.interrupted().await.unwrap(), std::slice::from_ref(&claim.run));
     assert_eq!(world.recorded().await.len(), 1);
 
-    let again = world.database.claim(run.run_id, RunChange { events: vec![world.event("again")], ..RunChange::default() }).await;
-    assert!(matches!(&again, Err(StorageError::Conflict(text)) if text.contains("`running` cannot `claim`")), "{again:?}");
+    let again = world
+        .database
+        .claim(run.run_id, RunChange { events: vec![world.event("again")], ..RunChange::default() })
+        .await;
+    assert!(
+        matches!(&again, Err(StorageError::Conflict(text)) if text.contains("`running` cannot `claim`")),
+        "{again:?}"
+    );
     assert_eq!(world.recorded().await.len(), 1, "a claim that failed leaves no event");
 }
 
@@ -84,9 +90,13 @@ async fn a_claim_is_refused_for_other_states_and_for_ended_jobs() {
     let world = World::new().await;
     let claim = claimed(&world).await;
     let unknown = RunId::from_uuid(claim.job.job_id.uuid());
-    assert!(matches!(world.database.claim(unknown, RunChange::default()).await, Err(StorageError::NotFound { what: "run", .. })));
+    assert!(matches!(
+        world.database.claim(unknown, RunChange::default()).await,
+        Err(StorageError::NotFound { what: "run", .. })
+    ));
 
-    let waiting = RunChange { run: Some(WorkflowRun { state: RunState::Waiting, ..claim.run.clone() }), ..RunChange::default() };
+    let waiting =
+        RunChange { run: Some(WorkflowRun { state: RunState::Waiting, ..claim.run.clone() }), ..RunChange::default() };
     let refused = world.database.claim(claim.run.run_id, waiting.clone()).await;
     assert!(matches!(refused, Err(StorageError::Validation(_))));
 
@@ -119,10 +129,20 @@ async fn a_commit_writes_everything_and_attempts_come_back_in_order() {
     done.output = Some(json!({ "ä": [1.5, null] }));
     done.error = Some(NodeError { kind: "timeout".into(), message: "“late”".into() });
     done.finished_at = Some(world.clock.now());
-    let run = WorkflowRun { state: RunState::Completed, error: Some("e".into()), fence: FencingToken(99), host: None, ..claim.run.clone() };
+    let run = WorkflowRun {
+        state: RunState::Completed,
+        error: Some("e".into()),
+        fence: FencingToken(99),
+        host: None,
+        ..claim.run.clone()
+    };
     let job = AiJob { state: JobState::Completed, job_outputs: Some(json!({ "r": 1 })), ..claim.job.clone() };
-    let change =
-        RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: vec![done.clone()], events: vec![world.event("done")] };
+    let change = RunChange {
+        job: Some(job.clone()),
+        run: Some(run.clone()),
+        nodes: vec![done.clone()],
+        events: vec![world.event("done")],
+    };
     world.database.commit(id, claim.fence, change).await.unwrap();
 
     let stored = world.database.nodes(id).await.unwrap();

@@ -118,7 +118,7 @@ fn structures_that_are_wrong() {
     write a plugin id, `id@0.1` or `id@0.1.0`
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps:\n  - { id: a, uses: summarize, needs: [c] }\n  - { id: b, uses: summarize, when: 'steps.a.output' }\n  - { id: c, uses: summarize, with: { v: ['${steps[\"b\"].output}'] } }"), @r##"
-    flow.yaml:3:11: steps[0].id: the steps need each other in a circle: `a` needs `c` needs `b` needs `a`
+    flow.yaml:3:11: steps[0].id: the steps need each other in a cycle: `a` needs `c` needs `b` needs `a`
     remove one of these dependencies from `needs` or from an expression
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps:\n  - { id: a, uses: summarize, needs: [b] }"), @r##"

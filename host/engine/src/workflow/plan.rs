@@ -169,7 +169,7 @@ fn of_cycle(workflow: &Workflow, cycle: &[usize]) -> Problem {
     let place = Place::step(cycle.first().copied().unwrap_or(0)).key("id");
     Problem::at(
         place,
-        format!("the steps need each other in a circle: {}", names.join(" needs ")),
+        format!("the steps need each other in a cycle: {}", names.join(" needs ")),
         "remove one of these dependencies from `needs` or from an expression",
     )
 }

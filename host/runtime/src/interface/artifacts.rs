@@ -20,10 +20,16 @@ impl Host for StepState {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
-        let acceptable = media_type.len() <= MAX_MEDIA_TYPE_BYTES && media_type.contains('/') && media_type.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let acceptable = media_type.len() <= MAX_MEDIA_TYPE_BYTES
+            && media_type.contains('/')
+            && media_type.chars().all(|c| c == ' ' || c.is_ascii_graphic());
         if !acceptable || content.len() > MAX_ARTIFACT_BYTES {
             permit.failed("invalid");
-            let problem = if acceptable { format!("an artifact has at most {MAX_ARTIFACT_BYTES} bytes") } else { "the media type is not one".to_owned() };
+            let problem = if acceptable {
+                format!("an artifact has at most {MAX_ARTIFACT_BYTES} bytes")
+            } else {
+                "the media type is not one".to_owned()
+            };
             return Ok(Err(CallError::Invalid(problem)));
         }
         let Some(run) = self.run else {

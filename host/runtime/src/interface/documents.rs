@@ -35,12 +35,20 @@ impl Host for StepState {
         let mut summaries = Vec::new();
         match whole {
             Ok(permit) => {
-                summaries.extend(listed.into_iter().map(|summary| Summary { id: summary.id, title: summary.title, version: summary.version }));
+                summaries.extend(listed.into_iter().map(|summary| Summary {
+                    id: summary.id,
+                    title: summary.title,
+                    version: summary.version,
+                }));
                 permit.succeeded(summaries.len() as u64, 0);
             }
             Err(denial) => {
                 for summary in listed {
-                    let Ok(permit) = self.permit((INTERFACE, "list"), Axis::DocRead, Resource::name(&summary.id), arguments).await else { continue };
+                    let Ok(permit) =
+                        self.permit((INTERFACE, "list"), Axis::DocRead, Resource::name(&summary.id), arguments).await
+                    else {
+                        continue;
+                    };
                     permit.succeeded(summary.title.len() as u64, 0);
                     summaries.push(Summary { id: summary.id, title: summary.title, version: summary.version });
                 }
@@ -62,8 +70,16 @@ impl Host for StepState {
             Ok(document) => {
                 permit.succeeded(document.blocks.iter().map(|block| block.content.len() as u64).sum(), 0);
                 self.metrics.entities_read += 1;
-                let info = Summary { id: document.summary.id, title: document.summary.title, version: document.summary.version };
-                let blocks = document.blocks.into_iter().map(|block| Block { id: block.id, kind: block.kind, content: block.content });
+                let info = Summary {
+                    id: document.summary.id,
+                    title: document.summary.title,
+                    version: document.summary.version,
+                };
+                let blocks = document.blocks.into_iter().map(|block| Block {
+                    id: block.id,
+                    kind: block.kind,
+                    content: block.content,
+                });
                 Ok(Ok(Document { info, blocks: blocks.collect() }))
             }
             Err(error) => {
@@ -74,18 +90,29 @@ impl Host for StepState {
         }
     }
 
-    async fn propose(&mut self, id: String, base_version: u64, operations: Vec<Operation>) -> wasmtime::Result<Result<(), CallError>> {
-        let proposal = Proposal { document: id, base_version, operations: operations.into_iter().map(Into::into).collect() };
+    async fn propose(
+        &mut self,
+        id: String,
+        base_version: u64,
+        operations: Vec<Operation>,
+    ) -> wasmtime::Result<Result<(), CallError>> {
+        let proposal =
+            Proposal { document: id, base_version, operations: operations.into_iter().map(Into::into).collect() };
         let encoded = serde_json::to_vec(&proposal).unwrap_or_default();
         let resource = Resource::name(&proposal.document);
-        let permit = match self.permit((INTERFACE, "propose"), Axis::DocPropose, resource, Digest::of_parts(&[&encoded])).await {
+        let permit = match self
+            .permit((INTERFACE, "propose"), Axis::DocPropose, resource, Digest::of_parts(&[&encoded]))
+            .await
+        {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
         let proposed: usize = self.proposals.iter().map(|earlier| earlier.operations.len()).sum();
         if proposed + proposal.operations.len() > MAX_OPERATIONS {
             permit.failed("limit");
-            return Err(LimitExceeded::new("proposals", format!("an attempt may propose {MAX_OPERATIONS} operations")).into());
+            return Err(
+                LimitExceeded::new("proposals", format!("an attempt may propose {MAX_OPERATIONS} operations")).into()
+            );
         }
         permit.succeeded(0, encoded.len() as u64);
         self.proposals.push(proposal);
@@ -96,7 +123,9 @@ impl Host for StepState {
 impl From<Operation> for PlannedOperation {
     fn from(operation: Operation) -> Self {
         match operation {
-            Operation::InsertBlock(insert) => Self::InsertBlock { after: insert.after, kind: insert.block.kind, content: insert.block.content },
+            Operation::InsertBlock(insert) => {
+                Self::InsertBlock { after: insert.after, kind: insert.block.kind, content: insert.block.content }
+            }
             Operation::ReplaceBlock(replace) => Self::ReplaceBlock { block_id: replace.id, content: replace.content },
             Operation::MoveBlock(moved) => Self::MoveBlock { block_id: moved.id, after: moved.after },
             Operation::DeleteBlock(block_id) => Self::DeleteBlock { block_id },

@@ -20,14 +20,21 @@ impl Host for StepState {
         };
         let request = model::GenerateRequest {
             model: request.model,
-            messages: request.messages.into_iter().map(|message| model::Message { role: role(message.role), content: message.content }).collect(),
+            messages: request
+                .messages
+                .into_iter()
+                .map(|message| model::Message { role: role(message.role), content: message.content })
+                .collect(),
             max_tokens: request.max_tokens,
             temperature: request.temperature,
             options,
         };
         let encoded = serde_json::to_vec(&request).unwrap_or_default();
         let arguments = Digest::of_parts(&[&encoded]);
-        let permit = match self.permit((INTERFACE, "generate"), Axis::ModelInfer, Resource::name(&request.model), arguments).await {
+        let permit = match self
+            .permit((INTERFACE, "generate"), Axis::ModelInfer, Resource::name(&request.model), arguments)
+            .await
+        {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
@@ -39,7 +46,10 @@ impl Host for StepState {
                     text: response.text,
                     model: response.model,
                     finish_reason: response.finish_reason,
-                    usage: Usage { input_tokens: response.usage.prompt_tokens, output_tokens: response.usage.completion_tokens },
+                    usage: Usage {
+                        input_tokens: response.usage.prompt_tokens,
+                        output_tokens: response.usage.completion_tokens,
+                    },
                 }))
             }
             Err(error) => {
@@ -52,7 +62,8 @@ impl Host for StepState {
     async fn embed(&mut self, model: String, texts: Vec<String>) -> wasmtime::Result<Result<Vec<Vec<f32>>, CallError>> {
         let encoded = serde_json::to_vec(&(&model, &texts)).unwrap_or_default();
         let arguments = Digest::of_parts(&[&encoded]);
-        let permit = match self.permit((INTERFACE, "embed"), Axis::ModelEmbed, Resource::name(&model), arguments).await {
+        let permit = match self.permit((INTERFACE, "embed"), Axis::ModelEmbed, Resource::name(&model), arguments).await
+        {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };

@@ -13,10 +13,11 @@ const INTERFACE: &str = "handshake:step/secrets@0.1.0";
 impl Host for StepState {
     async fn placeholder(&mut self, name: String) -> wasmtime::Result<Result<String, CallError>> {
         let arguments = Digest::of_parts(&[name.as_bytes()]);
-        let permit = match self.permit((INTERFACE, "placeholder"), Axis::SecretsUse, Resource::name(&name), arguments).await {
-            Ok(permit) => permit,
-            Err(denial) => return Ok(Err(denial.into())),
-        };
+        let permit =
+            match self.permit((INTERFACE, "placeholder"), Axis::SecretsUse, Resource::name(&name), arguments).await {
+                Ok(permit) => permit,
+                Err(denial) => return Ok(Err(denial.into())),
+            };
         match self.backends.secrets.placeholder(&permit, &name) {
             Ok(placeholder) => {
                 permit.succeeded(placeholder.len() as u64, 0);

@@ -30,7 +30,8 @@ pub(crate) fn context(parts: &ContextParts<'_>) -> wasmtime::Result<WasiCtx> {
     let mut builder = WasiCtxBuilder::new();
     let mut insecure_seed = parts.random_seed;
     insecure_seed.reverse();
-    let time = AttemptTime { clock: Arc::clone(parts.clock), zero: parts.clock.monotonic(), started_at: parts.started_at };
+    let time =
+        AttemptTime { clock: Arc::clone(parts.clock), zero: parts.clock.monotonic(), started_at: parts.started_at };
     builder
         .stdout(Lines::new(LogLevel::Info, parts.voice.clone(), parts.output_kb))
         .stderr(Lines::new(LogLevel::Warn, parts.voice.clone(), parts.output_kb))

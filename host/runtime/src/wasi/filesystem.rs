@@ -16,11 +16,11 @@ use rustix::fs::FileType;
 use wasmtime::component::{HasData, Resource as Handle};
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, OpenMode, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::bindings::filesystem::types::{
-    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode, Filesize, HostDescriptor,
-    HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
-};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode,
+    Filesize, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::path::{self, Parent};
@@ -56,9 +56,19 @@ impl GatedFilesystem<'_> {
     }
 
     /// Decides on one path. A path that leads out of the mount is put to the gate too, which always denies it.
-    async fn decide(&mut self, function: &'static str, axis: Axis, base: &Handle<Descriptor>, path: &str, extra: &[u8]) -> FsResult<(Permit, Place)> {
+    async fn decide(
+        &mut self,
+        function: &'static str,
+        axis: Axis,
+        base: &Handle<Descriptor>,
+        path: &str,
+        extra: &[u8],
+    ) -> FsResult<(Permit, Place)> {
         let place = path::resolve(self.place_of(base)?, path);
-        let resource = place.as_ref().and_then(|place| path::resource(&self.0.mounts, place)).unwrap_or_else(|| path::outside(path));
+        let resource = place
+            .as_ref()
+            .and_then(|place| path::resource(&self.0.mounts, place))
+            .unwrap_or_else(|| path::outside(path));
         let arguments = Digest::of_parts(&[path.as_bytes(), extra]);
         match (self.0.permit((INTERFACE, function), axis, resource, arguments).await, place) {
             (Ok(permit), Some(place)) => Ok((permit, place)),
@@ -71,7 +81,14 @@ impl GatedFilesystem<'_> {
     }
 
     /// Decides on one path and walks to the folder that holds it.
-    async fn enter(&mut self, function: &'static str, axis: Axis, base: &Handle<Descriptor>, path: &str, extra: &[u8]) -> FsResult<Decided> {
+    async fn enter(
+        &mut self,
+        function: &'static str,
+        axis: Axis,
+        base: &Handle<Descriptor>,
+        path: &str,
+        extra: &[u8],
+    ) -> FsResult<Decided> {
         let (permit, place) = self.decide(function, axis, base, path, extra).await?;
         let Some(mount) = self.0.mounts.get(place.mount) else { return Err(ErrorCode::BadDescriptor.into()) };
         let (root, access) = (Arc::clone(&mount.root), mount.access);
@@ -166,12 +183,20 @@ impl types::Host for GatedFilesystem<'_> {
 }
 
 impl HostDescriptor for GatedFilesystem<'_> {
-    async fn open_at(&mut self, base: Handle<Descriptor>, _: PathFlags, path: String, open: OpenFlags, flags: DescriptorFlags) -> FsResult<Handle<Descriptor>> {
+    async fn open_at(
+        &mut self,
+        base: Handle<Descriptor>,
+        _: PathFlags,
+        path: String,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Handle<Descriptor>> {
         if self.0.places.len() >= MAX_OPEN {
             let detail = format!("{MAX_OPEN} files and folders may be open at the same time");
             return Err(FsError::trap(LimitExceeded::new("open_files", detail)));
         }
-        let changes = flags.contains(DescriptorFlags::WRITE) || open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
+        let changes =
+            flags.contains(DescriptorFlags::WRITE) || open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
         let axis = if changes { Axis::FsWrite } else { Axis::FsRead };
         if changes && flags.contains(DescriptorFlags::READ) {
             // Reading through a handle that was opened for both takes the right to read as well.
@@ -179,10 +204,13 @@ impl HostDescriptor for GatedFilesystem<'_> {
             permit.succeeded(0, 0);
         }
         let extra = format!("{open:?} {flags:?}");
-        let Decided { permit, folder, name, kind, place } = self.enter("[method]descriptor.open-at", axis, &base, &path, extra.as_bytes()).await?;
+        let Decided { permit, folder, name, kind, place } =
+            self.enter("[method]descriptor.open-at", axis, &base, &path, extra.as_bytes()).await?;
         let result = match kind {
             // Opening a pipe or a device can block for ever or have effects of its own.
-            Some(kind) if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) => Err(ErrorCode::NotPermitted.into()),
+            Some(kind) if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) => {
+                Err(ErrorCode::NotPermitted.into())
+            }
             _ => {
                 // Whether a folder may be changed is decided by each change, not by the handle.
                 let flags = flags & !DescriptorFlags::MUTATE_DIRECTORY;
@@ -214,50 +242,69 @@ impl HostDescriptor for GatedFilesystem<'_> {
     }
 
     async fn stat_at(&mut self, base: Handle<Descriptor>, _: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.stat-at", Axis::FsRead, &base, &path, b"").await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.stat-at", Axis::FsRead, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().stat_at(target, PathFlags::empty(), name).await;
         self.leave(permit, folder, result)
     }
 
-    async fn metadata_hash_at(&mut self, base: Handle<Descriptor>, _: PathFlags, path: String) -> FsResult<MetadataHashValue> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.metadata-hash-at", Axis::FsRead, &base, &path, b"").await?;
+    async fn metadata_hash_at(
+        &mut self,
+        base: Handle<Descriptor>,
+        _: PathFlags,
+        path: String,
+    ) -> FsResult<MetadataHashValue> {
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.metadata-hash-at", Axis::FsRead, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().metadata_hash_at(target, PathFlags::empty(), name).await;
         self.leave(permit, folder, result)
     }
 
     async fn readlink_at(&mut self, base: Handle<Descriptor>, path: String) -> FsResult<String> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.readlink-at", Axis::FsRead, &base, &path, b"").await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.readlink-at", Axis::FsRead, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().readlink_at(target, name).await;
         self.leave(permit, folder, result)
     }
 
     async fn create_directory_at(&mut self, base: Handle<Descriptor>, path: String) -> FsResult<()> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.create-directory-at", Axis::FsWrite, &base, &path, b"").await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.create-directory-at", Axis::FsWrite, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().create_directory_at(target, name).await;
         self.leave(permit, folder, result)
     }
 
     async fn remove_directory_at(&mut self, base: Handle<Descriptor>, path: String) -> FsResult<()> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.remove-directory-at", Axis::FsWrite, &base, &path, b"").await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.remove-directory-at", Axis::FsWrite, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().remove_directory_at(target, name).await;
         self.leave(permit, folder, result)
     }
 
     async fn unlink_file_at(&mut self, base: Handle<Descriptor>, path: String) -> FsResult<()> {
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.unlink-file-at", Axis::FsWrite, &base, &path, b"").await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.unlink-file-at", Axis::FsWrite, &base, &path, b"").await?;
         let target = borrow(&folder);
         let result = self.inner().unlink_file_at(target, name).await;
         self.leave(permit, folder, result)
     }
 
-    async fn set_times_at(&mut self, base: Handle<Descriptor>, _: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()> {
+    async fn set_times_at(
+        &mut self,
+        base: Handle<Descriptor>,
+        _: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
         let extra = format!("{accessed:?} {modified:?}");
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.set-times-at", Axis::FsWrite, &base, &path, extra.as_bytes()).await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.set-times-at", Axis::FsWrite, &base, &path, extra.as_bytes()).await?;
         let target = borrow(&folder);
         let result = self.inner().set_times_at(target, PathFlags::empty(), name, accessed, modified).await;
         self.leave(permit, folder, result)
@@ -266,18 +313,30 @@ impl HostDescriptor for GatedFilesystem<'_> {
     async fn symlink_at(&mut self, base: Handle<Descriptor>, content: String, path: String) -> FsResult<()> {
         // Guests never follow links, but others who look into the folder do: a link may not lead out of it.
         let inside = path::resolve(self.place_of(&base)?, &path)
-            .and_then(|link| path::resolve(&Place { mount: link.mount, path: link.path.split_last()?.1.to_vec() }, &content))
+            .and_then(|link| {
+                path::resolve(&Place { mount: link.mount, path: link.path.split_last()?.1.to_vec() }, &content)
+            })
             .is_some();
         let path = if inside { path } else { format!("/{content}") };
-        let Decided { permit, folder, name, .. } = self.enter("[method]descriptor.symlink-at", Axis::FsWrite, &base, &path, content.as_bytes()).await?;
+        let Decided { permit, folder, name, .. } =
+            self.enter("[method]descriptor.symlink-at", Axis::FsWrite, &base, &path, content.as_bytes()).await?;
         let target = borrow(&folder);
         let result = self.inner().symlink_at(target, content, name).await;
         self.leave(permit, folder, result)
     }
 
-    async fn rename_at(&mut self, base: Handle<Descriptor>, path: String, new_base: Handle<Descriptor>, new_path: String) -> FsResult<()> {
+    async fn rename_at(
+        &mut self,
+        base: Handle<Descriptor>,
+        path: String,
+        new_base: Handle<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
         let from = self.enter("[method]descriptor.rename-at", Axis::FsWrite, &base, &path, new_path.as_bytes()).await?;
-        let to = match self.enter("[method]descriptor.rename-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes()).await {
+        let to = match self
+            .enter("[method]descriptor.rename-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes())
+            .await
+        {
             Ok(to) => to,
             Err(error) => return self.leave(from.permit, from.folder, Err(error)),
         };
@@ -287,10 +346,20 @@ impl HostDescriptor for GatedFilesystem<'_> {
         self.leave(from.permit, from.folder, result)
     }
 
-    async fn link_at(&mut self, base: Handle<Descriptor>, _: PathFlags, path: String, new_base: Handle<Descriptor>, new_path: String) -> FsResult<()> {
+    async fn link_at(
+        &mut self,
+        base: Handle<Descriptor>,
+        _: PathFlags,
+        path: String,
+        new_base: Handle<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
         // A second name makes the file writable wherever that name is, so the first one takes the right to write.
         let from = self.enter("[method]descriptor.link-at", Axis::FsWrite, &base, &path, new_path.as_bytes()).await?;
-        let to = match self.enter("[method]descriptor.link-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes()).await {
+        let to = match self
+            .enter("[method]descriptor.link-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes())
+            .await
+        {
             Ok(to) => to,
             Err(error) => return self.leave(from.permit, from.folder, Err(error)),
         };
@@ -307,7 +376,13 @@ impl HostDescriptor for GatedFilesystem<'_> {
 
     // What follows works on what a decision has opened, or on the metadata of a mount's own folder.
 
-    async fn advise(&mut self, file: Handle<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()> {
+    async fn advise(
+        &mut self,
+        file: Handle<Descriptor>,
+        offset: Filesize,
+        length: Filesize,
+        advice: Advice,
+    ) -> FsResult<()> {
         self.inner().advise(file, offset, length, advice).await
     }
     async fn sync_data(&mut self, file: Handle<Descriptor>) -> FsResult<()> {
@@ -323,10 +398,20 @@ impl HostDescriptor for GatedFilesystem<'_> {
     async fn set_size(&mut self, file: Handle<Descriptor>, size: Filesize) -> FsResult<()> {
         self.inner().set_size(file, size).await
     }
-    async fn set_times(&mut self, file: Handle<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()> {
+    async fn set_times(
+        &mut self,
+        file: Handle<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
         self.inner().set_times(file, accessed, modified).await
     }
-    async fn read(&mut self, file: Handle<Descriptor>, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
+    async fn read(
+        &mut self,
+        file: Handle<Descriptor>,
+        length: Filesize,
+        offset: Filesize,
+    ) -> FsResult<(Vec<u8>, bool)> {
         self.inner().read(file, length, offset).await
     }
     async fn write(&mut self, file: Handle<Descriptor>, content: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
@@ -356,7 +441,10 @@ impl HostDescriptor for GatedFilesystem<'_> {
 }
 
 impl HostDirectoryEntryStream for GatedFilesystem<'_> {
-    async fn read_directory_entry(&mut self, entries: Handle<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
+    async fn read_directory_entry(
+        &mut self,
+        entries: Handle<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
         self.inner().read_directory_entry(entries).await
     }
 

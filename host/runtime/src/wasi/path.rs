@@ -88,7 +88,13 @@ mod tests {
         assert_eq!(resolved(&[], "a/./b//c").unwrap(), "a/b/c");
         assert_eq!(resolved(&["a"], "../b").unwrap(), "b");
         assert_eq!(resolved(&["a"], ".").unwrap(), "a");
-        for (at, path) in [(&[][..], ".."), (&["a"][..], "../.."), (&[][..], "/etc/passwd"), (&[][..], "a/../../b"), (&[][..], "a\0b")] {
+        for (at, path) in [
+            (&[][..], ".."),
+            (&["a"][..], "../.."),
+            (&[][..], "/etc/passwd"),
+            (&[][..], "a/../../b"),
+            (&[][..], "a\0b"),
+        ] {
             assert_eq!(resolved(at, path), None, "{path}");
         }
     }

@@ -4,8 +4,8 @@
 use handshake_core::Digest;
 use handshake_core::capability::{Axis, Resource};
 use wasmtime::component::{HasData, Resource as Handle};
-use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily, Network};
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily, Network};
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{SocketError, TcpSocket, UdpSocket};
 use wasmtime_wasi::sockets::WasiSocketsView;
@@ -21,7 +21,14 @@ impl HasData for GatedSockets<'static> {
 impl GatedSockets<'_> {
     /// Records the attempt. There is nothing to delegate to: these axes cannot be granted in this version, and
     /// should a later one forget to build what stands behind a permit, it is finished as unsupported.
-    fn refuse(&self, interface: &'static str, function: &'static str, axis: Axis, resource: Resource, arguments: Digest) -> SocketError {
+    fn refuse(
+        &self,
+        interface: &'static str,
+        function: &'static str,
+        axis: Axis,
+        resource: Resource,
+        arguments: Digest,
+    ) -> SocketError {
         match self.0.permit_now((interface, function), axis, resource, arguments) {
             Ok(permit) => {
                 permit.failed("unsupported");
@@ -59,7 +66,13 @@ impl tcp_create_socket::Host for GatedSockets<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Handle<TcpSocket>, SocketError> {
         let name = family_name(family);
         let resource = Resource::Address { address: name.to_owned() };
-        Err(self.refuse("wasi:sockets/tcp-create-socket@0.2", "create-tcp-socket", Axis::NetTcp, resource, Digest::of_parts(&[name.as_bytes()])))
+        Err(self.refuse(
+            "wasi:sockets/tcp-create-socket@0.2",
+            "create-tcp-socket",
+            Axis::NetTcp,
+            resource,
+            Digest::of_parts(&[name.as_bytes()]),
+        ))
     }
 }
 
@@ -67,12 +80,22 @@ impl udp_create_socket::Host for GatedSockets<'_> {
     async fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Handle<UdpSocket>, SocketError> {
         let name = family_name(family);
         let resource = Resource::Address { address: name.to_owned() };
-        Err(self.refuse("wasi:sockets/udp-create-socket@0.2", "create-udp-socket", Axis::NetUdp, resource, Digest::of_parts(&[name.as_bytes()])))
+        Err(self.refuse(
+            "wasi:sockets/udp-create-socket@0.2",
+            "create-udp-socket",
+            Axis::NetUdp,
+            resource,
+            Digest::of_parts(&[name.as_bytes()]),
+        ))
     }
 }
 
 impl ip_name_lookup::Host for GatedSockets<'_> {
-    fn resolve_addresses(&mut self, _: Handle<Network>, name: String) -> Result<Handle<ResolveAddressStream>, SocketError> {
+    fn resolve_addresses(
+        &mut self,
+        _: Handle<Network>,
+        name: String,
+    ) -> Result<Handle<ResolveAddressStream>, SocketError> {
         let arguments = Digest::of_parts(&[name.as_bytes()]);
         let resource = Resource::Address { address: crate::observer::cut(&name, 300).to_owned() };
         Err(self.refuse("wasi:sockets/ip-name-lookup@0.2", "resolve-addresses", Axis::NetDns, resource, arguments))
@@ -85,7 +108,10 @@ impl ip_name_lookup::HostResolveAddressStream for GatedSockets<'_> {
         Err(ErrorCode::InvalidArgument.into())
     }
 
-    fn subscribe(&mut self, _: Handle<ResolveAddressStream>) -> wasmtime::Result<Handle<wasmtime_wasi::p2::DynPollable>> {
+    fn subscribe(
+        &mut self,
+        _: Handle<ResolveAddressStream>,
+    ) -> wasmtime::Result<Handle<wasmtime_wasi::p2::DynPollable>> {
         Err(wasmtime::Error::msg("no look-up was ever started"))
     }
 

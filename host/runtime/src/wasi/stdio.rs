@@ -44,7 +44,10 @@ impl Lines {
         let mut written = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         written.bytes += bytes.len() as u64;
         if written.bytes > self.limit {
-            let detail = format!("{} KiB may be written to standard output; raise limits.output_kb in plugin.toml if the plugin really needs more", self.limit >> 10);
+            let detail = format!(
+                "{} KiB may be written to standard output; raise limits.output_kb in plugin.toml if the plugin really needs more",
+                self.limit >> 10
+            );
             return Err(LimitExceeded::new("output_kb", detail));
         }
         for byte in bytes {
@@ -59,7 +62,6 @@ impl Lines {
         Ok(())
     }
 }
-
 
 impl IsTerminal for Lines {
     fn is_terminal(&self) -> bool {

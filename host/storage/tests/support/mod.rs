@@ -106,7 +106,11 @@ impl World {
             profile_id: odd.into(),
             access_mode: AccessMode::ApplyScoped,
             safety_mode: SafetyMode::Strict,
-            entity_refs: vec![EntityRef { artefact_type: "document".into(), artefact_id: odd.into(), selector: Some("§1".into()) }],
+            entity_refs: vec![EntityRef {
+                artefact_type: "document".into(),
+                artefact_id: odd.into(),
+                selector: Some("§1".into()),
+            }],
             planned_operations: vec![
                 PlannedOperation::InsertBlock { after: None, kind: "paragraph".into(), content: odd.into() },
                 PlannedOperation::UpdateMetadata { key: "k".into(), value: None },
