@@ -72,12 +72,13 @@ deny:
     cargo deny --manifest-path plugins/Cargo.toml check -A license-not-encountered
 
 # Measures, in a release build, and prints ratios beside the floors.
-bench *arguments:
-    cargo bench -p handshake-tests {{ features }} -- "$@"
+bench: guests
+    cargo build --release --workspace --bins --benches {{ features }}
+    HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench speed {{ features }}
 
-# Runs the long tests: many runs, kills and recoveries.
-soak *arguments:
-    cargo test --workspace --test soak {{ features }} -- "$@"
+# Runs the tests that kill a host, as often as said.
+soak rounds="100": guests
+    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed
 
 # Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
 demo folder="": guests

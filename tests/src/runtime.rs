@@ -131,6 +131,16 @@ impl TestRuntime {
         self.runtime.execute(invocation).await
     }
 
+    /// Runs one attempt of a plugin that was found before, as the engine does.
+    pub async fn run_found(
+        &self,
+        plugin: &Arc<Plugin>,
+        input: Value,
+        rights: &Rights,
+    ) -> Result<StepOutcome, StepFailure> {
+        self.runtime.execute(self.invocation(Arc::clone(plugin), input, rights)).await
+    }
+
     fn invocation(&self, plugin: Arc<Plugin>, input: Value, rights: &Rights) -> StepInvocation {
         let place = AttemptPlace {
             job: JobId::from_uuid(Uuid::from_u128(0x10b)),

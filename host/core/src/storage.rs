@@ -132,6 +132,15 @@ pub struct RunChange {
     pub events: Vec<AdmittedEvent>,
 }
 
+/// Whether the inputs and outputs of attempts are read with them: those of a large run do not fit into memory twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payloads {
+    /// They are read.
+    Read,
+    /// They are left out: every input is null and no attempt has an output.
+    LeftOut,
+}
+
 /// Runs and their nodes.
 #[async_trait]
 pub trait RunStore: Send + Sync {
@@ -146,7 +155,7 @@ pub trait RunStore: Send + Sync {
     /// Renews the run's sign of life; `Conflict` when the token is outdated.
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError>;
     /// Every attempt of every node of a run, by step, index and attempt.
-    async fn nodes(&self, run: RunId) -> Result<Vec<NodeExecution>, StorageError>;
+    async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError>;
     /// Effects that a run's attempts were permitted, in order.
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError>;
     /// Runs that are running by the books of this host, although it has just started.

@@ -5,7 +5,7 @@ use handshake_core::event::{Actor, EventBody};
 use handshake_core::job::JobEvent;
 use handshake_core::node::NodeState;
 use handshake_core::run::RunEvent;
-use handshake_core::storage::{RunChange, StorageError};
+use handshake_core::storage::{Payloads, RunChange, StorageError};
 
 use crate::engine::{EngineError, EngineServices};
 use crate::run::Envelope;
@@ -46,7 +46,7 @@ pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<RunId>, Eng
             }
             Err(_) => None,
         };
-        let mut nodes = services.database.nodes(run.run_id).await?;
+        let mut nodes = services.database.nodes(run.run_id, Payloads::Read).await?;
         nodes.retain(|node| node.state == NodeState::Running);
         for node in &mut nodes {
             node.state = NodeState::Interrupted;

@@ -3,7 +3,7 @@
 use handshake_core::node::{NodeExecution, NodeKey};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::FencingToken;
-use handshake_core::storage::StorageError;
+use handshake_core::storage::{Payloads, StorageError};
 use handshake_core::{PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
@@ -21,6 +21,8 @@ const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, 
      finished_at = excluded.finished_at";
 const OF_RUN: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, input, output, error, \
      random_seed, started_at, finished_at FROM node_executions WHERE run_id = $1";
+const OF_RUN_WITHOUT_PAYLOADS: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
+     'null' AS input, NULL AS output, error, random_seed, started_at, finished_at FROM node_executions WHERE run_id = $1";
 const INSERT_EFFECT: &str = "INSERT INTO attempt_effects (run_id, step_id, item_index, attempt, call_number, fence, capability, \
      resource, host, event_seq, noted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_number, fence, capability, resource \
@@ -100,9 +102,17 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
 }
 
 /// Every attempt of a run. Ordered here and not in SQL, where the order of text depends on the database.
-pub(crate) async fn of_run(connection: &mut Connection, run: RunId) -> Result<Vec<NodeExecution>, StorageError> {
+pub(crate) async fn of_run(
+    connection: &mut Connection,
+    run: RunId,
+    payloads: Payloads,
+) -> Result<Vec<NodeExecution>, StorageError> {
+    let query = match payloads {
+        Payloads::Read => OF_RUN,
+        Payloads::LeftOut => OF_RUN_WITHOUT_PAYLOADS,
+    };
     let rows =
-        sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
+        sqlx::query(query).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
     let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)

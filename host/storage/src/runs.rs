@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
-use handshake_core::storage::{Claim, RunChange, RunStore, StorageError};
+use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError};
 use handshake_core::{JobId, RunId, Timestamp};
 
 use crate::claims::{ClaimRun, Commit, EncodedChange, Heartbeat};
@@ -167,9 +167,9 @@ impl RunStore for SqliteDatabase {
         self.queue.perform("renew a run's sign of life", Heartbeat { id, fence }, None).await
     }
 
-    async fn nodes(&self, run: RunId) -> Result<Vec<NodeExecution>, StorageError> {
+    async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
         let mut reader = self.reader("list attempts").await?;
-        nodes::of_run(&mut reader, run).await
+        nodes::of_run(&mut reader, run, payloads).await
     }
 
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError> {

@@ -10,7 +10,7 @@ use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeError, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
-use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, RunChange, RunStore, StorageError};
+use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, Payloads, RunChange, RunStore, StorageError};
 use handshake_core::{Clock, Digest, PluginId, RunId, StepId};
 use serde_json::json;
 use support::World;
@@ -145,7 +145,7 @@ async fn a_commit_writes_everything_and_attempts_come_back_in_order() {
     };
     world.database.commit(id, claim.fence, change).await.unwrap();
 
-    let stored = world.database.nodes(id).await.unwrap();
+    let stored = world.database.nodes(id, Payloads::Read).await.unwrap();
     let expected = [&nodes[4], &nodes[3], &nodes[2], &nodes[1], &done];
     assert_eq!(stored.iter().collect::<Vec<_>>(), expected);
     assert_eq!(world.database.job(job.job_id).await.unwrap(), job);
@@ -186,7 +186,7 @@ async fn an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours() 
     fresh.unwrap();
     assert!(is_outdated(stale) && is_outdated(beat) && is_outdated(effect));
     assert_eq!(world.database.run(id).await.unwrap(), second.run);
-    assert_eq!(world.database.nodes(id).await.unwrap(), []);
+    assert_eq!(world.database.nodes(id, Payloads::Read).await.unwrap(), []);
     assert_eq!(world.database.effects(id).await.unwrap(), [note(id, second.fence, 2)]);
     assert_eq!(world.recorded().await.len(), 2);
 }

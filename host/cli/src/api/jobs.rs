@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use handshake_core::job::AiJob;
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
-use handshake_core::storage::JobFilter;
+use handshake_core::storage::{JobFilter, Payloads};
 use handshake_core::{JobId, RunId};
 use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub(crate) struct JobDetails {
     pub(crate) runs: Vec<RunDetails>,
 }
 
-/// A run with every attempt of its nodes.
+/// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RunDetails {
     /// The run.
@@ -109,12 +109,24 @@ async fn list(State(host): Host, Parameters(filter): Parameters<JobFilter>) -> A
     Ok(Json(JobList { jobs, next }))
 }
 
-async fn show(State(host): Host, Path(id): Path<String>) -> Answer<JobDetails> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ShowParameters {
+    /// Whether the inputs and outputs of all attempts come along; those of a large run are many.
+    payloads: bool,
+}
+
+async fn show(
+    State(host): Host,
+    Path(id): Path<String>,
+    Parameters(parameters): Parameters<ShowParameters>,
+) -> Answer<JobDetails> {
     let id = job_id(&id)?;
+    let payloads = if parameters.payloads { Payloads::Read } else { Payloads::LeftOut };
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
-        let nodes = host.database.nodes(run.run_id).await?;
+        let nodes = host.database.nodes(run.run_id, payloads).await?;
         runs.push(RunDetails { run, nodes });
     }
     Ok(Json(JobDetails { job, runs }))

@@ -46,6 +46,9 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     /// The job
     id: JobId,
+    /// With the inputs and outputs of every attempt, in JSON
+    #[arg(long)]
+    payloads: bool,
 }
 
 /// Lists or shows.
@@ -66,7 +69,8 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             show_list(context.output, &access.finish(context.output, list).await?)?;
         }
         JobsCommand::Show(args) => {
-            let details = access.get::<JobDetails>(&format!("/v1/jobs/{}", args.id)).await;
+            let path = format!("/v1/jobs/{}?payloads={}", args.id, args.payloads);
+            let details = access.get::<JobDetails>(&path).await;
             show_details(context.output, &access.finish(context.output, details).await?)?;
         }
     }

@@ -209,10 +209,9 @@ fn outcome(details: &JobDetails) -> Result<Exit, CliError> {
         }
         JobState::Failed | JobState::Cancelled | JobState::Poisoned => {
             let nodes = details.runs.last().map(|run| run.nodes.as_slice()).unwrap_or_default();
-            // A failed attempt that a later one made good does not count.
-            let is_last = |node: &NodeExecution| {
-                nodes.iter().filter(|other| other.node == node.node).all(|other| other.attempt <= node.attempt)
-            };
+            // A failed attempt that a later one made good does not count; attempts come in order.
+            let last: BTreeMap<_, _> = nodes.iter().map(|node| (&node.node, node.attempt)).collect();
+            let is_last = |node: &NodeExecution| last.get(&node.node) == Some(&node.attempt);
             let is_denied = |node: &NodeExecution| node.error.as_ref().is_some_and(|error| error.kind == "denied");
             let denied = nodes.iter().any(|node| node.state == NodeState::Failed && is_denied(node) && is_last(node));
             let exit = if denied { Exit::Denied } else { Exit::JobFailed };

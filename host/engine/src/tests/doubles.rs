@@ -150,7 +150,7 @@ impl RunStore for MemoryDatabase {
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
         self.tables().check(id, fence)
     }
-    async fn nodes(&self, _: RunId) -> Result<Vec<NodeExecution>, StorageError> {
+    async fn nodes(&self, _: RunId, _: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
         Ok(self.tables().nodes.values().cloned().collect())
     }
     async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {

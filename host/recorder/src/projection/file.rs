@@ -14,7 +14,7 @@ use super::query::{EventPage, EventQuery, MatrixQuery, MatrixRow};
 use super::{ProgressSender, columns, query, schema};
 
 /// Beside the host's own work this may not be greedy; larger operations spill into a temporary file.
-const MEMORY_LIMIT: &str = "96MB";
+const MEMORY_LIMIT: &str = "48MB";
 
 /// Why the file did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,265 @@
+//! What the host costs, as ratios beside floors that are measured in the same run.
+//!
+//! `just bench` runs it in a release build, after building the plugins. It prints a table and exits with 1 when a
+//! budget is missed by this run on this machine. Numbers of a machine that is busy with something else say little.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handshake_core::capability::{
+    AXES, Axis, CapabilityId, Effect, EffectiveRights, Mode, Policy, Profile, Resource, Rule, SourceRef,
+};
+use handshake_core::job::AccessMode;
+use handshake_core::step::StepExecutor;
+use handshake_core::{Digest, PluginId, ProfileId};
+use handshake_tests::binary::Project;
+use handshake_tests::runtime::{Rights, TestRuntime};
+use serde_json::json;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// One measured figure with its budget.
+struct Figure {
+    what: &'static str,
+    value: String,
+    floor: String,
+    budget: &'static str,
+    met: bool,
+}
+
+fn percentile(mut samples: Vec<Duration>, percent: usize) -> Duration {
+    samples.sort();
+    samples[(samples.len() * percent / 100).min(samples.len() - 1)]
+}
+
+/// Raw wasmtime: instantiate a prepared component and call its `describe`, with stock WASI behind it.
+mod raw {
+    pub struct State {
+        pub table: super::ResourceTable,
+        pub wasi: super::WasiCtx,
+    }
+    impl super::WasiView for State {
+        fn ctx(&mut self) -> super::WasiCtxView<'_> {
+            super::WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        }
+    }
+    wasmtime::component::bindgen!({
+        path: "../wit/step-0.1.0",
+        world: "step",
+        exports: { default: async },
+    });
+}
+
+/// The same component, call and result on raw wasmtime and through the host: a step that does nothing but return.
+async fn attempt_against_raw() -> Figure {
+    const ROUNDS: usize = 400;
+    let runtime = TestRuntime::new();
+    let input = json!({ "behaviour": "clock" });
+    let rights = Rights::granting(&[]);
+    let plugin = runtime.runtime.find("hostile").unwrap();
+    let file = handshake_tests::root().join("tests/guests/hostile/dist/hostile.wasm");
+
+    let mut pool = PoolingAllocationConfig::new();
+    pool.max_memory_size(1 << 30);
+    let mut config = Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&config).unwrap();
+    let component = Component::from_file(&engine, file).unwrap();
+    let mut linker = Linker::<raw::State>::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+    // What the component imports and never calls here.
+    linker.define_unknown_imports_as_traps(&component).unwrap();
+    let prepared = raw::StepPre::new(linker.instantiate_pre(&component).unwrap()).unwrap();
+    let text = input.to_string();
+    let context = || raw::exports::handshake::step::handler::Context {
+        run: "r".into(),
+        job: "j".into(),
+        step: "s".into(),
+        index: None,
+        attempt: 1,
+        trace: "t".into(),
+        idempotency_key: "k".into(),
+        access_mode: raw::handshake::step::types::AccessMode::AnalysisOnly,
+        deadline: 0,
+    };
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS + 50 {
+        let start = Instant::now();
+        let mut store =
+            Store::new(&engine, raw::State { table: ResourceTable::new(), wasi: WasiCtx::builder().build() });
+        let step = prepared.instantiate_async(&mut store).await.unwrap();
+        step.handshake_step_handler().call_run(&mut store, &context(), &text).await.unwrap().unwrap();
+        drop(store);
+        let raw = start.elapsed();
+        let start = Instant::now();
+        runtime.run_found(&plugin, input.clone(), &rights).await.unwrap();
+        let host = start.elapsed();
+        // The first rounds warm both up.
+        if round >= 50 {
+            floor.push(raw);
+            ours.push(host);
+        }
+    }
+    let (ours, floor) = (percentile(ours, 50), percentile(floor, 50));
+    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
+    Figure {
+        what: "instantiate + call + gate, median",
+        value: format!("{ratio:.2}× ({ours:?})"),
+        floor: format!("raw wasmtime {floor:?}"),
+        budget: "≤ 2×",
+        met: ratio <= 2.0,
+    }
+}
+
+/// One decision in memory, over rights of a usual size.
+fn decision() -> Figure {
+    let everything: Vec<_> = AXES.iter().copied().map(CapabilityId::bare).collect();
+    let source = SourceRef { file: "policy.toml".into(), line: 1 };
+    let plugin = PluginId::new("summarize").unwrap();
+    let rules = everything.iter().map(|capability| Rule {
+        effect: Effect::Allow,
+        capability: capability.clone(),
+        plugins: Vec::new(),
+        source: source.clone(),
+    });
+    let grants = ["fs.read:in/reports/**", "fs.write:out", "model.infer:default", "artifact.read"];
+    let rights = EffectiveRights {
+        plugin: Some(plugin),
+        declared: everything.iter().cloned().collect(),
+        granted: grants.iter().map(|id| id.parse().unwrap()).collect(),
+        profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: everything.iter().cloned().collect() }),
+        access_mode: AccessMode::ApplyScoped,
+        policy: Arc::new(Policy {
+            mode: Mode::Enforce,
+            rules: rules.collect(),
+            mounts: Vec::new(),
+            digest: Digest::ZERO,
+        }),
+        manifest_sha256: Digest::ZERO,
+    };
+    let path =
+        Resource::Path { mount: "in".into(), path: "reports/2026/november.md".into(), host: "/srv/documents".into() };
+    let requests =
+        [(Axis::FsRead, path), (Axis::ModelInfer, Resource::name("default")), (Axis::FsWrite, Resource::Whole)];
+    let mut samples = Vec::with_capacity(300_000);
+    let mut clock = Vec::with_capacity(300_000);
+    for _ in 0..100_000 {
+        for (axis, resource) in &requests {
+            let start = Instant::now();
+            std::hint::black_box(rights.decide(*axis, std::hint::black_box(resource)));
+            samples.push(start.elapsed());
+            let start = Instant::now();
+            clock.push(start.elapsed());
+        }
+    }
+    let (p99, floor) = (percentile(samples, 99), percentile(clock, 99));
+    Figure {
+        what: "in-memory decision, p99",
+        value: format!("{p99:?}"),
+        floor: format!("reading the clock {floor:?}"),
+        budget: "≤ 2 µs",
+        met: p99 <= Duration::from_micros(2),
+    }
+}
+
+/// From the start of the process to the first step, by the record's own times: process start from the kernel, the
+/// step's checkpoint from its `span_start`.
+fn first_step(project: &Project) -> Figure {
+    project.write("docs/a.md", "# A\n\nOne sentence. And another one.\n");
+    project.summarize(&[]).success();
+    let mut samples = Vec::new();
+    let mut whole = Vec::new();
+    for _ in 0..15 {
+        let workflow = handshake_tests::root().join("workflows/summarize-folder.yaml");
+        let start = std::time::SystemTime::now();
+        let begun = Instant::now();
+        project.run(&["run", workflow.to_str().unwrap(), "-i", "folder=docs", "-q"]).success();
+        whole.push(begun.elapsed());
+        let steps = project.events("span_start");
+        let last =
+            steps.iter().rfind(|event| event["payload"]["span"] == "step" && event["step_id"] == "read").unwrap();
+        let at = handshake_core::Timestamp::parse(last["timestamp"].as_str().unwrap()).unwrap();
+        let started = start.duration_since(std::time::UNIX_EPOCH).unwrap();
+        samples.push(Duration::from_micros(u64::try_from(at.micros()).unwrap()).saturating_sub(started));
+    }
+    let median = percentile(samples, 50);
+    let mut floor = Vec::new();
+    for _ in 0..15 {
+        let begun = Instant::now();
+        project.run(&["--version"]).success();
+        floor.push(begun.elapsed());
+    }
+    Figure {
+        what: "`run`, warm cache, to the first step, median",
+        value: format!("{median:?} (whole run {:?})", percentile(whole, 50)),
+        floor: format!("`--version` {:?}", percentile(floor, 50)),
+        budget: "≤ 100 ms",
+        met: median <= Duration::from_millis(100),
+    }
+}
+
+/// Ten thousand documents: time and peak memory of the whole process, as the kernel counts it.
+fn ten_thousand_documents(project: &Project) -> Figure {
+    for number in 0..10_000 {
+        let sentences: String =
+            (0..40).map(|n| format!("Sentence {n} of document {number} speaks of gates and records. ")).collect();
+        project.write(&format!("docs/{number:05}.md"), format!("# Document {number}\n\n{sentences}\n"));
+    }
+    let workflow = handshake_tests::root().join("workflows/summarize-folder.yaml");
+    let mut child = project.command(&["run", workflow.to_str().unwrap(), "-i", "folder=docs", "-q"]).spawn().unwrap();
+    let begun = Instant::now();
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak = 0;
+    let ended = loop {
+        if let Ok(text) = fs::read_to_string(&status)
+            && let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:"))
+        {
+            peak = line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(peak);
+        }
+        match child.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    assert!(ended.success());
+    let bytes: u64 =
+        fs::read_dir(project.path("docs")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    Figure {
+        what: "10,000 documents, peak memory",
+        value: format!("{} MB in {:.0?}", peak / 1000, begun.elapsed()),
+        floor: format!("{} MB of documents", bytes / 1_000_000),
+        budget: "≤ 200 MB",
+        met: peak <= 200_000,
+    }
+}
+
+fn main() -> ExitCode {
+    // `cargo test --benches` only wants to know that it builds.
+    if std::env::args().any(|argument| argument == "--test") || cfg!(debug_assertions) {
+        println!("the benchmark runs in a release build: just bench");
+        return ExitCode::SUCCESS;
+    }
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut figures = vec![tokio.block_on(attempt_against_raw()), decision()];
+    let project = Project::new();
+    figures.push(first_step(&project));
+    figures.push(ten_thousand_documents(&project));
+    let machine =
+        Command::new("uname").args(["-srm"]).output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
+    println!(
+        "{}, {} processors",
+        machine.unwrap_or_default(),
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+    for Figure { what, value, floor, budget, met } in &figures {
+        println!("{} {what:<46} {value:<38} {budget:<9} beside {floor}", if *met { "ok  " } else { "MISS" });
+    }
+    if figures.iter().all(|figure| figure.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
