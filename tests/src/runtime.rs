@@ -1,6 +1,7 @@
 //! The runtime over counting doubles.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +163,7 @@ impl TestRuntime {
             name: name.into(),
             host: std::fs::canonicalize(self.path(name)).unwrap(),
             access,
+            identity: std::fs::metadata(self.path(name)).map(|folder| (folder.dev(), folder.ino())).unwrap(),
         });
         let settings = BTreeMap::from([("tone".to_owned(), Value::from("dry"))]);
         StepInvocation {

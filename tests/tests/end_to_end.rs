@@ -216,6 +216,43 @@ fn count_files(folder: &std::path::Path) -> usize {
 }
 
 #[test]
+fn a_run_that_outlives_the_owner_still_gets_its_result() {
+    let project = with_documents();
+    project.write(
+        "slow.yaml",
+        "name: slow\nsteps:\n  - { id: sleep, uses: hostile, with: { behaviour: sleep-forever }, timeout: 1s }\n",
+    );
+    let slower = "name: slower\nsteps:\n  - { id: sleep, uses: hostile, with: { behaviour: sleep-forever, count: 2 }, timeout: 2s }\n";
+    project.write("slower.yaml", slower);
+    let mut owner = project.start(&["run", "slow.yaml"]);
+    owner.wait_for("sleep");
+    let second = project.run(&["run", "slower.yaml", "--output", "json"]);
+    assert!(second.stdout.contains("\"job_id\""), "{second:#?}");
+    assert!(!second.stderr.contains("connection"), "{second:#?}");
+    owner.finish();
+}
+
+#[test]
+fn a_denied_file_is_on_record_and_ends_with_3() {
+    let project = with_documents();
+    let workflow = fs::read_to_string(handshake_tests::root().join("workflows/summarize-folder.yaml")).unwrap();
+    for (given, taken, axis, layer) in [
+        (r#"grants: ["fs.read:in", "artifact.write"]"#, r#"grants: ["artifact.write"]"#, "fs.read", "grant"),
+        (r#"grants: ["fs.write:out"]"#, "grants: []", "fs.write", "grant"),
+        ("access_mode: apply_scoped", "access_mode: analysis_only", "fs.write", "access-mode"),
+    ] {
+        let result = project.run_workflow(&workflow.replace(given, taken), &["-i", "folder=docs", "--output", "json"]);
+        assert_eq!(result.code, 3, "{result:#?}");
+        let job = result.json()["job"]["job_id"].as_str().unwrap().to_owned();
+        let denied = decisions(&project, &["--job", &job, "--outcome", "deny"]);
+        assert!(
+            denied.iter().any(|event| event["capability_id"] == axis && event["payload"]["layer"] == layer),
+            "{taken}: {denied:#?}"
+        );
+    }
+}
+
+#[test]
 fn an_interrupt_cancels_the_job_cleanly() {
     let project = Project::new();
     project.write("slow.yaml", "name: slow\nsteps:\n  - id: sleep\n    uses: hostile\n    with: { behaviour: sleep-forever }\n    timeout: 30s\n");
@@ -268,6 +305,7 @@ fn what_is_built_into_the_binary_can_be_looked_at() {
         let result = project.run(arguments).success();
         assert!(!result.stdout.trim().is_empty(), "{arguments:?}");
         if !["schema", "completions", "models"].contains(&arguments[0]) {
+            let result = Finished::from(project.command(arguments).env("COLUMNS", "80").output().unwrap());
             let wide: Vec<_> =
                 result.stdout.lines().filter(|line| line.chars().count() > 80 && !line.contains('/')).collect();
             assert!(wide.is_empty(), "{arguments:?}: {wide:#?}");

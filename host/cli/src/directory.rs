@@ -85,10 +85,10 @@ impl DataDirectory {
                 "run as its owner, or choose another with --data-dir".to_owned(),
             ));
         }
-        if metadata.permissions().mode() & 0o022 != 0 {
+        if metadata.permissions().mode() & 0o077 != 0 {
             let mode = metadata.permissions().mode() & 0o777;
             return Some((
-                format!("other users can write to the data directory `{shown}` (mode {mode:03o})"),
+                format!("other users can get at the data directory `{shown}` (mode {mode:03o})"),
                 format!("look at what is in it, then run: chmod 700 {shown}"),
             ));
         }

@@ -177,8 +177,9 @@ impl CliError {
 
     /// The same as JSON text on one line.
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(&ErrorDocument { error: self.clone() })
-            .unwrap_or_else(|_| r#"{"error":{"code":"internal"}}"#.to_owned())
+        let text = serde_json::to_string(&ErrorDocument { error: self.clone() })
+            .unwrap_or_else(|_| r#"{"error":{"code":"internal"}}"#.to_owned());
+        handshake_core::terminal::escape_json(&text).into_owned()
     }
 }
 
@@ -289,6 +290,9 @@ impl From<MountError> for CliError {
                 .hint("create the folder, or correct `mounts` in the workflow file"),
             MountError::NotAFolder { .. } => Self::of(Exit::Usage, "mount_unavailable", &error)
                 .hint("mounts are folders; name the folder that holds the file"),
+            MountError::Trusted { .. } => {
+                Self::of(Exit::Denied, "mount_refused", &error).hint("mount a folder of its own for what steps write")
+            }
             MountError::DataDirectory { .. } => Self::of(Exit::Denied, "mount_refused", &error)
                 .hint("mount a folder beside it, or move the data directory away with --data-dir"),
             MountError::NotListed { path, access, .. } => {

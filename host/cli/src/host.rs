@@ -181,7 +181,11 @@ impl Host {
             database: Arc::clone(&database),
             recorder,
             executor: Arc::clone(&runtime) as _,
-            mounts: Arc::new(HostMounts::new(Arc::clone(&policy), directory.path().to_owned())),
+            mounts: Arc::new(HostMounts::new(
+                Arc::clone(&policy),
+                directory.path().to_owned(),
+                &settings.trusted_paths(),
+            )),
             clock,
             ids,
             policy: Arc::clone(&policy),

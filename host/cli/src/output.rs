@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
-use handshake_core::terminal::escape;
+use handshake_core::terminal::{self, escape};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -76,7 +76,8 @@ impl Output {
             quiet,
             color: wanted(io::stdout().is_terminal()),
             color_errors: wanted(io::stderr().is_terminal()),
-            width: columns.unwrap_or(80),
+            // What goes into a pipe is for programs that look at lines, so a row stays on one.
+            width: columns.unwrap_or(if io::stdout().is_terminal() { 80 } else { u16::MAX }),
             closed: Cell::new(false),
         }
     }
@@ -133,7 +134,7 @@ impl Output {
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| CliError::internal("the result cannot be written as JSON").because(&error))?;
-        self.write(&(text + "\n"))
+        self.write(&(terminal::escape_json(&text).into_owned() + "\n"))
     }
 
     /// Text that a program made for programs, such as a schema or a completion script.

@@ -85,6 +85,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the host reads and no guest may write: plugins, configuration, policy, secrets.
+    pub(crate) fn trusted_paths(&self) -> Vec<PathBuf> {
+        let secrets = self.secrets.values().filter_map(|source| source.file.as_deref());
+        let files = self.file.iter().chain(&self.policy).map(PathBuf::as_path).chain(secrets);
+        self.plugin_folders.iter().map(PathBuf::as_path).chain(files).map(|path| self.project.join(path)).collect()
+    }
+
     /// Reads the named file, else `handshake.toml` in the current folder if there is one, else takes the defaults.
     pub(crate) fn load(config: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, CliError> {
         let file = match config {

@@ -364,6 +364,10 @@ impl AdmittedEvent {
 fn redact(value: &mut Value, path: &str, redactor: &dyn Redactor, log: &mut Vec<Value>) {
     match value {
         Value::String(text) => {
+            // No database stores U+0000, and what a guest tried must be on record all the same.
+            if text.contains('\0') {
+                *text = text.replace('\0', "\u{2400}");
+            }
             if let Some((clean, rules)) = redactor.redact(text) {
                 *text = clean;
                 log.extend(rules.into_iter().map(|rule| serde_json::json!({ "field": path, "rule": rule })));

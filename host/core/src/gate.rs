@@ -188,7 +188,7 @@ impl AttemptGate {
         let evaluation_ns = u64::try_from((clock.monotonic().saturating_sub(started)).as_nanos()).unwrap_or(u64::MAX);
 
         let place = self.shared.identity.place.as_ref();
-        let resource = call.resource.to_string();
+        let resource = bounded(call.resource.to_string());
         let (outcome, layer, reason, rule, would_deny) = match &verdict {
             Verdict::Allowed { rule, observed } => {
                 (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny)
@@ -293,6 +293,20 @@ impl AttemptGate {
             slot: Some(slot),
         }
     }
+}
+
+/// Bytes of a resource that a record shows. Guests choose names of any length.
+const MAX_RESOURCE_BYTES: usize = 4 << 10;
+
+/// Cuts a long resource and says which one it was by its hash. No database stores U+0000.
+fn bounded(resource: String) -> String {
+    let resource = if resource.contains('\0') { resource.replace('\0', "\u{2400}") } else { resource };
+    if resource.len() <= MAX_RESOURCE_BYTES {
+        return resource;
+    }
+    let digest = Digest::of(resource.as_bytes());
+    let shown = resource.get(..resource.floor_char_boundary(MAX_RESOURCE_BYTES)).unwrap_or_default();
+    format!("{shown}… ({} bytes, sha256 {digest})", resource.len())
 }
 
 fn label_of(error: &RecorderError) -> DenialLabel {

@@ -30,6 +30,8 @@ pub struct Mount {
     pub host: PathBuf,
     /// What may be done in it.
     pub access: MountAccess,
+    /// The folder that was checked: device and inode. Whatever stands under the path later is not it.
+    pub identity: (u64, u64),
 }
 
 /// Whether a name is fit for a mount: `[a-z0-9][a-z0-9_-]{0,31}`, so that it is one path component everywhere.
@@ -69,6 +71,18 @@ pub enum MountError {
         path: PathBuf,
         /// The data directory.
         data_dir: PathBuf,
+    },
+    /// It is, contains, or lies in something that the host trusts.
+    #[error(
+        "mount `{name}`: `{path}` cannot be written to: it is, contains or lies in `{trusted}`, which the host trusts"
+    )]
+    Trusted {
+        /// Mount name.
+        name: String,
+        /// Resolved.
+        path: PathBuf,
+        /// What the host trusts: a plugin folder, its configuration, its policy.
+        trusted: PathBuf,
     },
     /// The policy does not list it.
     #[error("mount `{name}`: the policy does not list `{path}` for {access} access")]

@@ -91,6 +91,7 @@ impl SubmitError {
             Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => {
                 "create the folder, or correct the path in the workflow file or its inputs".into()
             }
+            Self::Mount(MountError::Trusted { .. }) => "mount a folder of its own for what steps write".to_owned(),
             Self::Mount(MountError::DataDirectory { .. }) => {
                 "mount a folder that has nothing to do with the data directory".into()
             }

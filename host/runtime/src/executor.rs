@@ -1,7 +1,6 @@
 //! Executes attempts: prepared components, a fresh store for each, and the limits around the call.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,15 +34,18 @@ use crate::engine::StepEngine;
 use crate::failure;
 use crate::limits::SummedMemory;
 use crate::linker;
+use crate::mounts::{identity_of, open_folder};
 use crate::observer::Voice;
 use crate::state::{Backends, HostCalls, OpenMount, StepState};
 use crate::wasi::http::RefusedRequests;
 use crate::wasi::{ContextParts, context};
 
 /// Handles of any kind that an attempt may hold at the same time.
-const MAX_HANDLES: usize = 4_096;
+const MAX_HANDLES: usize = 512;
 /// Room for what one host call lifts out of the guest: the largest artifact and what comes with it.
 const HOSTCALL_BYTES: usize = 32 << 20;
+/// Measurements of one attempt that go into the record.
+const MAX_METRICS: usize = 64;
 /// A component describes itself in no time, or not at all.
 const DESCRIBE_WALL: Duration = Duration::from_secs(5);
 
@@ -193,13 +195,12 @@ impl WasmRuntime {
         let mounts = open_mounts(parts.mounts)?;
         let voice = Voice::new(parts.observer, Arc::clone(&self.gate.clock));
         let wasi = context(&ContextParts {
-            mounts: &mounts,
             voice: &voice,
             output_kb: parts.limits.output_kb,
             clock: &self.gate.clock,
             started_at: parts.started_at,
             random_seed: parts.random_seed,
-        })?;
+        });
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let run = parts.identity.place.as_ref().map(|place| place.run);
@@ -213,10 +214,13 @@ impl WasmRuntime {
             voice,
             mounts,
             places: HashMap::new(),
+            open_listings: 0,
             memory: SummedMemory::megabytes(parts.limits.memory_mb),
             host_calls: HostCalls { left: parts.limits.host_calls, limit: parts.limits.host_calls },
             metrics: JobMetrics::default(),
             proposals: Vec::new(),
+            proposed_bytes: 0,
+            last_denial: Arc::default(),
             table,
             wasi,
             http: WasiHttpCtx::new(),
@@ -238,6 +242,7 @@ impl WasmRuntime {
     }
 
     async fn describe(&self, plugin: &Plugin, prepared: &Prepared) -> Result<Descriptor, PluginError> {
+        let _place = self.places.acquire().await.map_err(|error| PluginError::Host(error.to_string()))?;
         let file = plugin.folder.join(&plugin.manifest.component.path).display().to_string();
         let refuse = |problem: String| PluginError::Component { file: file.clone(), problem };
         let limits = plugin.manifest.limits;
@@ -342,9 +347,13 @@ fn open_mounts(mounts: &[Mount]) -> wasmtime::Result<Vec<OpenMount>> {
     mounts
         .iter()
         .map(|mount| {
-            let root = File::open(&mount.host).map_err(|error| {
-                wasmtime::Error::msg(format!("mount `{}`: cannot open `{}`: {error}", mount.name, mount.host.display()))
-            })?;
+            let refused = |why: String| {
+                wasmtime::Error::msg(format!("mount `{}`: cannot open `{}`: {why}", mount.name, mount.host.display()))
+            };
+            let root = open_folder(&mount.host).map_err(|error| refused(error.to_string()))?;
+            if identity_of(&root).ok() != Some(mount.identity) {
+                return Err(refused("it is not the folder that the policy was asked about".into()));
+            }
             Ok(OpenMount {
                 name: mount.name.clone(),
                 host: mount.host.display().to_string(),
@@ -423,7 +432,10 @@ impl StepExecutor for WasmRuntime {
         let output = match called {
             Err(_) => return Err(StepFailure::Timeout(invocation.wall)),
             Ok(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),
-            Ok(Ok(Err(error))) => return Err(failure::from_guest(error)),
+            Ok(Ok(Err(error))) => {
+                let denial = store.data().last_denial.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(failure::from_guest(error, denial));
+            }
             Ok(Ok(Ok(output))) => output,
         };
         let allowed = usize::try_from(limits.output_kb).unwrap_or(usize::MAX).saturating_mul(1024);
@@ -435,21 +447,40 @@ impl StepExecutor for WasmRuntime {
             );
             return Err(StepFailure::Limit { limit: "output_kb", detail });
         }
-        let value = serde_json::from_str(&output.value)
+        let value: Value = serde_json::from_str(&output.value)
             .map_err(|error| StepFailure::Contract(format!("the plugin's result is not JSON: {error}")))?;
+        if has_nul(&value) {
+            let problem = "the plugin's result holds the character U+0000, which no database stores";
+            return Err(StepFailure::Contract(problem.into()));
+        }
         let state = store.into_data();
         Ok(StepOutcome {
             output: value,
             measurements: output
                 .metrics
                 .into_iter()
-                .filter(|metric| metric.value.is_finite())
+                .filter(|metric| metric.value.is_finite() && is_metric_name(&metric.name))
+                .take(MAX_METRICS)
                 .map(|metric| (metric.name, metric.value))
                 .collect(),
             metrics: state.metrics,
             proposals: state.proposals,
         })
     }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, field)| name.contains('\0') || has_nul(field)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Names go into the record, so they are short and plain; others are left out.
+fn is_metric_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn guest_context(invocation: &StepInvocation, now: handshake_core::Timestamp) -> handler::Context {

@@ -1,22 +1,27 @@
 //! Resolves the host folders of a workflow against the policy.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use handshake_core::capability::Policy;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
+use rustix::fs::{Mode, OFlags};
 
 /// Mounts of this host's file system.
 pub struct HostMounts {
     policy: Arc<Policy>,
     data_dir: PathBuf,
+    trusted: Vec<PathBuf>,
 }
 
 impl HostMounts {
-    /// `data_dir` must be absolute and without symbolic links.
-    pub fn new(policy: Arc<Policy>, data_dir: PathBuf) -> Self {
-        Self { policy, data_dir }
+    /// `data_dir` is absolute and without symbolic links. `trusted` is what the host reads and no guest may write:
+    /// plugin folders, configuration, policy, key files.
+    pub fn new(policy: Arc<Policy>, data_dir: PathBuf, trusted: &[PathBuf]) -> Self {
+        let trusted = trusted.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        Self { policy, data_dir, trusted }
     }
 
     fn check(&self, name: &str, path: &Path, access: MountAccess) -> Result<(), MountError> {
@@ -27,6 +32,10 @@ impl HostMounts {
                 path: path.to_owned(),
                 data_dir: self.data_dir.clone(),
             });
+        }
+        let touched = self.trusted.iter().find(|trusted| trusted.starts_with(path) || path.starts_with(trusted));
+        if let (MountAccess::Write, Some(trusted)) = (access, touched) {
+            return Err(MountError::Trusted { name: name.to_owned(), path: path.to_owned(), trusted: trusted.clone() });
         }
         if self.policy.mount_rule(path, access).is_none() {
             let access = match access {
@@ -58,8 +67,29 @@ impl MountResolver for HostMounts {
             return Err(MountError::NotAFolder { name: name.to_owned(), path: given });
         }
         self.check(name, &host, access)?;
-        Ok(Mount { name: name.to_owned(), host, access })
+        // Opened by the path that was checked, without following a link: this folder, and no other that somebody puts
+        // in its place, is what attempts get.
+        let identity = open_folder(&host).and_then(|folder| identity_of(&folder)).map_err(unavailable)?;
+        Ok(Mount { name: name.to_owned(), host, access, identity })
     }
+}
+
+/// Opens a folder by its absolute path, component by component, without following a link.
+pub(crate) fn open_folder(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder = File::open("/")?;
+    for component in path.components() {
+        if let Component::Normal(name) = component {
+            folder = rustix::fs::openat(&folder, name, flags, Mode::empty())?.into();
+        }
+    }
+    Ok(folder)
+}
+
+/// Device and inode.
+pub(crate) fn identity_of(folder: &File) -> std::io::Result<(u64, u64)> {
+    let metadata = folder.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The path that a missing folder will have: its nearest existing parent resolved, the rest as written.
@@ -98,7 +128,7 @@ mod tests {
     fn setup() -> Setup {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
-        for name in ["data", "docs/sub", "out", "secret"] {
+        for name in ["data", "docs/sub", "out/plugins/x", "out/free", "secret"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         let rule = |path: &str, access| MountRule {
@@ -116,7 +146,7 @@ mod tests {
             ],
             digest: Digest::ZERO,
         };
-        let mounts = HostMounts::new(Arc::new(policy), root.join("data"));
+        let mounts = HostMounts::new(Arc::new(policy), root.join("data"), &[root.join("out/plugins")]);
         Setup { _folder: folder, root, mounts }
     }
 
@@ -155,9 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_host_trusts_can_be_read_and_never_written() {
+        let setup = setup();
+        for path in ["out", "out/plugins", "out/plugins/x"] {
+            assert!(matches!(setup.resolve(path, MountAccess::Write), Err(MountError::Trusted { .. })), "{path}");
+            setup.resolve(path, MountAccess::Read).unwrap();
+        }
+        setup.resolve("out/free", MountAccess::Write).unwrap();
+    }
+
+    #[test]
     fn a_missing_folder_is_created_for_writing_only_where_the_policy_allows() {
         let setup = setup();
-        assert_eq!(setup.resolve("out/a/b", MountAccess::Write).unwrap(), setup.root.join("out/a/b"));
+        let made = setup.resolve("out/free/a/b", MountAccess::Write).unwrap();
+        assert_eq!(made, setup.root.join("out/free/a/b"));
         assert!(matches!(setup.resolve("elsewhere/a", MountAccess::Write), Err(MountError::NotListed { .. })));
         assert!(!setup.root.join("elsewhere").exists());
         assert!(matches!(setup.resolve("docs/none", MountAccess::Read), Err(MountError::Unavailable { .. })));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use handshake_core::artifact::ArtifactStore;
 use handshake_core::capability::{Axis, Denial, Resource};
@@ -57,10 +57,15 @@ pub(crate) struct StepState {
     pub(crate) voice: Voice,
     pub(crate) mounts: Vec<OpenMount>,
     pub(crate) places: HashMap<u32, Place>,
+    /// Directory listings that are open: each holds all entries of its folder.
+    pub(crate) open_listings: usize,
     pub(crate) memory: SummedMemory,
     pub(crate) host_calls: HostCalls,
     pub(crate) metrics: JobMetrics,
     pub(crate) proposals: Vec<Proposal>,
+    pub(crate) proposed_bytes: usize,
+    /// The last refusal, which is most likely why a step that fails did.
+    pub(crate) last_denial: LastDenial,
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
@@ -103,10 +108,10 @@ impl StepState {
         resource: Resource,
         arguments: Digest,
     ) -> impl Future<Output = Result<Permit, Denial>> + Send + use<> {
-        let (gate, voice) = (Arc::clone(&self.gate), self.voice.clone());
+        let (gate, voice, last) = (Arc::clone(&self.gate), self.voice.clone(), self.last_denial.clone());
         async move {
             let permit = gate.permit(Call { interface, function, axis, resource, arguments }).await;
-            permit.inspect_err(|denial| tell(&voice, denial))
+            permit.inspect_err(|denial| tell(&voice, &last, denial))
         }
     }
 
@@ -119,11 +124,15 @@ impl StepState {
         arguments: Digest,
     ) -> Result<Permit, Denial> {
         let permit = self.gate.permit_now(Call { interface, function, axis, resource, arguments });
-        permit.inspect_err(|denial| tell(&self.voice, denial))
+        permit.inspect_err(|denial| tell(&self.voice, &self.last_denial, denial))
     }
 }
 
-fn tell(voice: &Voice, denial: &Denial) {
+/// The last refusal of an attempt.
+pub(crate) type LastDenial = Arc<Mutex<Option<Denial>>>;
+
+fn tell(voice: &Voice, last: &LastDenial, denial: &Denial) {
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial.clone());
     voice.log(LogLevel::Warn, &denial.to_string());
 }
 

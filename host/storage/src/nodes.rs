@@ -111,8 +111,7 @@ pub(crate) async fn of_run(
         Payloads::Read => OF_RUN,
         Payloads::LeftOut => OF_RUN_WITHOUT_PAYLOADS,
     };
-    let rows =
-        sqlx::query(query).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
+    let rows = sqlx::query(query).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
     let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)

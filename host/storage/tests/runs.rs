@@ -220,7 +220,6 @@ async fn a_change_reaches_no_other_run_and_no_other_job() {
         RunChange { nodes: vec![world.node(other.run.run_id, "a", None, 1)], ..RunChange::default() },
         RunChange { job: Some(AiJob { state: JobState::Failed, ..other.job.clone() }), ..RunChange::default() },
         RunChange { job: Some(AiJob { trace_id: other.job.trace_id, ..mine.job.clone() }), ..RunChange::default() },
-        RunChange { events: vec![world.event("\0")], ..RunChange::default() },
     ];
     for change in changes {
         let refused = world.database.commit(id, mine.fence, change).await;

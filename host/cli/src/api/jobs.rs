@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use handshake_core::job::AiJob;
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
-use handshake_core::storage::{JobFilter, Payloads};
+use handshake_core::storage::{JobFilter, Payloads, StorageError};
 use handshake_core::{JobId, RunId};
 use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
 use serde::{Deserialize, Serialize};
@@ -123,13 +123,17 @@ async fn show(
 ) -> Answer<JobDetails> {
     let id = job_id(&id)?;
     let payloads = if parameters.payloads { Payloads::Read } else { Payloads::LeftOut };
+    Ok(Json(details(&host, id, payloads).await?))
+}
+
+async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, StorageError> {
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
         let nodes = host.database.nodes(run.run_id, payloads).await?;
         runs.push(RunDetails { run, nodes });
     }
-    Ok(Json(JobDetails { job, runs }))
+    Ok(JobDetails { job, runs })
 }
 
 async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {
@@ -172,10 +176,12 @@ async fn submit(
     if !parameters.watch {
         return Ok((StatusCode::CREATED, Json(submitted)).into_response());
     }
+    let ending = Some((Arc::clone(&host), submitted.job_id));
     let mut first = serde_json::to_vec(&submitted)
         .map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
     first.push(b'\n');
-    Ok((StatusCode::CREATED, stream_of(Some(first.into()), submitted.run_id, updates, execution)).into_response())
+    Ok((StatusCode::CREATED, stream_of(Some(first.into()), submitted.run_id, updates, execution, ending))
+        .into_response())
 }
 
 /// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a
@@ -200,7 +206,7 @@ async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, 
         // Tells an unknown run from one that is over, whose stream is empty.
         host.database.run(id).await?;
     }
-    Ok(stream_of(None, id, updates, execution).into_response())
+    Ok(stream_of(None, id, updates, execution, None).into_response())
 }
 
 /// Where a stream of updates stands.
@@ -209,6 +215,15 @@ struct Following {
     run: RunId,
     updates: broadcast::Receiver<RunUpdate>,
     execution: Option<Arc<Execution>>,
+    ending: Option<(Arc<HostState>, JobId)>,
+}
+
+/// The last line of a submission's stream: how the job stands now that its run is over. It comes with the stream, because
+/// the owner may be gone before a reader could ask.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// What `GET /v1/jobs/{id}` answers.
+    pub(crate) ended: JobDetails,
 }
 
 fn stream_of(
@@ -216,8 +231,9 @@ fn stream_of(
     run: RunId,
     updates: broadcast::Receiver<RunUpdate>,
     execution: Option<Arc<Execution>>,
+    ending: Option<(Arc<HostState>, JobId)>,
 ) -> impl IntoResponse {
-    let start = Following { first, run, updates, execution };
+    let start = Following { first, run, updates, execution, ending };
     let lines = futures::stream::unfold(start, |mut following| async move {
         let line = following.next().await?;
         Some((Ok::<_, Infallible>(line), following))
@@ -232,7 +248,10 @@ impl Following {
             return Some(first);
         }
         loop {
-            let execution = Arc::clone(self.execution.as_ref()?);
+            let Some(execution) = self.execution.clone() else {
+                let (host, job) = self.ending.take()?;
+                return line(&Ended { ended: details(&host, job, Payloads::LeftOut).await.ok()? });
+            };
             let update = tokio::select! {
                 biased;
                 update = self.updates.recv() => update,
@@ -248,8 +267,10 @@ impl Following {
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => {
                     self.execution = None;
-                    let failure = execution.failure.get()?;
-                    return line(&ErrorDocument { error: failure.clone() });
+                    if let Some(failure) = execution.failure.get() {
+                        self.ending = None;
+                        return line(&ErrorDocument { error: failure.clone() });
+                    }
                 }
             }
         }

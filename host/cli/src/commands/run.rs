@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::access::{Access, Lines, Need};
-use crate::api::jobs::{Cancelled, JobDetails, SubmitRequest};
+use crate::api::jobs::{Cancelled, Ended, JobDetails, SubmitRequest};
 use crate::api::workflows::WorkflowText;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone};
@@ -112,6 +112,7 @@ async fn submit(context: &Context<'_>, request: &SubmitRequest) -> Result<(Acces
 #[serde(untagged)]
 enum Line {
     Update(Box<RunUpdate>),
+    Ended(Box<Ended>),
     Failed { error: CliError },
 }
 
@@ -127,12 +128,14 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<Jo
     }
     let mut progress = Progress::new(output);
     let mut signals = Signals::new()?;
+    let mut ended = None;
     loop {
         tokio::select! {
             line = lines.next() => {
                 let Some(line) = line else { break };
                 match serde_json::from_slice(&line?).map_err(not_understood)? {
                     Line::Update(update) => progress.show(&update),
+                    Line::Ended(last) => ended = Some(last.ended),
                     Line::Failed { error } => {
                         progress.clear();
                         return Err(error);
@@ -146,7 +149,10 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<Jo
         }
     }
     progress.clear();
-    access.get(&job).await
+    match ended {
+        Some(details) => Ok(details),
+        None => access.get(&job).await,
+    }
 }
 
 fn show_result(output: &Output, details: &JobDetails) -> Result<(), CliError> {

@@ -231,7 +231,18 @@ fn id_for(axis: Axis, resource: &Resource) -> String {
 }
 
 fn denial(axis: Axis, resource: &Resource, reason: DenialLabel, layer: Layer, remedy: String) -> Denial {
-    Denial { capability: id_for(axis, resource), resource: resource.to_string(), reason, layer, remedy }
+    // Names of any length come from guests; what a person is shown has an end.
+    let short = |text: String| match text.char_indices().nth(500) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    };
+    Denial {
+        capability: short(id_for(axis, resource)),
+        resource: short(resource.to_string()),
+        reason,
+        layer,
+        remedy: short(remedy),
+    }
 }
 
 impl Denial {

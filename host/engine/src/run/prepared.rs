@@ -1,9 +1,9 @@
 //! What a run needs before its first step: its plan, and per step the plugin, rights and folders, as they are now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use handshake_core::capability::{Axis, EffectiveRights, Profile};
+use handshake_core::capability::{EffectiveRights, Profile};
 use handshake_core::job::AiJob;
 use handshake_core::mount::Mount;
 use handshake_core::run::WorkflowRun;
@@ -68,7 +68,8 @@ pub(super) fn prepare(
             }
             Ok(StepResources {
                 rights: rights(services, &planned.step, &plugin, profile, job),
-                mounts: granted_mounts(&planned.step, &mounts),
+                // All of them: what a step may do there is for the gate to decide, on record.
+                mounts: mounts.clone(),
                 settings: services.settings.get(&plugin.manifest.id).cloned().unwrap_or_default(),
                 plugin,
             })
@@ -92,11 +93,4 @@ fn rights(
         policy: Arc::clone(&services.policy),
         manifest_sha256: plugin.manifest_sha256,
     })
-}
-
-/// The folders that a step's grants name; a grant without a scope names all.
-fn granted_mounts(step: &Step, mounts: &[Mount]) -> Vec<Mount> {
-    let of_files = step.grants.iter().filter(|grant| matches!(grant.axis(), Axis::FsRead | Axis::FsWrite));
-    let named: BTreeSet<Option<&str>> = of_files.map(|grant| grant.mount()).collect();
-    mounts.iter().filter(|mount| named.contains(&None) || named.contains(&Some(mount.name.as_str()))).cloned().collect()
 }

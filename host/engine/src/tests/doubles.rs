@@ -332,7 +332,7 @@ impl MountResolver for PlainMounts {
         if path.starts_with("secret") {
             return Err(MountError::NotListed { name: name.into(), path: path.into(), access: "read" });
         }
-        Ok(Mount { name: name.into(), host: base.join(path), access })
+        Ok(Mount { name: name.into(), host: base.join(path), access, identity: (0, 0) })
     }
 }
 

@@ -47,10 +47,8 @@ async fn a_workflow_of_three_steps_needs_five_transactions_with_submission_and_c
     let calls = bench.calls();
     assert_eq!(calls[2].input, json!({ "summary": { "summary": "hello" } }));
     assert!(calls.iter().all(|call| call.checkpointed), "a step ran before its checkpoint was durable");
-    assert_eq!(
-        calls.iter().map(|call| call.mounts.clone()).collect::<Vec<_>>(),
-        [vec!["in".to_owned()], vec![], vec!["out".to_owned()]]
-    );
+    // Every step sees every mount; what it may do there is the gate's to decide.
+    assert!(calls.iter().all(|call| call.mounts == ["in", "out"]));
     assert_eq!(bench.database.nodes_by_text(), ["read 1 completed", "summarize 1 completed", "write 1 completed"]);
 }
 

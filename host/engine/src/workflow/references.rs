@@ -88,7 +88,7 @@ pub(crate) enum Root {
 
 /// Collects references and refuses what is out of bounds.
 pub(super) fn collect(root: &IdedExpr) -> Result<References, Refusal> {
-    let mut walk = Walk { references: References::default(), bound: Vec::new(), nodes: 0 };
+    let mut walk = Walk { references: References::default(), bound: Vec::new(), nodes: 0, ranges: 0 };
     walk.visit(root, 0, 0)?;
     Ok(walk.references)
 }
@@ -115,6 +115,8 @@ struct Walk {
     references: References,
     bound: Vec<String>,
     nodes: usize,
+    /// How many ranges of comprehensions it is in.
+    ranges: usize,
 }
 
 impl Walk {
@@ -155,6 +157,13 @@ impl Walk {
             Expr::Ident(name) => self.ident(name, expr.id),
             Expr::Select(select) => self.visit(&select.operand, depth + 1, nesting),
             Expr::Call(call) => {
+                // The lists that go in are bounded; a sum of them would not be.
+                if self.ranges > 0 && call.func_name == "_+_" {
+                    return refuse(
+                        "what a comprehension goes through cannot be a sum".into(),
+                        "go through each list by itself, or move the work into a step".into(),
+                    );
+                }
                 let named = call.func_name.starts_with(|c: char| c.is_ascii_alphabetic());
                 if named && !FUNCTIONS.contains(&call.func_name.as_str()) {
                     let known = FUNCTIONS.iter().chain(MACROS).copied();
@@ -178,7 +187,9 @@ impl Walk {
                     );
                 }
                 self.references.nesting = self.references.nesting.max(nesting);
+                self.ranges += 1;
                 self.visit(&comprehension.iter_range, depth + 1, nesting - 1)?;
+                self.ranges -= 1;
                 self.visit(&comprehension.accu_init, depth + 1, nesting)?;
                 let before = self.bound.len();
                 self.bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);

@@ -14,6 +14,8 @@ use crate::state::StepState;
 const INTERFACE: &str = "handshake:step/documents@0.1.0";
 /// Operations that an attempt may propose, all documents together.
 const MAX_OPERATIONS: usize = 10_000;
+/// Bytes of all proposals of an attempt, as JSON.
+const MAX_PROPOSED_BYTES: usize = 16 << 20;
 
 impl Host for StepState {
     async fn list(&mut self) -> wasmtime::Result<Result<Vec<Summary>, CallError>> {
@@ -107,12 +109,16 @@ impl Host for StepState {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
-        let proposed: usize = self.proposals.iter().map(|earlier| earlier.operations.len()).sum();
-        if proposed + proposal.operations.len() > MAX_OPERATIONS {
+        // A proposal counts as one operation at least, or empty ones would be free.
+        let proposed: usize = self.proposals.iter().map(|earlier| earlier.operations.len().max(1)).sum();
+        self.proposed_bytes += encoded.len();
+        if proposed + proposal.operations.len().max(1) > MAX_OPERATIONS || self.proposed_bytes > MAX_PROPOSED_BYTES {
             permit.failed("limit");
-            return Err(
-                LimitExceeded::new("proposals", format!("an attempt may propose {MAX_OPERATIONS} operations")).into()
-            );
+            return Err(LimitExceeded::new(
+                "proposals",
+                format!("an attempt may propose {MAX_OPERATIONS} operations and {MAX_PROPOSED_BYTES} bytes"),
+            )
+            .into());
         }
         permit.succeeded(0, encoded.len() as u64);
         self.proposals.push(proposal);

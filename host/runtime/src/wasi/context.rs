@@ -7,18 +7,16 @@ use handshake_core::step::LogLevel;
 use handshake_core::{Clock, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 use super::stdio::Lines;
 use crate::observer::Voice;
-use crate::state::OpenMount;
 
 /// The most random bytes that one call gives.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// What a context is made from.
 pub(crate) struct ContextParts<'a> {
-    pub(crate) mounts: &'a [OpenMount],
     pub(crate) voice: &'a Voice,
     pub(crate) output_kb: u32,
     pub(crate) clock: &'a Arc<dyn Clock>,
@@ -26,7 +24,7 @@ pub(crate) struct ContextParts<'a> {
     pub(crate) random_seed: [u8; 32],
 }
 
-pub(crate) fn context(parts: &ContextParts<'_>) -> wasmtime::Result<WasiCtx> {
+pub(crate) fn context(parts: &ContextParts<'_>) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     let mut insecure_seed = parts.random_seed;
     insecure_seed.reverse();
@@ -44,12 +42,7 @@ pub(crate) fn context(parts: &ContextParts<'_>) -> wasmtime::Result<WasiCtx> {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
-    for mount in parts.mounts {
-        // Read-only whatever the mount allows: every change goes by path, through a folder handle that exists
-        // only for one decided call.
-        builder.preopened_dir(&mount.host, format!("/{}", mount.name), FsPerms::ReadOnly)?;
-    }
-    Ok(builder.build())
+    builder.build()
 }
 
 /// The guest's clocks: the wall clock starts at the recorded start of the attempt and advances with the host's

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use handshake_core::Digest;
-use handshake_core::capability::Axis;
+use handshake_core::capability::{Axis, Verdict};
 use handshake_core::gate::Permit;
 use handshake_core::mount::MountAccess;
 use rustix::fs::FileType;
@@ -30,6 +30,8 @@ use crate::state::{Place, StepState};
 const INTERFACE: &str = "wasi:filesystem/types@0.2";
 /// Open files and folders of one attempt: many attempts share the process's own limit.
 const MAX_OPEN: usize = 256;
+/// Directory listings that are open at the same time: deep enough for a walk, and each holds all its entries.
+const MAX_LISTINGS: usize = 32;
 
 pub(crate) struct GatedFilesystem<'a>(pub(crate) &'a mut StepState);
 
@@ -114,6 +116,41 @@ impl GatedFilesystem<'_> {
         Ok(Decided { permit, folder, name, kind, place })
     }
 
+    /// Decides on both ends of a rename or a link, which both take the right to write. What may be read under its new
+    /// name must be readable under its old one. Only files go: with a folder, what lies below it would change its name
+    /// without having been decided on.
+    async fn both_ends(
+        &mut self,
+        function: &'static str,
+        base: &Handle<Descriptor>,
+        path: &str,
+        new_base: &Handle<Descriptor>,
+        new_path: &str,
+    ) -> FsResult<(Decided, Decided)> {
+        let new_place = path::resolve(self.place_of(new_base)?, new_path);
+        let readable = new_place.and_then(|place| path::resource(&self.0.mounts, &place)).is_some_and(|resource| {
+            matches!(self.0.gate.rights().decide(Axis::FsRead, &resource), Verdict::Allowed { .. })
+        });
+        if readable {
+            let (permit, _) = self.decide(function, Axis::FsRead, base, path, new_path.as_bytes()).await?;
+            permit.succeeded(0, 0);
+        }
+        let from = self.enter(function, Axis::FsWrite, base, path, new_path.as_bytes()).await?;
+        if from.kind.is_some_and(|kind| kind != FileType::RegularFile) {
+            let refused = Err(ErrorCode::NotPermitted.into());
+            return self.leave(from.permit, from.folder, refused);
+        }
+        match self.enter(function, Axis::FsWrite, new_base, new_path, path.as_bytes()).await {
+            Ok(to) => Ok((from, to)),
+            Err(error) => self.leave(from.permit, from.folder, Err(error)),
+        }
+    }
+
+    fn leave_both(&mut self, from: Decided, to: Decided, result: FsResult<()>) -> FsResult<()> {
+        let result = self.leave(to.permit, to.folder, result);
+        self.leave(from.permit, from.folder, result)
+    }
+
     /// Finishes the permit and gives the folder's handle back.
     fn leave<T>(&mut self, permit: Permit, folder: Handle<Descriptor>, result: FsResult<T>) -> FsResult<T> {
         self.0.table.delete(folder)?;
@@ -160,13 +197,15 @@ fn name_of(code: ErrorCode) -> &'static str {
 }
 
 impl preopens::Host for GatedFilesystem<'_> {
+    /// Gives a handle for each mount, made from the very folder that was checked. Read-only whatever the mount allows:
+    /// every change goes by path, through a folder handle that exists only for one decided call.
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle<Descriptor>, String)>> {
-        let directories = preopens::Host::get_directories(&mut self.inner())?;
-        for (handle, name) in &directories {
-            let mount = self.0.mounts.iter().position(|mount| name.strip_prefix('/') == Some(mount.name.as_str()));
-            if let Some(mount) = mount {
-                self.0.places.insert(handle.rep(), Place { mount, path: Vec::new() });
-            }
+        let mut directories = Vec::new();
+        for (index, mount) in self.0.mounts.iter().enumerate() {
+            let folder = Dir::new(mount.root.try_clone()?, FsPerms::ReadOnly, OpenMode::READ, false);
+            let handle = self.0.table.push(Descriptor::Dir(folder))?;
+            self.0.places.insert(handle.rep(), Place { mount: index, path: Vec::new() });
+            directories.push((handle, format!("/{}", mount.name)));
         }
         Ok(directories)
     }
@@ -195,10 +234,12 @@ impl HostDescriptor for GatedFilesystem<'_> {
             let detail = format!("{MAX_OPEN} files and folders may be open at the same time");
             return Err(FsError::trap(LimitExceeded::new("open_files", detail)));
         }
+        // A handle reads unless it was opened for writing alone.
+        let reads = flags.contains(DescriptorFlags::READ) || !flags.contains(DescriptorFlags::WRITE);
         let changes =
             flags.contains(DescriptorFlags::WRITE) || open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
         let axis = if changes { Axis::FsWrite } else { Axis::FsRead };
-        if changes && flags.contains(DescriptorFlags::READ) {
+        if changes && reads {
             // Reading through a handle that was opened for both takes the right to read as well.
             let (permit, _) = self.decide("[method]descriptor.open-at", Axis::FsRead, &base, &path, b"read").await?;
             permit.succeeded(0, 0);
@@ -229,8 +270,14 @@ impl HostDescriptor for GatedFilesystem<'_> {
 
     async fn read_directory(&mut self, folder: Handle<Descriptor>) -> FsResult<Handle<DirectoryEntryStream>> {
         let (permit, _) = self.decide("[method]descriptor.read-directory", Axis::FsRead, &folder, ".", b"").await?;
+        if self.0.open_listings >= MAX_LISTINGS {
+            permit.failed("limit");
+            let detail = format!("{MAX_LISTINGS} folders may be listed at the same time");
+            return Err(FsError::trap(LimitExceeded::new("open_files", detail)));
+        }
         match self.inner().read_directory(folder).await {
             Ok(entries) => {
+                self.0.open_listings += 1;
                 permit.succeeded(0, 0);
                 Ok(entries)
             }
@@ -311,18 +358,12 @@ impl HostDescriptor for GatedFilesystem<'_> {
     }
 
     async fn symlink_at(&mut self, base: Handle<Descriptor>, content: String, path: String) -> FsResult<()> {
-        // Guests never follow links, but others who look into the folder do: a link may not lead out of it.
-        let inside = path::resolve(self.place_of(&base)?, &path)
-            .and_then(|link| {
-                path::resolve(&Place { mount: link.mount, path: link.path.split_last()?.1.to_vec() }, &content)
-            })
-            .is_some();
-        let path = if inside { path } else { format!("/{content}") };
-        let Decided { permit, folder, name, .. } =
-            self.enter("[method]descriptor.symlink-at", Axis::FsWrite, &base, &path, content.as_bytes()).await?;
-        let target = borrow(&folder);
-        let result = self.inner().symlink_at(target, content, name).await;
-        self.leave(permit, folder, result)
+        // No guest makes links: guests never follow one, but others who look into the folder do, and a link that leads
+        // nowhere today leads out of the mount after a rename. The attempt is decided, and ends there.
+        let (permit, _) =
+            self.decide("[method]descriptor.symlink-at", Axis::FsWrite, &base, &path, content.as_bytes()).await?;
+        permit.failed("unsupported");
+        Err(ErrorCode::NotPermitted.into())
     }
 
     async fn rename_at(
@@ -332,18 +373,10 @@ impl HostDescriptor for GatedFilesystem<'_> {
         new_base: Handle<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let from = self.enter("[method]descriptor.rename-at", Axis::FsWrite, &base, &path, new_path.as_bytes()).await?;
-        let to = match self
-            .enter("[method]descriptor.rename-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes())
-            .await
-        {
-            Ok(to) => to,
-            Err(error) => return self.leave(from.permit, from.folder, Err(error)),
-        };
+        let (from, to) = self.both_ends("[method]descriptor.rename-at", &base, &path, &new_base, &new_path).await?;
         let (source, destination) = (borrow(&from.folder), borrow(&to.folder));
-        let result = self.inner().rename_at(source, from.name, destination, to.name).await;
-        let result = self.leave(to.permit, to.folder, result);
-        self.leave(from.permit, from.folder, result)
+        let result = self.inner().rename_at(source, from.name.clone(), destination, to.name.clone()).await;
+        self.leave_both(from, to, result)
     }
 
     async fn link_at(
@@ -354,19 +387,11 @@ impl HostDescriptor for GatedFilesystem<'_> {
         new_base: Handle<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        // A second name makes the file writable wherever that name is, so the first one takes the right to write.
-        let from = self.enter("[method]descriptor.link-at", Axis::FsWrite, &base, &path, new_path.as_bytes()).await?;
-        let to = match self
-            .enter("[method]descriptor.link-at", Axis::FsWrite, &new_base, &new_path, path.as_bytes())
-            .await
-        {
-            Ok(to) => to,
-            Err(error) => return self.leave(from.permit, from.folder, Err(error)),
-        };
+        let (from, to) = self.both_ends("[method]descriptor.link-at", &base, &path, &new_base, &new_path).await?;
         let (source, destination) = (borrow(&from.folder), borrow(&to.folder));
-        let result = self.inner().link_at(source, PathFlags::empty(), from.name, destination, to.name).await;
-        let result = self.leave(to.permit, to.folder, result);
-        self.leave(from.permit, from.folder, result)
+        let nofollow = PathFlags::empty();
+        let result = self.inner().link_at(source, nofollow, from.name.clone(), destination, to.name.clone()).await;
+        self.leave_both(from, to, result)
     }
 
     fn drop(&mut self, handle: Handle<Descriptor>) -> wasmtime::Result<()> {
@@ -449,6 +474,7 @@ impl HostDirectoryEntryStream for GatedFilesystem<'_> {
     }
 
     fn drop(&mut self, entries: Handle<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.0.open_listings = self.0.open_listings.saturating_sub(1);
         HostDirectoryEntryStream::drop(&mut self.inner(), entries)
     }
 }
