@@ -3,7 +3,7 @@
 //! `just bench` runs it in a release build, after building the plugins. It prints a table and exits with 1 when a
 //! budget is missed by this run on this machine. Numbers of a machine that is busy with something else say little.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::fs;

@@ -166,7 +166,7 @@ fn a_data_directory_that_others_may_write_to() {
 fn a_data_directory_whose_owner_does_not_answer() {
     let project = Project::new();
     project.run(&["db", "status"]).success();
-    project.write("slow.yaml", &one_step("hostile", "    with: { behaviour: sleep-forever }\n    timeout: 60s\n"));
+    project.write("slow.yaml", one_step("hostile", "    with: { behaviour: sleep-forever }\n    timeout: 60s\n"));
     let mut running = project.start(&["run", "slow.yaml"]);
     running.wait_for("one");
     running.signal(rustix::process::Signal::STOP);

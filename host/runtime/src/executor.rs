@@ -43,7 +43,7 @@ use crate::wasi::{ContextParts, context};
 /// Handles of any kind that an attempt may hold at the same time.
 const MAX_HANDLES: usize = 512;
 /// Room for what one host call lifts out of the guest: the largest artifact and what comes with it.
-const HOSTCALL_BYTES: usize = 32 << 20;
+const HOSTCALL_BYTES: usize = 18 << 20;
 /// Measurements of one attempt that go into the record.
 const MAX_METRICS: usize = 64;
 /// A component describes itself in no time, or not at all.

@@ -1,5 +1,6 @@
 //! Links every import that a step may have. Nothing of WASI is linked that is not listed here.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -8,6 +9,7 @@ use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_http::p2::bindings::http;
+use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, Scheme};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
 use crate::bindings::Step;
@@ -64,7 +66,38 @@ fn ambient(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     )?;
     sockets::tcp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     sockets::udp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
-    http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), http_view)
+    http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), http_view)?;
+    bounded_requests(l)
+}
+
+/// A method or scheme that is longer than this is none.
+const MAX_TOKEN_BYTES: usize = 64;
+
+/// wasmtime keeps methods and schemes of any length with each request that a guest builds, outside of the guest's own
+/// memory and its limit. Everything else that a request holds is bounded there.
+fn bounded_requests(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut types = l.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: StoreContextMut<'_, StepState>, (request, method): (_, Method)| {
+            if matches!(&method, Method::Other(name) if name.len() > MAX_TOKEN_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((http_view(store.data_mut()).set_method(request, method)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-scheme",
+        |mut store: StoreContextMut<'_, StepState>, (request, scheme): (_, Option<Scheme>)| {
+            if matches!(&scheme, Some(Scheme::Other(name)) if name.len() > MAX_TOKEN_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((http_view(store.data_mut()).set_scheme(request, scheme)?,))
+        },
+    )?;
+    l.allow_shadowing(false);
+    Ok(())
 }
 
 fn http_view(state: &mut StepState) -> WasiHttpCtxView<'_> {
