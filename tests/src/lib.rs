@@ -1,4 +1,5 @@
-//! The harness of the tests: the runtime over counting doubles, and the real binary in a project of its own.
+//! The harness of the tests: the runtime over counting doubles, the real binary in a project of its own, and a
+//! PostgreSQL.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
 
 pub mod backends;
 pub mod binary;
+pub mod postgres;
 pub mod runtime;
 
 use std::path::PathBuf;
