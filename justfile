@@ -115,8 +115,9 @@ demo folder="": guests
     echo "  $HANDSHAKE_BIN audit decisions    # every single call: who asked, who said yes, by which rule"
     echo "  $HANDSHAKE_BIN capabilities list  # what a step can ask for at all"
 
-# Proves that only the storage crate knows sqlx and that no driver type leaks.
+# Proves that SQL is portable, that only the storage crate knows sqlx, and that no driver type leaks.
 validator-dal-audit:
+    cargo test --workspace --test dal_audit {{ features }}
     cargo test --workspace --test boundaries {{ features }} -- dependencies driver_types
 
 # Scans library code for unwrap, expect, panic, todo, dbg and println, and the domain for untyped JSON.
