@@ -9,7 +9,16 @@ use std::path::Path;
 
 use audit::violations;
 
-const TABLE: &str = "-- Not a PRAGMA, is it?\nCREATE TABLE IF NOT EXISTS t (\n    a TEXT NOT NULL DEFAULT 'now()' PRIMARY KEY,\n    b BIGINT CHECK (b >= 0), /* ROWID */\n    c BOOLEAN,\n    d DOUBLE PRECISION\n);\n\nCREATE INDEX IF NOT EXISTS t_by_b ON t (b, a);\n";
+const TABLE: &str = "-- Not a PRAGMA, is it?
+CREATE TABLE IF NOT EXISTS t (
+    a TEXT NOT NULL DEFAULT 'now()' PRIMARY KEY,
+    b BIGINT CHECK (b >= 0), /* ROWID */
+    c BOOLEAN,
+    d DOUBLE PRECISION
+);
+
+CREATE INDEX IF NOT EXISTS t_by_b ON t (b, a);
+";
 
 const SOURCE: &str = r##"//! Statements; no `PRAGMA` here.
 macro_rules! columns {
@@ -27,6 +36,7 @@ fn f() {
     let quoted = r#"SELECT 'now() :: ?' FROM t LEFT JOIN u ON t.now = u.a"#;
     fail("update the run's time: now()");
     assert(word == "CREATE");
+    statement.push_str(" SET b = $1");
 }
 #[cfg(test)]
 mod tests {
