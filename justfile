@@ -40,6 +40,10 @@ test: guests
     cargo test {{ guests }} --workspace --quiet
     cargo test --workspace {{ features }}
 
+# Tests storage on SQLite and PostgreSQL, or on the one that HANDSHAKE_TEST_BACKEND names.
+test-storage:
+    cargo test --workspace --test storage_conformance {{ features }}
+
 # Checks formatting, and lints with warnings as errors.
 lint:
     cargo fmt --all --check
