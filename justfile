@@ -75,10 +75,15 @@ deny:
     cargo deny check
     cargo deny --manifest-path plugins/Cargo.toml check -A license-not-encountered
 
-# Measures, in a release build, and prints ratios beside the floors.
-bench: guests
+# Takes the database that DATABASE_URL names to an earlier schema, the one before by default. For development.
+db-revert version="":
+    cargo build --workspace --examples {{ features }}
+    {{ quote(target / "debug/examples/revert") }} {{ quote(version) }}
+
+# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, or both.
+bench *which="speed storage": guests
     cargo build --release --workspace --bins --benches {{ features }}
-    HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench speed {{ features }}
+    for bench in {{ which }}; do HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench "$bench" {{ features }}; done
 
 # Runs the tests that kill a host, as often as said.
 soak rounds="100": guests

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use handshake_core::chain::ChainHead;
+use handshake_core::HostId;
 use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::testing::SequentialIds;
-use handshake_storage::{SqliteDatabase, SqliteOptions};
+use handshake_storage::DatabaseUrl;
 use serde_json::Value;
 
 use crate::backends::RunningClock;
+use crate::storage;
 
 /// The binary under test: the one that `HANDSHAKE_BIN` names, or the one that cargo builds now.
 pub fn handshake() -> &'static Path {
@@ -110,7 +111,11 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(handshake());
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env_remove("HANDSHAKE_DATA_DIR").env_remove("HANDSHAKE_LOG").env_remove("NO_COLOR");
+        command
+            .env_remove("HANDSHAKE_DATA_DIR")
+            .env_remove("HANDSHAKE_LOG")
+            .env_remove("NO_COLOR")
+            .env_remove("DATABASE_URL");
         command
     }
 
@@ -137,22 +142,10 @@ impl Project {
     pub fn events(&self, event_type: &str) -> Vec<Value> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let records = runtime.block_on(async {
+            let url = DatabaseUrl::sqlite(self.path(".handshake/handshake.db"));
             let clock = Arc::new(RunningClock::default());
-            let ids = Arc::new(SequentialIds::default());
-            let path = self.path(".handshake/handshake.db");
-            let database = SqliteDatabase::open(SqliteOptions { path, clock, ids, queue: 16 }).await.unwrap();
-            let mut head = ChainHead::empty(database.host());
-            let mut records = Vec::new();
-            loop {
-                let page = database.read_after(head.seq, 1000).await.unwrap();
-                if page.is_empty() {
-                    break;
-                }
-                for record in page {
-                    head.verify(&record).unwrap();
-                    records.push(record);
-                }
-            }
+            let database = storage::open(&url, HostId::fresh(&SequentialIds::default()), clock).await;
+            let (head, records) = storage::records(&*database).await;
             assert_eq!(head, database.flush().await.unwrap());
             database.close().await.unwrap();
             records

@@ -10,8 +10,10 @@
 
 pub mod backends;
 pub mod binary;
+pub mod figures;
 pub mod postgres;
 pub mod runtime;
+pub mod storage;
 
 use std::path::PathBuf;
 

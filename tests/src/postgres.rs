@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// What a developer without PostgreSQL can do.
 const ADVICE: &str = "install PostgreSQL (Debian and Ubuntu: apt-get install postgresql; macOS: brew install \
@@ -56,6 +57,8 @@ pub fn server() -> &'static Server {
 pub struct Options {
     /// With a certificate for `localhost` and `127.0.0.1`, and refusing everyone who comes without TLS.
     pub tls: bool,
+    /// Whether commits survive a power cut, which is what they cost most for: for measuring.
+    pub durable: bool,
 }
 
 /// How a database sorts text.
@@ -193,7 +196,13 @@ pub struct TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let dropped = block_on(execute(&self.server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)));
+        let drop = || block_on(execute(&self.server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)));
+        // The server waits for all its connections, also for those that this process is just opening; so whoever
+        // opens them must go on meanwhile.
+        let dropped = match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(drop),
+            _ => drop(),
+        };
         // With a server that was started here, and may have been stopped by the test, its databases go anyway.
         assert!(dropped.is_ok() || self.own || std::thread::panicking(), "{} stays: {dropped:?}", self.name);
     }
@@ -214,6 +223,8 @@ impl Supervisor {
             format!("unix_socket_directories={}", folder.display()),
             "max_connections=300".to_owned(),
             "shared_buffers=32MB".to_owned(),
+            // No test cuts the power, and whatever else is killed, the kernel keeps what was written.
+            format!("fsync={}", if options.durable { "on" } else { "off" }),
             // In the folder, which is removed; the default would outlive a server that was killed.
             "dynamic_shared_memory_type=mmap".to_owned(),
         ];
@@ -266,6 +277,11 @@ impl Drop for Supervisor {
         // Closes its standard input, which tells it to clean up.
         let _ = self.child.wait();
     }
+}
+
+/// One of PostgreSQL's programs, for example `pgbench`.
+pub fn program(name: &str) -> PathBuf {
+    programs().unwrap_or_else(|problem| panic!("{problem}; {ADVICE}")).join(name)
 }
 
 /// The folder of PostgreSQL's programs.

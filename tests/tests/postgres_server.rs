@@ -100,7 +100,8 @@ async fn a_server_with_tls_refuses_everything_else() {
     if !asked_for() {
         return;
     }
-    let (server, other) = (Server::private(Options { tls: true }), Server::private(Options { tls: true }));
+    let tls = Options { tls: true, ..Options::default() };
+    let (server, other) = (Server::private(tls), Server::private(tls));
     let url = |parameters: &str| format!("{}?{parameters}", server.url());
     let verify = |ca: &Path, host: &str| {
         url(&format!("sslmode=verify-full&sslrootcert={}", ca.display())).replace("127.0.0.1", host)

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use handshake_core::Ids;
+use handshake_core::{HostId, Ids};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::CliError;
@@ -191,10 +191,30 @@ impl Ownership {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut key = [0; 32];
                 ids.random(&mut key);
-                write_key(&path, &key).map_err(|error| failed(&error))?;
+                write_private(&path, &key).map_err(|error| failed(&error))?;
                 Ok(key)
             }
             Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// This host's id in a database that several hosts share; drawn at first use.
+    pub(crate) fn host_id(&self, ids: &dyn Ids) -> Result<HostId, CliError> {
+        let path = self.directory.path.join("host-id");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse::<HostId>() {
+                Ok(id) if !id.is_nil() => Ok(id),
+                _ => Err(CliError::usage(format!("`{}` does not hold the id of a host", path.display()))
+                    .code("data_directory")
+                    .hint("restore it; without it this is a new host, whose record begins anew")),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let id = HostId::fresh(ids);
+                write_private(&path, format!("{id}\n").as_bytes())
+                    .map_err(|error| CliError::file("write", &path, &error))?;
+                Ok(id)
+            }
+            Err(error) => Err(CliError::file("read", &path, &error)),
         }
     }
 
@@ -231,15 +251,15 @@ fn read_key(mut file: File, path: &Path) -> Result<[u8; 32], CliError> {
     Ok(key)
 }
 
-/// Writes the key beside its place and moves it there, so that a crash never leaves half a key.
-fn write_key(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
+/// Writes a file beside its place and moves it there, so that a crash never leaves half of it.
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(key)?;
+    file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())

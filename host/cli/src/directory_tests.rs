@@ -76,3 +76,19 @@ async fn the_socket_is_private_replaces_a_stale_one_and_works_below_a_long_path(
     drop(owner);
     assert!(!data.file(SOCKET).exists());
 }
+
+#[test]
+fn the_id_of_the_host_is_drawn_once_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = prepared(&folder);
+    let owner = data.try_own().unwrap().unwrap();
+    let ids = SequentialIds::default();
+    let id = owner.host_id(&ids).unwrap();
+    assert_eq!(owner.host_id(&ids).unwrap(), id);
+    let path = data.file("host-id");
+    assert_eq!((mode(&path), std::fs::read_to_string(&path).unwrap()), (0o600, format!("{id}\n")));
+    for nonsense in ["", "x", "00000000-0000-0000-0000-000000000000"] {
+        std::fs::write(&path, nonsense).unwrap();
+        assert!(owner.host_id(&ids).unwrap_err().message.ends_with("does not hold the id of a host"));
+    }
+}

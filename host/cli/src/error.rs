@@ -8,10 +8,12 @@ use handshake_core::model::ModelError;
 use handshake_core::mount::MountError;
 use handshake_core::recorder::RecorderError;
 use handshake_core::step::PluginError;
-use handshake_core::storage::StorageError;
+use handshake_core::storage::{FaultKind, StorageError};
 use handshake_engine::{EngineError, SubmitError, WorkflowError};
 use handshake_models::ModelSettingsError;
 use serde::{Deserialize, Serialize};
+
+use crate::fault::remedy;
 
 /// How the process ends. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +97,8 @@ pub(crate) struct ErrorDocument {
 }
 
 impl CliError {
-    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+    /// An error; a stable code in the message wins.
+    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         let message = message.into();
         let code = stable_code(&message).unwrap_or(code).to_owned();
         Self { code, message, why: Vec::new(), hint: None, exit }
@@ -169,8 +172,8 @@ impl CliError {
     /// A failed file operation. What the person can mend is theirs (exit 2), the rest is the host's.
     pub(crate) fn file(operation: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let new = Self::usage(format!("cannot {operation} `{}`", path.display())).because(error);
-        match storage_trouble(error) {
-            Some(hint) => new.hint(hint),
+        match trouble(error).map(remedy) {
+            Some((_, hint)) => new.hint(hint),
             None => new,
         }
     }
@@ -199,42 +202,25 @@ fn stable_code(message: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
-/// Recognises a data directory that cannot be written, anywhere in the chain of causes, and says what to do.
-///
-/// The database's own error types stop at its crate, so its part is told by SQLite's fixed messages.
-fn storage_trouble(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    const FULL: &str = "free some space on the disk, or choose another folder with --data-dir";
-    const READ_ONLY: &str = "make the data directory writable for you, or choose another with --data-dir";
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            match io.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Some(FULL),
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                    return Some(READ_ONLY);
-                }
-                _ => {}
+/// What is wrong with a disk or a database, anywhere in the chain of causes.
+fn trouble(error: &(dyn Error + 'static)) -> Option<FaultKind> {
+    // DuckDB has no types for this; its part is told by the system's fixed messages.
+    let mut causes = std::iter::successors(Some(error), |&cause| cause.source()).map(ToString::to_string);
+    FaultKind::of(error).or_else(|| {
+        causes.find_map(|text| {
+            let says = |known: &[&str]| known.iter().any(|known| text.contains(known));
+            if says(&["No space left on device"]) {
+                return Some(FaultKind::Full);
             }
-        }
-        let text = cause.to_string();
-        if text.contains("database or disk is full") || text.contains("No space left on device") {
-            return Some(FULL);
-        }
-        if ["readonly database", "unable to open database file", "Read-only file system", "Permission denied"]
-            .iter()
-            .any(|known| text.contains(known))
-        {
-            return Some(READ_ONLY);
-        }
-        next = cause.source();
-    }
-    None
+            says(&["Read-only file system", "Permission denied"]).then_some(FaultKind::ReadOnly)
+        })
+    })
 }
 
-/// An error of a store: exit 2 when the person can mend the disk, else 70.
+/// An error of a store: exit 2 when the person can mend it, else 70.
 pub(crate) fn store_failure(error: &(dyn Error + 'static)) -> CliError {
-    match storage_trouble(error) {
-        Some(hint) => CliError::of(Exit::Usage, "storage", error).hint(hint),
+    match trouble(error).map(remedy) {
+        Some((code, hint)) => CliError::of(Exit::Usage, code, error).hint(hint),
         None => CliError::of(Exit::Internal, "HSK-500-DB", error),
     }
 }

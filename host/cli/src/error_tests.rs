@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use handshake_core::storage::Fault;
+
 use super::*;
 
 fn exit_of(error: impl Into<CliError>) -> u8 {
@@ -30,10 +32,15 @@ fn stable_codes_are_taken_from_the_message() {
 
 #[test]
 fn a_full_or_read_only_disk_is_for_the_person_and_other_failures_are_the_hosts() {
-    let broken = |text: &str| StorageError::Database { operation: "submit", source: text.to_owned().into() };
-    assert_eq!(exit_of(broken("error returned from database: (code: 13) database or disk is full")), 2);
-    assert_eq!(exit_of(broken("(code: 8) attempt to write a readonly database")), 2);
-    assert_eq!(exit_of(broken("malformed disk image")), 70);
+    let broken =
+        |source: Box<dyn Error + Send + Sync>| CliError::from(StorageError::Database { operation: "submit", source });
+    let fault = |kind| broken(Box::new(Fault { kind, source: None }));
+    assert_eq!((fault(FaultKind::Full).code.as_str(), fault(FaultKind::Full).exit), ("disk_full", Exit::Usage));
+    assert_eq!(fault(FaultKind::ReadOnly).code, "read_only");
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    assert_eq!(broken(Box::new(full)).code, "disk_full");
+    assert_eq!(broken("IO Error: No space left on device".into()).code, "disk_full");
+    assert_eq!(broken("something else".into()).exit, Exit::Internal);
     assert_eq!(exit_of(StorageError::NotFound { what: "job", id: "7".into() }), 2);
 }
 

@@ -9,6 +9,7 @@ use handshake_core::manifest::PluginManifest;
 use handshake_runtime::catalog::read_manifest;
 use serde::{Deserialize, Serialize};
 
+use crate::database::DATABASE_URL;
 use crate::error::CliError;
 
 /// The target of every plugin.
@@ -65,6 +66,8 @@ impl Toolchain {
                 command
             }
         };
+        // Whoever wrote the plugin may also have written code that the build runs.
+        command.env_remove(DATABASE_URL);
         // Flags for the host's code have no meaning for a guest, and a plugin must not depend on who builds it.
         command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
         if self == Self::Debian {

@@ -13,12 +13,12 @@ use handshake_core::model::Models;
 use handshake_core::recorder::FlightRecorder;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{Database, EventOutbox};
-use handshake_core::{Clock, Ids};
-use handshake_engine::{Engine, EngineServices};
+use handshake_core::{Clock, HostId, Ids};
+use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices};
 use handshake_models::ModelRegistry;
 use handshake_recorder::{Projection, Recorder, Redaction};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
-use handshake_storage::{FileArtifacts, SqliteDatabase, SqliteOptions};
+use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::directory::{DataDirectory, Ownership};
 use crate::documents::NoDocuments;
 use crate::error::{CliError, store_failure};
 use crate::executions::Executions;
+use crate::fault::not_opened;
 use crate::output::Output;
 use crate::policy;
 use crate::secrets::OperatorSecrets;
@@ -39,6 +40,9 @@ use crate::system::{SystemClock, SystemIds};
 /// Records that may wait for the writer. At some 1 KiB each this bounds memory, and 16,384 is what a burst of
 /// 64 parallel steps can leave behind between two commits.
 const WRITER_QUEUE: usize = 16_384;
+
+/// How long a run is this host's without a sign of life; the engine gives one every few seconds.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// How long a reader of a last answer may take before this process ends all the same.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -61,6 +65,10 @@ pub(crate) struct HostState {
     pub(crate) executions: Arc<Executions>,
     /// The data directory.
     pub(crate) directory: DataDirectory,
+    /// Where the database is.
+    pub(crate) url: DatabaseUrl,
+    /// Deletes what need not be kept.
+    pub(crate) janitor: Janitor,
     /// Looks for plugins elsewhere, on the same services.
     workshop: Workshop,
     outbox: Arc<dyn EventOutbox>,
@@ -127,6 +135,7 @@ pub(crate) struct Host {
     router: Router,
     stop_server: CancellationToken,
     server: JoinHandle<()>,
+    janitor: Option<JoinHandle<()>>,
     // Last, so that the directory is free only when everything above is gone.
     _ownership: Ownership,
 }
@@ -145,21 +154,38 @@ impl Host {
         let environment = |name: &str| std::env::var(name).ok();
         let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
-        let exact_values: Vec<String> = keys.secret_values().into_iter().chain(secrets.exact_values()).collect();
+        let mut exact_values = keys.secret_values();
+        exact_values.extend(secrets.exact_values());
+        let url = settings.database.url.clone();
+        exact_values.extend_from_slice(url.secrets());
         let redactor: Arc<dyn Redactor> = Arc::new(Redaction::new(exact_values));
 
-        let options = SqliteOptions {
-            path: directory.file("handshake.db"),
+        let options = DatabaseOptions {
+            // An SQLite file knows its host; one that is made anew belongs to a new one.
+            host: if url.file().is_some() { HostId::fresh(&*ids) } else { ownership.host_id(&*ids)? },
+            url: url.clone(),
             clock: Arc::clone(&clock),
-            ids: Arc::clone(&ids),
+            lease: LEASE,
             queue: WRITER_QUEUE,
+            limits: settings.database.limits,
         };
-        let sqlite = SqliteDatabase::open(options).await?;
-        let outbox: Arc<dyn EventOutbox> = Arc::clone(&sqlite) as Arc<dyn EventOutbox>;
+        let database = SqlDatabase::open(options).await.map_err(|error| not_opened(&url, error))?;
+        let outbox: Arc<dyn EventOutbox> = Arc::clone(&database) as Arc<dyn EventOutbox>;
         let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), redactor));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
         let models: Arc<dyn Models> = Arc::new(ModelRegistry::new(settings.models.clone(), keys, gate.clone())?);
 
+        let artifacts = FileArtifacts::new(directory.file("artifacts"), Arc::clone(&database), Arc::clone(&ids))?;
+        let artifacts = Arc::new(artifacts);
+        let janitor = Janitor::new(JanitorServices {
+            database: Arc::clone(&database) as _,
+            content: Arc::clone(&artifacts) as _,
+            recorder: Arc::clone(&recorder),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            host: database.host(),
+            policy: settings.retention.policy,
+        });
         let workshop = Workshop {
             options: RuntimeOptions {
                 plugin_folders: settings.plugin_folders.clone(),
@@ -170,15 +196,15 @@ impl Host {
             services: RuntimeServices {
                 gate: gate.clone(),
                 models: Arc::clone(&models),
-                artifacts: Arc::new(FileArtifacts::new(directory.file("artifacts"), Arc::clone(&sqlite))?),
+                artifacts,
                 documents: Arc::new(NoDocuments),
                 secrets: Arc::new(secrets),
             },
         };
         let runtime = Arc::new(workshop.runtime(settings.plugin_folders.clone())?);
-        let database: Arc<dyn Database> = sqlite;
+        let database: Arc<dyn Database> = database;
         let engine = Engine::new(EngineServices {
-            database: Arc::clone(&database),
+            database: Arc::clone(&database) as _,
             recorder,
             executor: Arc::clone(&runtime) as _,
             mounts: Arc::new(HostMounts::new(
@@ -206,6 +232,8 @@ impl Host {
             policy,
             executions: Arc::new(Executions::new(need == Need::Jobs)),
             directory: directory.clone(),
+            url,
+            janitor,
             workshop,
             outbox,
             projection: OnceCell::new(),
@@ -214,7 +242,11 @@ impl Host {
         let router = api::router(Arc::clone(&state));
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
-        Ok(Self { state, router, stop_server, server, _ownership: ownership })
+        let janitor = settings.retention.interval.filter(|_| need == Need::Jobs).map(|interval| {
+            let (state, dry_run) = (Arc::clone(&state), settings.retention.dry_run);
+            tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
+        });
+        Ok(Self { state, router, stop_server, server, janitor, _ownership: ownership })
     }
 
     /// The API, for requests of this process.
@@ -239,6 +271,9 @@ impl Host {
                 () = executions.finished() => break,
                 () = signals.next() => executions.stop(),
             }
+        }
+        if let Some(janitor) = self.janitor {
+            janitor.abort();
         }
         self.stop_server.cancel();
         let mut server = self.server;

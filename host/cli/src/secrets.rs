@@ -67,7 +67,8 @@ impl OperatorSecrets {
     }
 }
 
-fn read_secret(path: &Path) -> Option<String> {
+/// The content of a secret file without its final line break.
+pub(crate) fn read_secret(path: &Path) -> Option<String> {
     let size = std::fs::metadata(path).ok()?.len();
     if size > MAX_SECRET_BYTES {
         tracing::warn!(path = %path.display(), "a secret file of {size} bytes is not read");

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use handshake_core::capability::{CapabilityId, Profile, builtin_profiles};
 use handshake_core::{PluginId, ProfileId};
 use handshake_models::{ModelSettings, OpenAiSettings};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::error::CliError;
+use crate::retention::{RetentionFile, RetentionSettings};
 use crate::secrets::SecretSource;
 use crate::toml_file::TomlFile;
 
@@ -36,6 +39,10 @@ pub(crate) struct SettingsFile {
     /// How many steps run at the same time, over all jobs; 1 to 256, default 8.
     #[schemars(range(min = 1, max = 256))]
     max_parallel: Option<u32>,
+    /// The database, if it is not the SQLite file in the data directory.
+    database: DatabaseFile,
+    /// What the janitor deletes.
+    retention: RetentionFile,
     /// Models by name; `default` is the built-in extractive one unless given here.
     models: BTreeMap<String, ModelSettings>,
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
@@ -74,6 +81,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// How many steps run at the same time.
     pub(crate) max_parallel: u32,
+    /// The database.
+    pub(crate) database: DatabaseSettings,
+    /// What the janitor deletes.
+    pub(crate) retention: RetentionSettings,
     /// Models by name.
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
@@ -85,10 +96,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What the host reads and no guest may write: plugins, configuration, policy, secrets.
+    /// What the host reads and no guest may write: plugins, configuration, policy, secrets, database.
     pub(crate) fn trusted_paths(&self) -> Vec<PathBuf> {
         let secrets = self.secrets.values().filter_map(|source| source.file.as_deref());
         let files = self.file.iter().chain(&self.policy).map(PathBuf::as_path).chain(secrets);
+        let files = files.chain(self.database.url.file());
         self.plugin_folders.iter().map(PathBuf::as_path).chain(files).map(|path| self.project.join(path)).collect()
     }
 
@@ -160,6 +172,10 @@ impl SettingsFile {
             }
             plugin_settings.insert(id, Arc::new(values));
         }
+        let name = file.as_deref().map_or_else(|| SETTINGS_FILE.to_owned(), |file| file.display().to_string());
+        let environment = std::env::var(DATABASE_URL).ok().map(SecretString::from);
+        let database = self.database.resolve(&name, &project, &data_dir, environment)?;
+        let retention = self.retention.resolve(&name)?;
         let mut models = self.models;
         for model in models.values_mut() {
             if let ModelSettings::OpenAi(OpenAiSettings { key_file: Some(file), .. }) = model {
@@ -171,6 +187,8 @@ impl SettingsFile {
             policy,
             data_dir,
             max_parallel: self.max_parallel.unwrap_or(8),
+            database,
+            retention,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
             secrets: self.secrets,

@@ -43,7 +43,8 @@ impl TomlFile {
     /// An error at a place in the text.
     pub(crate) fn error_at(&self, place: Range<usize>, problem: &str) -> CliError {
         let (line, column) = self.position(place.start);
-        CliError::usage(format!("{}:{line}:{column}: {}", self.name, problem.trim_end().replace('\n', "; ")))
+        let problem = without_url(problem.trim_end()).replace('\n', "; ");
+        CliError::usage(format!("{}:{line}:{column}: {problem}", self.name))
     }
 
     /// The line, from 1, of a place in the text.
@@ -56,5 +57,33 @@ impl TomlFile {
         let before = self.text.get(..offset).unwrap_or(&self.text);
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    }
+}
+
+/// What stands where something else is expected is repeated by the parser. If that is a database's URL, a password
+/// may be in it.
+fn without_url(problem: &str) -> String {
+    match problem.find("://") {
+        Some(at) if !problem[..at].ends_with("http") && !problem[..at].ends_with("https") => {
+            let end = problem.rfind(['"', '`']).filter(|end| *end > at).unwrap_or(problem.len());
+            format!("{}://…{}", &problem[..at], &problem[end..])
+        }
+        _ => problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_url;
+
+    #[test]
+    fn a_database_url_in_a_parsers_message_is_cut() {
+        assert_eq!(
+            without_url(r#"invalid type: string "postgres://u:a\"b c@h/d", expected struct X"#),
+            r#"invalid type: string "postgres://…", expected struct X"#
+        );
+        assert_eq!(without_url("unknown `postgres://u:p"), "unknown `postgres://…");
+        let web = r#"string "https://example.com", expected"#;
+        assert_eq!(without_url(web), web);
     }
 }

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::capability::{DenialLabel, Layer, Mode, SourceRef};
+use crate::content::ContentKind;
+use crate::edit::{EditAction, EditMetadata};
 use crate::job::{JobState, canonical_enum};
 use crate::model::TokenUsage;
 use crate::run::RunState;
-use crate::{Digest, EventId, JobId, RunId, SpanId, StepId, Timestamp, TraceId};
+use crate::{Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
 
 canonical_enum! {
     /// Who did it.
@@ -117,6 +119,21 @@ pub struct OutcomeRecord {
     pub duration_us: u64,
 }
 
+/// Body of `content_mutation`: one change of content, on record in the transaction that makes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutationRecord {
+    /// What kind of content.
+    pub entity: ContentKind,
+    /// Which.
+    pub entity_id: String,
+    /// What was done to it.
+    pub action: EditAction,
+    /// What is stored with the content, and after a deletion nowhere else. Its `edit_event_id` is this event's id.
+    pub edit: EditMetadata,
+    /// The `edit_event_id` that it had before; none when it was created.
+    pub previous: Option<EventId>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event_type", content = "payload", rename_all = "snake_case")]
@@ -193,6 +210,23 @@ pub enum EventBody {
         /// Metrics that the step reported.
         metrics: std::collections::BTreeMap<String, f64>,
     },
+    /// The janitor is done.
+    GcSummary {
+        /// Its report.
+        report_id: ReportId,
+        /// Whether it only looked.
+        dry_run: bool,
+        /// Jobs that need not be kept.
+        candidates: u64,
+        /// Jobs that were deleted.
+        jobs: u64,
+        /// Their runs.
+        runs: u64,
+        /// Artifacts that were deleted; after only looking those that nobody lists.
+        artifacts: u64,
+        /// Bytes of them.
+        bytes: u64,
+    },
     /// A job changed its state.
     JobTransition {
         /// Before; none when it was created.
@@ -202,6 +236,8 @@ pub enum EventBody {
         /// Why.
         reason: String,
     },
+    /// Content was created, changed or deleted.
+    ContentMutation(MutationRecord),
 }
 
 impl EventBody {
@@ -214,9 +250,11 @@ impl EventBody {
             Self::WorkflowRecovery { .. } => "workflow_recovery",
             Self::SecurityViolation { .. } => "security_violation",
             Self::System { .. } => "system",
+            Self::GcSummary { .. } => "gc_summary",
             Self::SpanStart { .. } => "span_start",
             Self::SpanEnd { .. } => "span_end",
             Self::JobTransition { .. } => "job_transition",
+            Self::ContentMutation(_) => "content_mutation",
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::Ids;
+use crate::edit::EditorKind;
 use crate::testing::{NoRedaction, SequentialIds};
 
 fn event(body: EventBody) -> Event {
@@ -92,6 +93,19 @@ fn every_body() -> Vec<EventBody> {
             metrics: BTreeMap::from([("documents".into(), 3.0), ("ratio".into(), 0.25)]),
         },
         EventBody::JobTransition { from_state: None, to_state: JobState::Queued, reason: "submitted".into() },
+        EventBody::ContentMutation(MutationRecord {
+            entity: ContentKind::CanvasNode,
+            entity_id: ids.uuid().to_string(),
+            action: EditAction::Update,
+            edit: EditMetadata {
+                last_actor_kind: EditorKind::Ai,
+                last_actor_id: "summarize@0.1.0".into(),
+                last_job_id: Some(JobId::fresh(&ids)),
+                last_workflow_id: Some(RunId::fresh(&ids)),
+                edit_event_id: EventId::fresh(&ids),
+            },
+            previous: Some(EventId::fresh(&ids)),
+        }),
     ]
 }
 

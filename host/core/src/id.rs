@@ -68,6 +68,22 @@ uuid_id! {
     HostId,
     /// A span within a trace.
     SpanId,
+    /// One report of the janitor.
+    ReportId,
+    /// A workspace: what documents and canvases belong to.
+    WorkspaceId,
+    /// A document.
+    DocumentId,
+    /// A block of a document.
+    BlockId,
+    /// A canvas.
+    CanvasId,
+    /// A node of a canvas.
+    CanvasNodeId,
+    /// An edge between two nodes of a canvas.
+    CanvasEdgeId,
+    /// A question to people on which a run waits.
+    ApprovalId,
 }
 
 impl TraceId {

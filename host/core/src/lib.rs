@@ -8,10 +8,13 @@ mod clock;
 mod digest;
 mod id;
 
+pub mod approval;
 pub mod artifact;
 pub mod capability;
 pub mod chain;
+pub mod content;
 pub mod document;
+pub mod edit;
 pub mod event;
 pub mod gate;
 pub mod job;
@@ -30,4 +33,7 @@ pub mod workflow;
 
 pub use clock::{Clock, Timestamp};
 pub use digest::Digest;
-pub use id::{EventId, HostId, Ids, InvalidName, JobId, PluginId, ProfileId, RunId, SpanId, StepId, TraceId};
+pub use id::{
+    ApprovalId, BlockId, CanvasEdgeId, CanvasId, CanvasNodeId, DocumentId, EventId, HostId, Ids, InvalidName, JobId,
+    PluginId, ProfileId, ReportId, RunId, SpanId, StepId, TraceId, WorkspaceId,
+};

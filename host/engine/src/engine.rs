@@ -10,7 +10,7 @@ use handshake_core::mount::MountResolver;
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::run::{IllegalRunTransition, RunState};
 use handshake_core::step::StepExecutor;
-use handshake_core::storage::{Database, StorageError};
+use handshake_core::storage::{StorageError, Workflows};
 use handshake_core::{Clock, Ids, PluginId, RunId};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -27,7 +27,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Everything that the engine works through.
 pub struct EngineServices {
     /// Jobs, runs, nodes.
-    pub database: Arc<dyn Database>,
+    pub database: Arc<dyn Workflows>,
     /// Admits events.
     pub recorder: Arc<dyn FlightRecorder>,
     /// Runs steps.

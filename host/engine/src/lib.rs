@@ -6,6 +6,7 @@
 mod nearest;
 
 mod engine;
+mod janitor;
 mod recovery;
 mod run;
 mod submission;
@@ -16,6 +17,7 @@ pub mod workflow;
 mod tests;
 
 pub use engine::{Engine, EngineError, EngineServices};
+pub use janitor::{Janitor, JanitorServices};
 pub use run::RunSummary;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};

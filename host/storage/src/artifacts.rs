@@ -10,15 +10,16 @@ use handshake_core::artifact::{ArtifactHandle, ArtifactStore, MAX_ARTIFACT_BYTES
 use handshake_core::capability::Axis;
 use handshake_core::gate::Permit;
 use handshake_core::storage::StorageError;
-use handshake_core::{Digest, RunId};
+use handshake_core::{Digest, Ids, RunId};
+use tokio::sync::RwLock;
 
-use crate::database::SqliteDatabase;
+use crate::database::SqlDatabase;
 use crate::error::failed;
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::outbox::signed;
+use crate::sql::{query, signed};
 use crate::{runs, text};
 
-const RUN: &str = "SELECT 1 FROM runs WHERE run_id = $1";
+const RUN: &str = "SELECT run_id FROM runs WHERE run_id = $1";
 const INSERT: &str = "INSERT INTO run_artifacts (run_id, sha256, size_bytes, media_type, created_at) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (run_id, sha256) DO NOTHING";
 const LISTED: &str = "SELECT size_bytes FROM run_artifacts WHERE run_id = $1 AND sha256 = $2";
@@ -30,14 +31,17 @@ const UNFINISHED: &str = "unfinished";
 
 /// Artifacts in a folder of their own, `ab/cdef…` for the hash `abcdef…`.
 pub struct FileArtifacts {
-    folder: PathBuf,
-    database: Arc<SqliteDatabase>,
+    pub(crate) folder: PathBuf,
+    pub(crate) database: Arc<SqlDatabase>,
+    /// Shared by those who store content that is not listed yet; whoever sweeps has it alone.
+    pub(crate) listing: Arc<RwLock<()>>,
+    ids: Arc<dyn Ids>,
 }
 
 impl FileArtifacts {
     /// Opens the folder; it is created if it is missing. What an earlier process left unfinished is removed, so
     /// only the owner of the data directory may call this.
-    pub fn new(folder: PathBuf, database: Arc<SqliteDatabase>) -> Result<Self, StorageError> {
+    pub fn new(folder: PathBuf, database: Arc<SqlDatabase>, ids: Arc<dyn Ids>) -> Result<Self, StorageError> {
         let unfinished = folder.join(UNFINISHED);
         let prepared = create_folder(&folder).and_then(|()| create_folder(&unfinished)).and_then(|()| {
             for entry in fs::read_dir(&unfinished)? {
@@ -46,11 +50,11 @@ impl FileArtifacts {
             sync_folder(&folder)
         });
         prepared.map_err(file_failed("open the folder of artifacts"))?;
-        Ok(Self { folder, database })
+        Ok(Self { folder, database, listing: Arc::default(), ids })
     }
 
     /// Where content with this hash lies.
-    fn place(&self, id: Digest) -> PathBuf {
+    pub(crate) fn place(&self, id: Digest) -> PathBuf {
         let name = id.to_string();
         let (first, rest) = name.split_at(2);
         self.folder.join(first).join(rest)
@@ -82,9 +86,10 @@ impl ArtifactStore for FileArtifacts {
         let handle =
             ArtifactHandle { id: Digest::of(content), size: content.len() as u64, media_type: media_type.clone() };
         let place = self.place(handle.id);
-        let unfinished = self.folder.join(UNFINISHED).join(self.database.ids.uuid().to_string());
+        let unfinished = self.folder.join(UNFINISHED).join(self.ids.uuid().to_string());
         let owned = content.to_vec();
         let operation = "store an artifact";
+        let _listing = self.listing.read().await;
         blocking(operation, move || store(&unfinished, &place, &owned)).await?;
         // The file comes first: a row must never promise content that a power cut can still take away.
         let row = ListArtifact { run, id: handle.id, size: signed(handle.size)?, media_type };
@@ -97,10 +102,10 @@ impl ArtifactStore for FileArtifacts {
         check_run(permit, run)?;
         let operation = "read an artifact";
         let mut reader = self.database.reader(operation).await?;
-        let listed: Option<i64> = sqlx::query_scalar(LISTED)
+        let listed: Option<i64> = query(LISTED)
             .bind(run.to_string())
             .bind(id.to_string())
-            .fetch_optional(&mut *reader)
+            .fetch_value(&mut reader)
             .await
             .map_err(failed(operation))?;
         drop(reader);
@@ -142,23 +147,20 @@ struct ListArtifact {
 impl Operation for ListArtifact {
     type Answer = ();
 
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let operation = "list an artifact";
-        let run: Option<i64> = sqlx::query_scalar(RUN)
-            .bind(self.run.to_string())
-            .fetch_optional(&mut *step.connection)
-            .await
-            .map_err(failed(operation))?;
+        let run: Option<String> =
+            query(RUN).bind(self.run.to_string()).fetch_value(step.connection).await.map_err(failed(operation))?;
         if run.is_none() {
             return Err(Refusal::Answer(runs::missing(self.run)));
         }
-        sqlx::query(INSERT)
+        query(INSERT)
             .bind(self.run.to_string())
             .bind(self.id.to_string())
             .bind(self.size)
             .bind(self.media_type.as_str())
             .bind(step.now.micros())
-            .execute(&mut *step.connection)
+            .execute(step.connection)
             .await
             .map_err(failed(operation))?;
         Ok(Applied::Wrote(()))
@@ -212,7 +214,7 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Runs work on files away from the async threads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     operation: &'static str,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, StorageError> {

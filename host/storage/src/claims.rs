@@ -1,25 +1,36 @@
 //! Writes to a run: claiming it, and everything that only the holder of the current claim may do.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
 use handshake_core::job::{JobEvent, JobState};
 use handshake_core::recorder::EffectNote;
-use handshake_core::run::{FencingToken, RunEvent, RunState};
-use handshake_core::storage::{Claim, RunChange, StorageError};
-use handshake_core::{JobId, RunId};
+use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
+use handshake_core::storage::{Arrivals, Claim, OnClaim, RunChange, StorageError, WorkQueue};
+use handshake_core::{JobId, RunId, Timestamp};
+use tokio::sync::watch;
 
+use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs::{self, JobRow};
 use crate::nodes::{self, NodeRow};
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::outbox::column;
 use crate::runs::{self, RunRow};
+use crate::sql::{column, query};
 use crate::text;
 
 const HOLDER: &str = "SELECT job_id, state, host, fence FROM runs WHERE run_id = $1";
-const TAKE: &str =
-    "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3 WHERE run_id = $4";
-const BEAT: &str = "UPDATE runs SET heartbeat_at = $1 WHERE run_id = $2";
+const TAKE: &str = "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3, \
+     lease_expires_at = $4 WHERE run_id = $5";
+const BEAT: &str = "UPDATE runs SET heartbeat_at = $1, lease_expires_at = $2 WHERE run_id = $3";
+const QUEUED: &str = "SELECT run_id FROM runs WHERE state = $1 ORDER BY created_at, run_id LIMIT $2";
+const LEASE: &str = "SELECT state, fence, lease_expires_at FROM runs WHERE run_id = $1";
+const LOSE: &str = "UPDATE runs SET fence = fence + 1 WHERE run_id = $1";
+
+/// Most runs that one call claims: they are claimed in one transaction, for which others wait.
+const MOST_CLAIMED: u32 = 256;
 
 /// A change, checked and encoded before it is queued, so that the writer does not spend its time on it.
 pub(crate) struct EncodedChange {
@@ -80,9 +91,10 @@ struct Holder {
 
 /// Reads who holds a run; `current` says whether it is this host under this token.
 async fn holder(step: &mut Step<'_>, id: RunId, fence: Option<FencingToken>) -> Result<Holder, Refusal> {
-    let row = sqlx::query(HOLDER)
+    let row = query(HOLDER)
+        .keep_rows()
         .bind(id.to_string())
-        .fetch_optional(&mut *step.connection)
+        .fetch_optional(step.connection)
         .await
         .map_err(failed("read a run's claim"))?;
     let Some(row) = row else { return Err(Refusal::Answer(runs::missing(id))) };
@@ -111,10 +123,11 @@ async fn require_claim(step: &mut Step<'_>, id: RunId, fence: FencingToken) -> R
 pub(crate) struct ClaimRun {
     id: RunId,
     change: EncodedChange,
+    lease: Duration,
 }
 
 impl ClaimRun {
-    pub(crate) fn new(id: RunId, change: EncodedChange) -> Result<Self, StorageError> {
+    pub(crate) fn new(id: RunId, change: EncodedChange, lease: Duration) -> Result<Self, StorageError> {
         let running = change.run.as_ref().is_none_or(|run| run.state() == RunState::Running)
             && change.job.as_ref().is_none_or(|job| job.state() == JobState::Running);
         if !running {
@@ -122,15 +135,10 @@ impl ClaimRun {
                 "claiming run `{id}` makes it and its job running, nothing else"
             )));
         }
-        Ok(Self { id, change })
+        Ok(Self { id, change, lease })
     }
-}
 
-#[async_trait]
-impl Operation for ClaimRun {
-    type Answer = Claim;
-
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Claim>, Refusal> {
+    async fn claim(&self, step: &mut Step<'_>) -> Result<Claim, Refusal> {
         let conflict = |why: String| {
             Refusal::Answer(StorageError::Conflict(format!("run `{}` cannot be claimed: {why}", self.id)))
         };
@@ -150,21 +158,155 @@ impl Operation for ClaimRun {
         if self.change.job.is_none() {
             jobs::set_state(step.connection, found.job, job_state, step.now).await?;
         }
-        sqlx::query(TAKE)
+        query(TAKE)
             .bind(state.as_str())
             .bind(step.host.to_string())
             .bind(step.now.micros())
+            .bind(expiry(step.now, self.lease))
             .bind(self.id.to_string())
-            .execute(&mut *step.connection)
+            .execute(step.connection)
             .await
             .map_err(failed("claim a run"))?;
         let run = runs::find(step.connection, self.id).await?;
         let job = jobs::find(step.connection, found.job).await?;
-        Ok(Applied::Wrote(Claim { fence: run.fence, run, job }))
+        Ok(Claim { fence: run.fence, run, job })
+    }
+}
+
+/// When a lease that begins now ends, as the database holds it.
+fn expiry(now: Timestamp, lease: Duration) -> i64 {
+    now.micros().saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[async_trait]
+impl Operation for ClaimRun {
+    type Answer = Claim;
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Claim>, Refusal> {
+        self.claim(step).await.map(Applied::Wrote)
     }
 
     fn events(&self) -> &[AdmittedEvent] {
         &self.change.events
+    }
+}
+
+/// Claims queued runs for this host.
+struct ClaimQueued {
+    limit: u32,
+    on_claim: Arc<dyn OnClaim>,
+    lease: Duration,
+    events: Vec<AdmittedEvent>,
+}
+
+#[async_trait]
+impl Operation for ClaimQueued {
+    type Answer = Vec<Claim>;
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Vec<Claim>>, Refusal> {
+        self.events.clear();
+        let queued = query(QUEUED).bind(RunState::Queued.as_str()).bind(i64::from(self.limit)).keep_free_rows();
+        let queued = queued.fetch_all(step.connection).await.map_err(failed("look for queued runs"))?;
+        let mut claims = Vec::new();
+        for row in queued {
+            let id = column::<String>(&row, "run_id")?.parse().map_err(unreadable("run id"))?;
+            let run = runs::find(step.connection, id).await?;
+            let job = jobs::find(step.connection, run.job_id).await?;
+            let change = EncodedChange::encode(id, self.on_claim.change(&run, &job)?)?;
+            let mut claim = ClaimRun::new(id, change, self.lease)?;
+            match claim.claim(step).await {
+                Ok(taken) => {
+                    claims.push(taken);
+                    self.events.append(&mut claim.change.events);
+                }
+                // Its job has moved on, for example because it was cancelled.
+                Err(Refusal::Answer(error)) => tracing::warn!(run = %id, %error, "a queued run is passed over"),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(if claims.is_empty() { Applied::Unchanged(claims) } else { Applied::Wrote(claims) })
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.events
+    }
+}
+
+/// Takes a run away from a host that has let its lease expire.
+struct TakeAway {
+    id: RunId,
+    fence: FencingToken,
+    change: EncodedChange,
+}
+
+#[async_trait]
+impl Operation for TakeAway {
+    type Answer = ();
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+        let id = self.id;
+        let found = holder(step, id, None).await?;
+        self.change.check_job(id, found.job)?;
+        let row = query(LEASE).bind(id.to_string()).fetch_optional(step.connection).await;
+        let Some(row) = row.map_err(failed("read a run's lease"))? else {
+            return Err(Refusal::Answer(runs::missing(id)));
+        };
+        let expires: Option<i64> = column(&row, "lease_expires_at")?;
+        let expired = expires.is_some_and(|at| at < step.now.micros());
+        if found.state != RunState::Running || column::<i64>(&row, "fence")? != self.fence.0 || !expired {
+            return Err(Refusal::Answer(StorageError::Conflict(format!(
+                "run `{id}` cannot be taken away: its host is alive, or somebody else was first"
+            ))));
+        }
+        self.change.write(step).await?;
+        query(LOSE).bind(id.to_string()).execute(step.connection).await.map_err(failed("take a run away"))?;
+        Ok(Applied::Wrote(()))
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.change.events
+    }
+}
+
+/// Counts on from what it has seen.
+struct Queued(watch::Receiver<u64>);
+
+#[async_trait]
+impl Arrivals for Queued {
+    async fn next(&mut self) {
+        // The sender is gone only after the database: nothing will arrive any more.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl WorkQueue for SqlDatabase {
+    async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Result<Vec<Claim>, StorageError> {
+        let limit = limit.min(MOST_CLAIMED);
+        let claim = ClaimQueued { limit, on_claim, lease: self.lease, events: Vec::new() };
+        self.queue.perform("claim queued runs", claim, None).await
+    }
+
+    async fn expired(&self, limit: u32) -> Result<Vec<WorkflowRun>, StorageError> {
+        let operation = "look for expired leases";
+        let mut reader = self.reader(operation).await?;
+        let expired = query(runs::EXPIRED)
+            .bind(RunState::Running.as_str())
+            .bind(self.clock.now().micros())
+            .bind(i64::from(limit));
+        let rows = expired.fetch_all(&mut reader).await.map_err(failed(operation))?;
+        rows.iter().map(runs::decode).collect()
+    }
+
+    async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
+        let change = EncodedChange::encode(id, change)?;
+        self.queue.perform("take a run away", TakeAway { id, fence, change }, None).await
+    }
+
+    fn arrivals(&self) -> Box<dyn Arrivals> {
+        Box::new(Queued(self.queued.subscribe()))
     }
 }
 
@@ -179,7 +321,7 @@ pub(crate) struct Commit {
 impl Operation for Commit {
     type Answer = ();
 
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let holder = require_claim(step, self.id, self.fence).await?;
         self.change.check_job(self.id, holder.job)?;
         self.change.write(step).await?;
@@ -195,16 +337,18 @@ impl Operation for Commit {
 pub(crate) struct Heartbeat {
     pub(crate) id: RunId,
     pub(crate) fence: FencingToken,
+    pub(crate) lease: Duration,
 }
 
 #[async_trait]
 impl Operation for Heartbeat {
     type Answer = ();
 
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         require_claim(step, self.id, self.fence).await?;
-        let query = sqlx::query(BEAT).bind(step.now.micros()).bind(self.id.to_string());
-        query.execute(&mut *step.connection).await.map_err(failed("renew a run's sign of life"))?;
+        let statement =
+            query(BEAT).bind(step.now.micros()).bind(expiry(step.now, self.lease)).bind(self.id.to_string());
+        statement.execute(step.connection).await.map_err(failed("renew a run's sign of life"))?;
         Ok(Applied::Wrote(()))
     }
 }
@@ -228,7 +372,7 @@ impl AppendEffect {
 impl Operation for AppendEffect {
     type Answer = ();
 
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let id = self.note.run;
         let holder = require_claim(step, id, self.note.fence).await?;
         // The token alone would let an attempt go on after its own host has ended or stalled the run.

@@ -2,17 +2,16 @@
 
 use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
-use handshake_core::job::AiJob;
+use handshake_core::job::{AiJob, JobState};
 use handshake_core::run::WorkflowRun;
 use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
 use handshake_core::{JobId, ProfileId, Timestamp};
 
-use crate::database::SqliteDatabase;
+use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::outbox::column;
 use crate::runs::RunRow;
-use crate::sqlite::{Backend, Connection, Row};
+use crate::sql::{Connection, Query, Row, column, query};
 use crate::text;
 
 macro_rules! columns {
@@ -30,13 +29,15 @@ const INSERT: &str = concat!(
     columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 );
-// What makes a job the job it is stays as it was submitted; a row that differs there is not found.
+// What makes a job the job it is stays as it was submitted; a row that differs there is not found. Who executes a
+// job writes it from memory, and somebody may have pinned it meanwhile; so only pinning pins.
 const UPDATE: &str = "UPDATE jobs SET workflow_run_id = $6, state = $7, protocol_id = $8, profile_id = $9, \
      capability_profile_id = $10, access_mode = $11, safety_mode = $12, entity_refs = $13, planned_operations = $14, \
-     metrics = $15, status_reason = $16, updated_at = $17, error_message = $18, job_inputs = $19, job_outputs = $20, \
-     is_pinned = $21 \
+     metrics = $15, status_reason = $16, updated_at = $17, error_message = $18, job_inputs = $19, job_outputs = $20 \
      WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
-     AND (parent_job_id = $5 OR (parent_job_id IS NULL AND $5 IS NULL))";
+     AND parent_job_id IS NOT DISTINCT FROM $5";
+const PIN: &str = "UPDATE jobs SET is_pinned = $1 WHERE job_id = $2";
+const STATE: &str = "SELECT state FROM jobs WHERE job_id = $1";
 const SET_STATE: &str = "UPDATE jobs SET state = $1, updated_at = $2 WHERE job_id = $3";
 const KEY: &str = "SELECT job_id FROM idempotency_keys WHERE idempotency_key = $1";
 const INSERT_KEY: &str = "INSERT INTO idempotency_keys (idempotency_key, job_id, created_at) VALUES ($1, $2, $3)";
@@ -86,13 +87,14 @@ impl JobRow {
     }
 
     /// The job's state.
-    pub(crate) fn state(&self) -> handshake_core::job::JobState {
+    pub(crate) fn state(&self) -> JobState {
         self.job.state
     }
 
-    async fn write(&self, connection: &mut Connection, statement: &'static str) -> Result<u64, sqlx::Error> {
+    /// A statement with every column but `is_pinned`, which is the last one.
+    fn bind(&self, statement: &'static str) -> Query<'_> {
         let job = &self.job;
-        let result = sqlx::query(statement)
+        query(statement)
             .bind(job.job_id.to_string())
             .bind(job.trace_id.to_string())
             .bind(job.job_kind.as_str())
@@ -113,15 +115,11 @@ impl JobRow {
             .bind(job.error_message.as_deref())
             .bind(self.job_inputs.as_str())
             .bind(self.job_outputs.as_deref())
-            .bind(job.is_pinned)
-            .execute(connection)
-            .await?;
-        Ok(result.rows_affected())
     }
 
     /// Writes a job's new form.
     pub(crate) async fn update(&self, connection: &mut Connection) -> Result<(), StorageError> {
-        if self.write(connection, UPDATE).await.map_err(failed("update a job"))? == 1 {
+        if self.bind(UPDATE).execute(connection).await.map_err(failed("update a job"))? == 1 {
             return Ok(());
         }
         let id = self.job_id;
@@ -162,8 +160,7 @@ fn decode(row: &Row) -> Result<AiJob, StorageError> {
 
 /// One job.
 pub(crate) async fn find(connection: &mut Connection, id: JobId) -> Result<AiJob, StorageError> {
-    let row =
-        sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a job"))?;
+    let row = query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a job"))?;
     match row {
         Some(row) => decode(&row),
         None => Err(missing(id)),
@@ -174,11 +171,11 @@ pub(crate) async fn find(connection: &mut Connection, id: JobId) -> Result<AiJob
 pub(crate) async fn set_state(
     connection: &mut Connection,
     id: JobId,
-    state: handshake_core::job::JobState,
+    state: JobState,
     now: Timestamp,
 ) -> Result<(), StorageError> {
-    let query = sqlx::query(SET_STATE).bind(state.as_str()).bind(now.micros()).bind(id.to_string());
-    query.execute(connection).await.map(drop).map_err(failed("update a job"))
+    let statement = query(SET_STATE).bind(state.as_str()).bind(now.micros()).bind(id.to_string());
+    statement.execute(connection).await.map(drop).map_err(failed("update a job"))
 }
 
 fn missing(id: JobId) -> StorageError {
@@ -197,32 +194,30 @@ struct Submit {
 impl Operation for Submit {
     type Answer = Submitted;
 
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
         let operation = "store a job";
         if let Some(key) = &self.key {
-            let first: Option<String> = sqlx::query_scalar(KEY)
-                .bind(key.as_str())
-                .fetch_optional(&mut *step.connection)
-                .await
-                .map_err(failed(operation))?;
+            let first: Option<String> =
+                query(KEY).bind(key.as_str()).fetch_value(step.connection).await.map_err(failed(operation))?;
             if let Some(first) = first {
                 let job = find(step.connection, first.parse().map_err(unreadable("job id"))?).await?;
                 return Ok(Applied::Unchanged(Submitted::Existing(Box::new(job))));
             }
         }
-        let stored = self.job.write(step.connection, INSERT).await.map(drop).map_err(failed(operation));
+        let stored = self.job.bind(INSERT).bind(self.job.job.is_pinned).execute(step.connection).await;
+        let stored = stored.map_err(failed(operation));
         stored.map_err(|error| exists(error, "job", self.job.job_id))?;
-        let stored = self.run.insert(step.connection).await;
-        stored.map_err(|error| exists(error, "run", self.run.run_id))?;
+        self.run.insert(step.connection).await?;
         if let Some(key) = &self.key {
-            sqlx::query(INSERT_KEY)
+            query(INSERT_KEY)
                 .bind(key.as_str())
                 .bind(self.job.job_id.to_string())
                 .bind(step.now.micros())
-                .execute(&mut *step.connection)
+                .execute(step.connection)
                 .await
                 .map_err(failed(operation))?;
         }
+        step.connection.announce().await?;
         Ok(Applied::Wrote(Submitted::New))
     }
 
@@ -231,12 +226,77 @@ impl Operation for Submit {
     }
 }
 
-fn exists(error: StorageError, what: &str, id: impl std::fmt::Display) -> StorageError {
-    if is_duplicate(&error) { StorageError::Conflict(format!("{what} `{id}` exists already")) } else { error }
+/// A job moves on, perhaps into another run.
+struct Transition {
+    job: JobRow,
+    from: JobState,
+    run: Option<RunRow>,
+    events: Vec<AdmittedEvent>,
 }
 
 #[async_trait]
-impl JobStore for SqliteDatabase {
+impl Operation for Transition {
+    type Answer = ();
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+        let (id, from) = (self.job.job_id, self.from);
+        let found = query(STATE).bind(id.to_string()).keep_rows().fetch_value::<String>(step.connection).await;
+        let found = found.map_err(failed("read a job"))?.ok_or_else(|| Refusal::Answer(missing(id)))?;
+        if found != from.as_str() {
+            return Err(Refusal::Answer(StorageError::Conflict(format!("job `{id}` is `{found}`, not `{from}`"))));
+        }
+        self.job.update(step.connection).await?;
+        if let Some(run) = &self.run {
+            run.insert(step.connection).await?;
+            step.connection.announce().await?;
+        }
+        Ok(Applied::Wrote(()))
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.events
+    }
+}
+
+/// A job is pinned, or no longer.
+struct Pin {
+    id: JobId,
+    pinned: bool,
+    events: Vec<AdmittedEvent>,
+}
+
+#[async_trait]
+impl Operation for Pin {
+    type Answer = ();
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+        let pin = query(PIN).bind(self.pinned).bind(self.id.to_string());
+        match pin.execute(step.connection).await.map_err(failed("pin a job"))? {
+            0 => Err(Refusal::Answer(missing(self.id))),
+            _ => Ok(Applied::Wrote(())),
+        }
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.events
+    }
+}
+
+/// A row that was there already, by its name; any other error as it is.
+pub(crate) fn exists(error: StorageError, what: &str, id: impl std::fmt::Display) -> StorageError {
+    if is_duplicate(&error) { StorageError::Conflict(format!("{what} `{id}` exists already")) } else { error }
+}
+
+/// A run belongs to its job.
+fn check_run(job: &AiJob, run: &WorkflowRun) -> Result<(), StorageError> {
+    if run.job_id == job.job_id && run.trace_id == job.trace_id {
+        return Ok(());
+    }
+    Err(StorageError::Validation("a job's run must carry the job's id and trace".into()))
+}
+
+#[async_trait]
+impl JobStore for SqlDatabase {
     async fn submit(
         &self,
         job: AiJob,
@@ -244,9 +304,7 @@ impl JobStore for SqliteDatabase {
         key: Option<&str>,
         events: Vec<AdmittedEvent>,
     ) -> Result<Submitted, StorageError> {
-        if run.job_id != job.job_id || run.trace_id != job.trace_id {
-            return Err(StorageError::Validation("a job's first run must carry the job's id and trace".into()));
-        }
+        check_run(&job, &run)?;
         if let Some(key) = key {
             text::check("idempotency key", key)?;
             if key.is_empty() || key.len() > LONGEST_KEY {
@@ -256,7 +314,35 @@ impl JobStore for SqliteDatabase {
         text::check_events(&events)?;
         let submit =
             Submit { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events };
-        self.queue.perform("store a job", submit, None).await
+        let submitted = self.queue.perform("store a job", submit, None).await?;
+        self.queued.send_modify(|count| *count += 1);
+        Ok(submitted)
+    }
+
+    async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        text::check_events(&events)?;
+        let transition = Transition { job: JobRow::encode(job)?, from, run: None, events };
+        self.queue.perform("update a job", transition, None).await
+    }
+
+    async fn rerun(
+        &self,
+        job: AiJob,
+        from: JobState,
+        run: WorkflowRun,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<(), StorageError> {
+        check_run(&job, &run)?;
+        text::check_events(&events)?;
+        let rerun = Transition { job: JobRow::encode(job)?, from, run: Some(RunRow::encode(run)?), events };
+        self.queue.perform("store another run of a job", rerun, None).await?;
+        self.queued.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    async fn pin(&self, id: JobId, pinned: bool, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        text::check_events(&events)?;
+        self.queue.perform("pin a job", Pin { id, pinned, events }, None).await
     }
 
     async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
@@ -267,22 +353,29 @@ impl JobStore for SqliteDatabase {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
         let operation = "list jobs";
         let mut reader = self.reader(operation).await?;
-        let mut query = sqlx::QueryBuilder::<Backend>::new(LIST);
+        let mut list = query(LIST);
         if let Some(state) = filter.state {
-            query.push(" AND state = ").push_bind(state.as_str());
+            list = list.push(" AND state = ").push_bind(state.as_str());
         }
         if let Some(kind) = filter.kind {
-            query.push(" AND job_kind = ").push_bind(kind.as_str());
+            list = list.push(" AND job_kind = ").push_bind(kind.as_str());
+        }
+        if let Some(protocol) = &filter.protocol_id {
+            list = list.push(" AND protocol_id = ").push_bind(text::plain("protocol id", protocol)?);
+        }
+        if let Some(since) = filter.since {
+            list = list.push(" AND created_at >= ").push_bind(since.micros());
+        }
+        if let Some(until) = filter.until {
+            list = list.push(" AND created_at < ").push_bind(until.micros());
         }
         if let Some(after) = filter.after {
-            let age: Option<i64> = sqlx::query_scalar(AGE)
-                .bind(after.to_string())
-                .fetch_optional(&mut *reader)
-                .await
-                .map_err(failed(operation))?;
+            let age: Option<i64> =
+                query(AGE).bind(after.to_string()).fetch_value(&mut reader).await.map_err(failed(operation))?;
             let age = age.ok_or_else(|| missing(after))?;
-            query.push(" AND (created_at < ").push_bind(age);
-            query
+            list = list
+                .push(" AND (created_at < ")
+                .push_bind(age)
                 .push(" OR (created_at = ")
                 .push_bind(age)
                 .push(" AND job_id < ")
@@ -290,8 +383,8 @@ impl JobStore for SqliteDatabase {
                 .push("))");
         }
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
-        query.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));
-        let rows = query.build().fetch_all(&mut *reader).await.map_err(failed(operation))?;
+        list = list.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));
+        let rows = list.fetch_all(&mut reader).await.map_err(failed(operation))?;
         rows.iter().map(decode).collect()
     }
 }

@@ -1,24 +1,35 @@
-//! Storage of Handshake on SQLite, behind the storage ports of `handshake-core`.
+//! Storage of Handshake on SQLite or PostgreSQL, behind the storage ports of `handshake-core`.
 //!
-//! One task writes ([`SqliteDatabase`] is the handle to it): it groups what waits at the same time into one
+//! One task writes ([`SqlDatabase`] is the handle to it): it groups what waits at the same time into one
 //! transaction, stamps events with their place in the host's hash chain, and answers each caller only after its
-//! transaction is durable. Reads have connections of their own. What only SQLite knows is in `sqlite`; the rest
-//! is portable SQL.
+//! transaction is durable. Reads have connections of their own. Every statement is written once, in SQL that both
+//! understand; what differs is in `sqlite` and `postgres`.
 
+mod approvals;
 mod artifacts;
+mod backend;
 mod claims;
+mod content;
 mod database;
 mod error;
 mod jobs;
+mod limits;
 mod migrations;
 mod nodes;
 mod operation;
 mod outbox;
+mod postgres;
 mod queue;
+mod retention;
 mod runs;
+mod sql;
 mod sqlite;
+mod sweep;
 mod text;
+mod url;
 mod writer;
 
 pub use artifacts::FileArtifacts;
-pub use database::{SqliteDatabase, SqliteOptions};
+pub use database::{DatabaseOptions, SqlDatabase};
+pub use limits::Limits;
+pub use url::DatabaseUrl;

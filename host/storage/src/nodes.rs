@@ -8,8 +8,7 @@ use handshake_core::{PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
 use crate::operation::Step;
-use crate::outbox::{column, number, signed};
-use crate::sqlite::{Connection, Row};
+use crate::sql::{Connection, Row, column, number, query, signed};
 use crate::text;
 
 const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
@@ -29,9 +28,9 @@ const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_numb
      FROM attempt_effects WHERE run_id = $1 ORDER BY fence, event_seq";
 
 /// Stands for "not an item of a list", because a key cannot hold NULL everywhere.
-const NO_INDEX: i64 = -1;
+pub(crate) const NO_INDEX: i64 = -1;
 
-fn index(row: &Row) -> Result<Option<u32>, StorageError> {
+pub(crate) fn index(row: &Row) -> Result<Option<u32>, StorageError> {
     match column::<i64>(row, "item_index")? {
         NO_INDEX => Ok(None),
         index => u32::try_from(index).map(Some).map_err(unreadable("item_index")),
@@ -61,7 +60,7 @@ impl NodeRow {
     /// Writes it, new or changed.
     pub(crate) async fn write(&self, connection: &mut Connection) -> Result<(), StorageError> {
         let node = &self.node;
-        let query = sqlx::query(UPSERT)
+        let statement = query(UPSERT)
             .bind(node.run_id.to_string())
             .bind(node.node.step.as_str())
             .bind(node.node.index.map_or(NO_INDEX, i64::from))
@@ -75,7 +74,7 @@ impl NodeRow {
             .bind(node.random_seed.as_str())
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros));
-        query.execute(connection).await.map(drop).map_err(failed("store an attempt"))
+        statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
 }
 
@@ -107,11 +106,11 @@ pub(crate) async fn of_run(
     run: RunId,
     payloads: Payloads,
 ) -> Result<Vec<NodeExecution>, StorageError> {
-    let query = match payloads {
+    let statement = match payloads {
         Payloads::Read => OF_RUN,
         Payloads::LeftOut => OF_RUN_WITHOUT_PAYLOADS,
     };
-    let rows = sqlx::query(query).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
+    let rows = query(statement).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
     let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)
@@ -126,7 +125,7 @@ pub(crate) fn check_effect(note: &EffectNote) -> Result<(), StorageError> {
 
 /// Notes an effect; its decision is the step's first event.
 pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Result<(), StorageError> {
-    let query = sqlx::query(INSERT_EFFECT)
+    let statement = query(INSERT_EFFECT)
         .bind(note.run.to_string())
         .bind(note.step.as_str())
         .bind(note.index.map_or(NO_INDEX, i64::from))
@@ -138,14 +137,13 @@ pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Resul
         .bind(step.host.to_string())
         .bind(signed(step.next_seq)?)
         .bind(step.now.micros());
-    query.execute(&mut *step.connection).await.map(drop).map_err(failed("note an effect"))
+    statement.execute(step.connection).await.map(drop).map_err(failed("note an effect"))
 }
 
 /// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so
 /// token and number in the chain are the order in which they were permitted.
 pub(crate) async fn effects_of(connection: &mut Connection, run: RunId) -> Result<Vec<EffectNote>, StorageError> {
-    let rows =
-        sqlx::query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
+    let rows = query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
     rows.iter()
         .map(|row| {
             Ok(EffectNote {

@@ -6,7 +6,7 @@ use handshake_core::storage::StorageError;
 use handshake_core::{HostId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::sqlite::Connection;
+use crate::sql::Connection;
 
 /// Where an operation is carried out: inside the writer's open transaction.
 pub(crate) struct Step<'a> {
@@ -45,7 +45,7 @@ impl From<StorageError> for Refusal {
 #[async_trait]
 pub(crate) trait Operation: Send + Sync + 'static {
     type Answer: Send + 'static;
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<Self::Answer>, Refusal>;
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Self::Answer>, Refusal>;
     /// Events that go on record when it wrote.
     fn events(&self) -> &[AdmittedEvent] {
         &[]

@@ -6,22 +6,21 @@ use handshake_core::event::AdmittedEvent;
 use handshake_core::recorder::EffectNote;
 use handshake_core::storage::{EventOutbox, OutboxSlot, StorageError};
 use handshake_core::{HostId, Timestamp};
-use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::claims::AppendEffect;
-use crate::database::SqliteDatabase;
+use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::sqlite::{Connection, Row};
+use crate::sql::{Connection, column, number, query, signed};
 use crate::text;
 use crate::writer::Position;
 
 const POSITION: &str = "SELECT head_seq, head_hash, head_recorded_at, commit_number FROM hosts WHERE host = $1";
 const ADVANCE: &str = "UPDATE hosts SET head_seq = $1, head_hash = $2, head_recorded_at = $3, commit_number = $4 \
      WHERE host = $5 AND head_seq = $6 AND commit_number = $7";
-const FIRST_HOST: &str = "SELECT host FROM hosts ORDER BY created_at LIMIT 1";
+const ONLY_HOST: &str = "SELECT host FROM hosts ORDER BY created_at LIMIT 1";
 const NEW_HOST: &str = "INSERT INTO hosts (host, head_seq, head_hash, head_recorded_at, commit_number, created_at) \
-     VALUES ($1, 0, $2, 0, 0, $3)";
+     VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT (host) DO NOTHING";
 const READ_AFTER: &str =
     "SELECT seq, event_id, recorded_at, hash, record FROM outbox WHERE host = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
@@ -29,27 +28,33 @@ const READ_AFTER: &str =
 const CHUNKS: [usize; 3] = [64, 8, 1];
 const COLUMNS: usize = 6;
 
-/// The host whose data this is; made at the first opening.
-pub(crate) async fn host(connection: &mut Connection, fresh: HostId, now: Timestamp) -> Result<HostId, StorageError> {
-    let found: Option<String> =
-        sqlx::query_scalar(FIRST_HOST).fetch_optional(&mut *connection).await.map_err(failed("read the host's id"))?;
-    if let Some(id) = found {
-        return id.parse().map_err(unreadable("host id"));
+/// The host that opens the database; entered at the first opening. One that is not shared knows its own.
+pub(crate) async fn host(
+    connection: &mut Connection,
+    host: HostId,
+    shared: bool,
+    now: Timestamp,
+) -> Result<HostId, StorageError> {
+    if !shared {
+        let found: Option<String> =
+            query(ONLY_HOST).fetch_value(connection).await.map_err(failed("read the host's id"))?;
+        if let Some(id) = found {
+            return id.parse().map_err(unreadable("host id"));
+        }
     }
-    let head = ChainHead::empty(fresh);
-    sqlx::query(NEW_HOST)
-        .bind(fresh.to_string())
-        .bind(head.hash.to_string())
+    query(NEW_HOST)
+        .bind(host.to_string())
+        .bind(ChainHead::empty(host).hash.to_string())
         .bind(now.micros())
         .execute(connection)
         .await
         .map_err(failed("store the host's id"))?;
-    Ok(fresh)
+    Ok(host)
 }
 
 /// Where the host stands in the books.
 pub(crate) async fn position(connection: &mut Connection, host: HostId) -> Result<Option<Position>, StorageError> {
-    let row = sqlx::query(POSITION)
+    let row = query(POSITION)
         .bind(host.to_string())
         .fetch_optional(connection)
         .await
@@ -66,7 +71,7 @@ pub(crate) async fn position(connection: &mut Connection, host: HostId) -> Resul
 
 /// Moves the host's books from one position to the next; false when they stand elsewhere.
 pub(crate) async fn advance(connection: &mut Connection, from: &Position, to: &Position) -> Result<bool, StorageError> {
-    let result = sqlx::query(ADVANCE)
+    let moved = query(ADVANCE)
         .bind(signed(to.head.seq)?)
         .bind(to.head.hash.to_string())
         .bind(to.head.recorded_at.micros())
@@ -77,7 +82,7 @@ pub(crate) async fn advance(connection: &mut Connection, from: &Position, to: &P
         .execute(connection)
         .await
         .map_err(failed("move the chain's head"))?;
-    Ok(result.rows_affected() == 1)
+    Ok(moved == 1)
 }
 
 /// Inserts records, many at a time.
@@ -86,9 +91,9 @@ pub(crate) async fn insert(connection: &mut Connection, mut events: &[StampedEve
     while !events.is_empty() {
         let size = CHUNKS.into_iter().find(|size| *size <= events.len()).unwrap_or(1);
         let (chunk, rest) = events.split_at(size);
-        let mut query = sqlx::query(AssertSqlSafe(insert_statement(size)));
+        let mut insert = query(insert_statement(size));
         for event in chunk {
-            query = query
+            insert = insert
                 .bind(event.host.to_string())
                 .bind(signed(event.seq)?)
                 .bind(event.event_id.to_string())
@@ -96,7 +101,7 @@ pub(crate) async fn insert(connection: &mut Connection, mut events: &[StampedEve
                 .bind(event.hash.to_string())
                 .bind(event.record.as_str());
         }
-        query.execute(&mut *connection).await.map_err(failed(operation))?;
+        insert.execute(connection).await.map_err(failed(operation))?;
         events = rest;
     }
     Ok(())
@@ -118,33 +123,13 @@ fn insert_statement(rows: usize) -> String {
     statement
 }
 
-pub(crate) fn column<'r, T>(row: &'r Row, name: &'static str) -> Result<T, StorageError>
-where
-    T: sqlx::Decode<'r, crate::sqlite::Backend> + sqlx::Type<crate::sqlite::Backend>,
-{
-    row.try_get(name).map_err(unreadable(name))
-}
-
-/// A column that is never negative.
-pub(crate) fn number<T: TryFrom<i64, Error = std::num::TryFromIntError>>(
-    row: &Row,
-    name: &'static str,
-) -> Result<T, StorageError> {
-    T::try_from(column::<i64>(row, name)?).map_err(unreadable(name))
-}
-
-/// A number as the database holds it.
-pub(crate) fn signed(number: u64) -> Result<i64, StorageError> {
-    i64::try_from(number).map_err(|_| StorageError::Validation(format!("`{number}` is too large to be stored")))
-}
-
 /// One event, durable on return.
 struct Append([AdmittedEvent; 1]);
 
 #[async_trait]
 impl Operation for Append {
     type Answer = ();
-    async fn apply(&self, _: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, _: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         Ok(Applied::Wrote(()))
     }
     fn events(&self) -> &[AdmittedEvent] {
@@ -158,13 +143,13 @@ struct Flush;
 #[async_trait]
 impl Operation for Flush {
     type Answer = ();
-    async fn apply(&self, _: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, _: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         Ok(Applied::Unchanged(()))
     }
 }
 
 #[async_trait]
-impl EventOutbox for SqliteDatabase {
+impl EventOutbox for SqlDatabase {
     fn enqueue(&self, event: AdmittedEvent) -> Result<(), StorageError> {
         text::check_events(std::slice::from_ref(&event))?;
         self.queue.enqueue(event)
@@ -191,11 +176,11 @@ impl EventOutbox for SqliteDatabase {
 
     async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError> {
         let mut reader = self.reader("read events").await?;
-        let rows = sqlx::query(READ_AFTER)
+        let rows = query(READ_AFTER)
             .bind(self.host.to_string())
             .bind(signed(seq)?)
             .bind(i64::from(limit))
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await
             .map_err(failed("read events"))?;
         rows.iter()

@@ -10,13 +10,14 @@ use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError
 use handshake_core::{JobId, RunId, Timestamp};
 
 use crate::claims::{ClaimRun, Commit, EncodedChange, Heartbeat};
-use crate::database::SqliteDatabase;
+use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
+use crate::jobs;
 use crate::nodes;
-use crate::outbox::column;
-use crate::sqlite::{Connection, Row};
+use crate::sql::{Connection, Row, column, query};
 use crate::text;
 
+/// The columns of a run.
 macro_rules! columns {
     () => {
         "run_id, job_id, trace_id, state, workflow, pinned, inputs, base, host, fence, heartbeat_at, error, created_at, updated_at"
@@ -24,6 +25,11 @@ macro_rules! columns {
 }
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM runs WHERE run_id = $1");
+pub(crate) const EXPIRED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM runs WHERE state = $1 AND lease_expires_at < $2 ORDER BY lease_expires_at, run_id LIMIT $3"
+);
 const OF_JOB: &str = concat!("SELECT ", columns!(), " FROM runs WHERE job_id = $1 ORDER BY created_at, run_id");
 const INTERRUPTED: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
@@ -78,7 +84,7 @@ impl RunRow {
     /// Stores a new run, which nobody has claimed.
     pub(crate) async fn insert(&self, connection: &mut Connection) -> Result<(), StorageError> {
         let run = &self.run;
-        let query = sqlx::query(INSERT)
+        let statement = query(INSERT)
             .bind(run.run_id.to_string())
             .bind(run.job_id.to_string())
             .bind(run.trace_id.to_string())
@@ -90,21 +96,22 @@ impl RunRow {
             .bind(run.error.as_deref())
             .bind(run.created_at.micros())
             .bind(run.updated_at.micros());
-        query.execute(connection).await.map(drop).map_err(failed("store a run"))
+        let stored = statement.execute(connection).await.map(drop).map_err(failed("store a run"));
+        stored.map_err(|error| jobs::exists(error, "run", self.run_id))
     }
 
     /// Writes a run's new form.
     pub(crate) async fn update(&self, connection: &mut Connection) -> Result<(), StorageError> {
-        let query = sqlx::query(UPDATE)
+        let statement = query(UPDATE)
             .bind(self.run.state.as_str())
             .bind(self.run.error.as_deref())
             .bind(self.run.updated_at.micros())
             .bind(self.run_id.to_string());
-        query.execute(connection).await.map(drop).map_err(failed("update a run"))
+        statement.execute(connection).await.map(drop).map_err(failed("update a run"))
     }
 }
 
-fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
+pub(crate) fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
     let text = |name| column::<String>(row, name);
     Ok(WorkflowRun {
         run_id: text("run_id")?.parse().map_err(unreadable("run id"))?,
@@ -126,8 +133,7 @@ fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
 
 /// One run.
 pub(crate) async fn find(connection: &mut Connection, id: RunId) -> Result<WorkflowRun, StorageError> {
-    let row =
-        sqlx::query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a run"))?;
+    let row = query(SELECT).bind(id.to_string()).fetch_optional(connection).await.map_err(failed("read a run"))?;
     match row {
         Some(row) => decode(&row),
         None => Err(missing(id)),
@@ -140,7 +146,7 @@ pub(crate) fn missing(id: RunId) -> StorageError {
 }
 
 #[async_trait]
-impl RunStore for SqliteDatabase {
+impl RunStore for SqlDatabase {
     async fn run(&self, id: RunId) -> Result<WorkflowRun, StorageError> {
         let mut reader = self.reader("read a run").await?;
         find(&mut reader, id).await
@@ -148,14 +154,13 @@ impl RunStore for SqliteDatabase {
 
     async fn runs_of(&self, job: JobId) -> Result<Vec<WorkflowRun>, StorageError> {
         let mut reader = self.reader("list runs").await?;
-        let rows =
-            sqlx::query(OF_JOB).bind(job.to_string()).fetch_all(&mut *reader).await.map_err(failed("list runs"))?;
+        let rows = query(OF_JOB).bind(job.to_string()).fetch_all(&mut reader).await.map_err(failed("list runs"))?;
         rows.iter().map(decode).collect()
     }
 
     async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError> {
-        let change = EncodedChange::encode(id, change)?;
-        self.queue.perform("claim a run", ClaimRun::new(id, change)?, None).await
+        let claim = ClaimRun::new(id, EncodedChange::encode(id, change)?, self.lease)?;
+        self.queue.perform("claim a run", claim, None).await
     }
 
     async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
@@ -164,7 +169,7 @@ impl RunStore for SqliteDatabase {
     }
 
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
-        self.queue.perform("renew a run's sign of life", Heartbeat { id, fence }, None).await
+        self.queue.perform("renew a run's sign of life", Heartbeat { id, fence, lease: self.lease }, None).await
     }
 
     async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
@@ -179,10 +184,10 @@ impl RunStore for SqliteDatabase {
 
     async fn interrupted(&self) -> Result<Vec<WorkflowRun>, StorageError> {
         let mut reader = self.reader("list interrupted runs").await?;
-        let rows = sqlx::query(INTERRUPTED)
+        let rows = query(INTERRUPTED)
             .bind(RunState::Running.as_str())
             .bind(self.host.to_string())
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await
             .map_err(failed("list interrupted runs"))?;
         rows.iter().map(decode).collect()

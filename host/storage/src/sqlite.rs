@@ -1,90 +1,131 @@
-//! The SQLite dialect: everything that PostgreSQL would do in another way.
+//! What is different on SQLite.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use handshake_core::storage::StorageError;
+use handshake_core::storage::{Fault, FaultKind, StorageError};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-pub(crate) type Backend = sqlx::Sqlite;
-pub(crate) type Connection = sqlx::SqliteConnection;
-pub(crate) type Pool = sqlx::SqlitePool;
-pub(crate) type Row = sqlx::sqlite::SqliteRow;
+use crate::error::failed;
+use crate::limits::Limits;
 
-/// Name of the backend in statistics.
-pub(crate) const NAME: &str = "sqlite";
 /// Takes the write lock at once: a lock that is upgraded later can fail in the middle of a transaction.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
-pub(crate) const COMMIT: &str = "COMMIT";
-pub(crate) const ROLLBACK: &str = "ROLLBACK";
 /// Size of the database in bytes, the write-ahead log apart.
 pub(crate) const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+/// Columns of a table by this name: `name`.
+pub(crate) const COLUMNS: &str = "SELECT name FROM pragma_table_info($1)";
 
-/// Reading needs few connections: a read lasts microseconds, and there is one process.
-const READERS: u32 = 4;
+/// A database file, and how connections to it are opened.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    writing: SqliteConnectOptions,
+    limits: Limits,
+    owner: Mutex<Option<File>>,
+}
 
-/// How the one writing connection is opened.
-#[derive(Debug, Clone)]
-pub(crate) struct Writing(SqliteConnectOptions);
+impl Sqlite {
+    /// Creates the file if it is missing, readable for its owner alone (SQLite gives its side files the same mode),
+    /// and makes this process the only one that writes to it.
+    pub(crate) async fn open(path: PathBuf, limits: Limits) -> Result<Self, StorageError> {
+        let create = {
+            let path = path.clone();
+            move || create(&path)
+        };
+        let owner = tokio::task::spawn_blocking(create).await.map_err(std::io::Error::other);
+        let owner = match owner {
+            Ok(Ok(owner)) => owner,
+            Ok(Err(TryLockError::WouldBlock)) => {
+                let path = path.display();
+                return Err(StorageError::Conflict(format!("another process has the database `{path}` open")));
+            }
+            Ok(Err(TryLockError::Error(error))) | Err(error) => return Err(not_opened(error)),
+        };
+        let writing = SqliteConnectOptions::new()
+            .filename(&path)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // With WAL, FULL is what makes a commit survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            // Apple's fsync does not reach the platter; elsewhere this changes nothing.
+            .pragma("fullfsync", "ON")
+            .pragma("checkpoint_fullfsync", "ON")
+            // One long transaction must not leave a huge log behind.
+            .pragma("journal_size_limit", "67108864")
+            .busy_timeout(limits.lock_timeout)
+            .disable_statement_logging();
+        Ok(Self { path, writing, limits, owner: Mutex::new(Some(owner)) })
+    }
 
-impl Writing {
-    /// Options for this file.
-    pub(crate) fn new(path: &Path) -> Self {
-        Self(
-            SqliteConnectOptions::new()
-                .filename(path)
-                .foreign_keys(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                // With WAL, FULL is what makes a commit survive a power cut.
-                .synchronous(SqliteSynchronous::Full)
-                // Apple's fsync does not reach the platter; elsewhere this changes nothing.
-                .pragma("fullfsync", "ON")
-                .pragma("checkpoint_fullfsync", "ON")
-                // One long transaction must not leave a huge log behind.
-                .pragma("journal_size_limit", "67108864")
-                .busy_timeout(Duration::from_secs(5))
-                .disable_statement_logging(),
-        )
+    /// Lets other processes open the file.
+    pub(crate) fn release(&self) {
+        drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Bounds the database to so many pages, to see what a full disk does.
     #[cfg(test)]
-    pub(crate) fn bounded(self, pages: u32) -> Self {
-        Self(self.0.pragma("max_page_count", pages.to_string()))
+    pub(crate) fn bound(&mut self, pages: u32) {
+        self.writing = self.writing.clone().pragma("max_page_count", pages.to_string());
     }
 
-    /// Opens the connection.
-    pub(crate) async fn connect(&self) -> Result<Connection, sqlx::Error> {
-        self.0.connect().await
+    /// Opens the writer's connection.
+    pub(crate) async fn connect(&self) -> Result<sqlx::SqliteConnection, StorageError> {
+        self.writing.connect().await.map_err(failed("open the database"))
+    }
+
+    /// Connections for reading; opened when needed.
+    pub(crate) fn readers(&self) -> sqlx::SqlitePool {
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .read_only(true)
+            .busy_timeout(self.limits.lock_timeout)
+            .disable_statement_logging();
+        SqlitePoolOptions::new()
+            .max_connections(self.limits.readers)
+            .acquire_timeout(self.limits.connect_timeout)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(options)
     }
 }
 
-/// Connections for reading; opened when needed.
-pub(crate) fn readers(path: &Path) -> Pool {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging();
-    SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(Duration::from_secs(10))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
+/// Opens a connection for reading to a file that need not be there.
+pub(crate) async fn look(path: &Path, limits: Limits) -> Result<Option<sqlx::SqliteConnection>, StorageError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(not_opened(error)),
+    }
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(limits.lock_timeout);
+    options.disable_statement_logging().connect().await.map(Some).map_err(failed("open the database"))
 }
 
-/// Creates the file if it is missing, readable for its owner alone; SQLite gives its side files the same mode.
-pub(crate) async fn create(path: PathBuf) -> Result<(), StorageError> {
-    let created = tokio::task::spawn_blocking(move || {
-        let mut options = std::fs::OpenOptions::new();
+fn not_opened(error: std::io::Error) -> StorageError {
+    let kind = FaultKind::of(&error).unwrap_or(FaultKind::CannotOpen);
+    StorageError::Database {
+        operation: "open the database file",
+        source: Box::new(Fault { kind, source: Some(Box::new(error)) }),
+    }
+}
+
+/// Creates the file, and locks the one beside it. SQLite locks ranges of the database file itself; and closing any
+/// handle of that would release them, so ours is another file.
+fn create(path: &Path) -> Result<File, TryLockError> {
+    let open = |path: &Path| {
+        let mut options = OpenOptions::new();
         options.create(true).append(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(path).map(drop)
-    });
-    let failed = |source| StorageError::Database { operation: "open the database file", source };
-    created.await.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))
+        options.open(path).map_err(TryLockError::Error)
+    };
+    open(path)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-owner");
+    let owner = open(Path::new(&beside))?;
+    owner.try_lock()?;
+    Ok(owner)
 }

@@ -12,11 +12,12 @@ use handshake_core::storage::StorageError;
 use handshake_core::{Clock, HostId};
 use tokio::sync::{mpsc, watch};
 
-use crate::error::{Unreachable, failed, is_duplicate, unreachable};
+use crate::backend::Backend;
+use crate::error::{Unreachable, failed, is_duplicate, is_race, unreachable};
 use crate::operation::Step;
 use crate::outbox;
 use crate::queue::Item;
-use crate::sqlite::{self, Connection, Writing};
+use crate::sql::Connection;
 
 /// Most items that one transaction takes from the queue: enough to spread one fsync over many callers, few
 /// enough that the first does not wait long for the last.
@@ -40,6 +41,18 @@ pub(crate) struct Session {
     pub(crate) position: Position,
 }
 
+impl Session {
+    /// Opens a connection that writes for this host, and reads where the books stand.
+    pub(crate) async fn open(backend: &Backend, host: HostId) -> Result<Self, StorageError> {
+        let mut connection = backend.connect().await?;
+        backend.hold(host, &mut connection).await?;
+        match outbox::position(&mut connection, host).await? {
+            Some(position) => Ok(Self { connection, position }),
+            None => Err(StorageError::NotFound { what: "host", id: host.to_string() }),
+        }
+    }
+}
+
 /// Why a batch was not written.
 enum Failure {
     /// It certainly was not.
@@ -52,7 +65,7 @@ enum Failure {
 pub(crate) struct Writer {
     host: HostId,
     clock: Arc<dyn Clock>,
-    writing: Writing,
+    backend: Arc<Backend>,
     session: Option<Session>,
     head: Arc<watch::Sender<ChainHead>>,
     /// Events that could not be written yet.
@@ -63,11 +76,11 @@ impl Writer {
     /// A writer that goes on from where the session stands.
     pub(crate) fn new(
         session: Session,
-        writing: Writing,
+        backend: Arc<Backend>,
         clock: Arc<dyn Clock>,
         head: Arc<watch::Sender<ChainHead>>,
     ) -> Self {
-        Self { host: session.position.head.host, clock, writing, session: Some(session), head, failing: false }
+        Self { host: session.position.head.host, clock, backend, session: Some(session), head, failing: false }
     }
 
     /// Writes until it is told to close or nobody can send any more.
@@ -88,7 +101,7 @@ impl Writer {
     /// Closes the connection and tells whoever waits for it.
     async fn close(&mut self, waiting: Vec<Item>, kept: usize) {
         let closed = match self.session.take() {
-            Some(session) => sqlx::Connection::close(session.connection).await,
+            Some(session) => session.connection.close().await,
             None => Ok(()),
         };
         let mut result = closed.map_err(failed("close the database"));
@@ -116,7 +129,7 @@ impl Writer {
                 answer(batch);
                 Vec::new()
             }
-            Err(Failure::Undone(error)) if batch.len() == 1 => self.refuse(batch, Some(error)),
+            Err(Failure::Undone(error)) if batch.len() == 1 && !is_race(&error) => self.refuse(batch, Some(error)),
             Err(Failure::Undone(_)) => self.write_apart(batch).await,
             Err(Failure::Unknown(cause)) => {
                 tracing::error!(cause, "it is not known whether a commit took effect");
@@ -189,7 +202,7 @@ impl Writer {
     async fn transact(&mut self, items: &mut [Item]) -> Result<(), Failure> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => open(&self.writing, self.host).await.map_err(Failure::Undone)?,
+            None => Session::open(&self.backend, self.host).await.map_err(Failure::Undone)?,
         };
         let now = self.clock.now();
         let next = match prepare(&mut session, items, now).await {
@@ -197,10 +210,10 @@ impl Writer {
             Err(error) => {
                 // SQLite rolls back by itself after some errors, and then says that there is nothing to roll
                 // back; a fresh connection is the sure way to a clean state.
-                if execute(&mut session.connection, sqlite::ROLLBACK).await.is_ok() {
+                if session.connection.rollback().await.is_ok() {
                     self.session = Some(session);
                 } else {
-                    drop(sqlx::Connection::close(session.connection).await);
+                    drop(session.connection.close().await);
                 }
                 return Err(Failure::Undone(error));
             }
@@ -209,7 +222,7 @@ impl Writer {
             self.session = Some(session);
             return Ok(());
         };
-        if let Err(error) = execute(&mut session.connection, sqlite::COMMIT).await {
+        if let Err(error) = session.connection.commit().await {
             session = self.settle(session, next, error).await?;
         }
         session.position = next;
@@ -220,8 +233,8 @@ impl Writer {
 
     /// Finds out what became of a commit that failed: the books tell, read through a fresh connection.
     async fn settle(&mut self, session: Session, next: Position, error: sqlx::Error) -> Result<Session, Failure> {
-        drop(sqlx::Connection::close(session.connection).await);
-        match open(&self.writing, self.host).await {
+        drop(session.connection.close().await);
+        match Session::open(&self.backend, self.host).await {
             Ok(session) if session.position == next => Ok(session),
             Ok(session) => {
                 self.session = Some(session);
@@ -281,15 +294,6 @@ async fn collect(queue: &mut mpsc::UnboundedReceiver<Item>, batch: &mut Vec<Item
     }
 }
 
-/// Opens the connection and reads where the books stand.
-async fn open(writing: &Writing, host: HostId) -> Result<Session, StorageError> {
-    let mut connection = writing.connect().await.map_err(failed("open the database"))?;
-    match outbox::position(&mut connection, host).await? {
-        Some(position) => Ok(Session { connection, position }),
-        None => Err(StorageError::NotFound { what: "host", id: host.to_string() }),
-    }
-}
-
 /// Does everything of a transaction except its commit. Returns where the books will stand after it, or none when
 /// there was nothing to write and the transaction is over.
 async fn prepare(
@@ -301,7 +305,7 @@ async fn prepare(
     if items.is_empty() {
         return Ok(None);
     }
-    execute(connection, sqlite::BEGIN).await.map_err(failed("begin"))?;
+    connection.begin().await.map_err(failed("begin"))?;
     let mut wrote = false;
     let mut next_seq = position.head.seq + 1;
     for item in items.iter_mut() {
@@ -327,7 +331,7 @@ async fn prepare(
         stamped.extend(events.iter().map(|event| next.head.append(event, now)));
     }
     if !wrote && stamped.is_empty() {
-        execute(connection, sqlite::ROLLBACK).await.map_err(failed("end a transaction"))?;
+        connection.rollback().await.map_err(failed("end a transaction"))?;
         return Ok(None);
     }
     // The books first: with a second writer at work, the rows below would look like duplicates.
@@ -336,10 +340,6 @@ async fn prepare(
     }
     outbox::insert(connection, &stamped).await?;
     Ok(Some(next))
-}
-
-async fn execute(connection: &mut Connection, statement: &'static str) -> Result<(), sqlx::Error> {
-    sqlx::query(statement).execute(connection).await.map(drop)
 }
 
 /// Tells everybody that their write is durable. Events give up their room.

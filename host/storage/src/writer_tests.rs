@@ -11,8 +11,11 @@ use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
 use handshake_core::{EventId, Ids, TraceId};
 
 use super::*;
-use crate::database::{SqliteDatabase, SqliteOptions};
+use crate::database::{DatabaseOptions, SqlDatabase};
+use crate::limits::Limits;
 use crate::operation::{Applied, Operation, Refusal};
+use crate::sql::query;
+use crate::url::DatabaseUrl;
 
 fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
     let body = EventBody::System { kind: "test".into(), detail: detail.into() };
@@ -21,16 +24,19 @@ fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
     AdmittedEvent::admit(&event, &NoRedaction).unwrap()
 }
 
-async fn open(folder: &tempfile::TempDir, ids: Arc<dyn Ids>, queue: usize, pages: Option<u32>) -> Arc<SqliteDatabase> {
-    let path = folder.path().join("test.db");
-    let writing = Writing::new(&path);
-    let writing = pages.map_or(writing.clone(), |pages| writing.bounded(pages));
-    SqliteDatabase::start(SqliteOptions { path, clock: Arc::new(FixedClock::default()), ids, queue }, writing)
-        .await
-        .unwrap()
+async fn open(folder: &tempfile::TempDir, ids: Arc<dyn Ids>, queue: usize, pages: Option<u32>) -> Arc<SqlDatabase> {
+    let url = DatabaseUrl::sqlite(folder.path().join("test.db"));
+    let mut backend = Backend::open(url.clone(), Limits::default()).await.unwrap();
+    if let (Some(pages), Backend::Sqlite(sqlite)) = (pages, &mut backend) {
+        sqlite.bound(pages);
+    }
+    let (host, lease) = (HostId::fresh(&*ids), Duration::from_secs(30));
+    let options =
+        DatabaseOptions { url, host, clock: Arc::new(FixedClock::default()), lease, queue, limits: Limits::default() };
+    SqlDatabase::start(options, backend).await.unwrap()
 }
 
-async fn verified(database: &SqliteDatabase) -> Vec<EventId> {
+async fn verified(database: &SqlDatabase) -> Vec<EventId> {
     let records = database.read_after(0, 100_000).await.unwrap();
     let mut head = ChainHead::empty(database.host());
     for record in &records {
@@ -46,9 +52,9 @@ struct Statements(&'static [&'static str], [AdmittedEvent; 1]);
 #[async_trait]
 impl Operation for Statements {
     type Answer = ();
-    async fn apply(&self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         for statement in self.0 {
-            sqlx::query(*statement).execute(&mut *step.connection).await.map_err(failed("test"))?;
+            query(*statement).execute(step.connection).await.map_err(failed("test"))?;
         }
         Ok(Applied::Wrote(()))
     }
@@ -150,11 +156,16 @@ async fn a_failed_statement_does_not_fail_its_neighbours_and_a_second_copy_of_an
 async fn a_second_writer_is_noticed_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let ids: Arc<dyn Ids> = Arc::new(SequentialIds::default());
-    let one = open(&folder, Arc::clone(&ids), 64, None).await;
-    let other = open(&folder, Arc::clone(&ids), 64, None).await;
-    one.append(event(&*ids, "one")).await.unwrap();
-    let error = other.append(event(&*ids, "other")).await.unwrap_err();
-    assert!(describe(&error).contains("another writer"), "{error:?}");
-    one.append(event(&*ids, "one again")).await.unwrap();
-    assert_eq!(verified(&one).await.len(), 2);
+    let database = open(&folder, Arc::clone(&ids), 64, None).await;
+    database.append(event(&*ids, "one")).await.unwrap();
+    let url = DatabaseUrl::sqlite(folder.path().join("test.db"));
+    let second = Backend::open(url, Limits::default()).await.unwrap_err();
+    assert!(matches!(&second, StorageError::Conflict(text) if text.contains("another process")), "{second:?}");
+
+    // One that gets around the lock moves the books, and is found out by that.
+    const MOVE: &[&str] = &["UPDATE hosts SET commit_number = commit_number + 1"];
+    let moved = database.queue.perform("test", Statements(MOVE, [event(&*ids, "moved")]), None).await.unwrap_err();
+    assert!(describe(&moved).contains("another writer"), "{moved:?}");
+    database.append(event(&*ids, "one again")).await.unwrap();
+    assert_eq!(verified(&database).await.len(), 2);
 }

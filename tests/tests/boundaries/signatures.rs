@@ -26,6 +26,7 @@ pub(crate) const DRIVERS: &[&str] = &[
 pub(crate) const PAYLOADS: &[&str] = &[
     "AiJob.job_inputs",
     "AiJob.job_outputs",
+    "ContentBlock.derived_content",
     "Descriptor.input_schema",
     "Descriptor.output_schema",
     "GenerateRequest.options",

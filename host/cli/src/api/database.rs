@@ -1,21 +1,23 @@
-//! The databases: how they stand.
+//! The databases: how they stand, and deleting what need not be kept.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use handshake_core::storage::Statistics;
+use handshake_core::HostId;
+use handshake_core::storage::{PruneReport, Schema, Statistics};
 use handshake_recorder::ProjectionStatus;
+use handshake_storage::SqlDatabase;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Host};
+use super::{Answer, Document, Host};
 use crate::error::CliError;
 use crate::host::HostState;
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/db", get(status))
+    Router::new().route("/v1/db", get(status)).route("/v1/db/prune", post(prune))
 }
 
 /// How the databases stand.
@@ -25,12 +27,18 @@ pub(crate) struct DatabaseStatus {
     pub(crate) data_dir: PathBuf,
     /// The process that owns it.
     pub(crate) owner_pid: u32,
+    /// Where the database is, without password.
+    pub(crate) url: String,
     /// The latest migration.
     pub(crate) migration_version: Option<i64>,
+    /// The latest migration and what this version of the program has.
+    pub(crate) schema: Schema,
+    /// The host; none when the database was only looked at, and so for the following two.
+    pub(crate) host: Option<HostId>,
     /// What is stored.
-    pub(crate) statistics: Statistics,
+    pub(crate) statistics: Option<Statistics>,
     /// The flight recorder's projection, or why it cannot be opened.
-    pub(crate) recorder: RecorderStatus,
+    pub(crate) recorder: Option<RecorderStatus>,
 }
 
 /// The projection, or why there is none.
@@ -43,17 +51,35 @@ pub(crate) enum RecorderStatus {
     Failed(CliError),
 }
 
+/// A request to delete what need not be kept.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PruneRequest {
+    /// Only report it.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
 async fn status(State(host): Host) -> Answer<DatabaseStatus> {
     host.database.ping().await?;
     let recorder = match host.projection().await {
         Ok(projection) => RecorderStatus::Open(projection.status().await),
         Err(error) => RecorderStatus::Failed(error),
     };
+    let version = host.database.migration_version().await?;
     Ok(Json(DatabaseStatus {
         data_dir: host.directory.path().to_owned(),
         owner_pid: std::process::id(),
-        migration_version: host.database.migration_version().await?,
-        statistics: host.database.statistics().await?,
-        recorder,
+        url: host.url.to_string(),
+        migration_version: version,
+        // It was brought up to date when it was opened; another host may have taken it further.
+        schema: Schema { version, known: SqlDatabase::latest_migration(), pending: Vec::new() },
+        host: Some(host.database.host()),
+        statistics: Some(host.database.statistics().await?),
+        recorder: Some(recorder),
     }))
+}
+
+async fn prune(State(host): Host, Document(request): Document<PruneRequest>) -> Answer<PruneReport> {
+    Ok(Json(host.janitor.run(request.dry_run).await?))
 }

@@ -157,7 +157,10 @@ fn check_toolchain(folder: &Path, findings: &mut Findings) {
 async fn check_host(context: &Context<'_>, settings: &Settings, findings: &mut Findings) {
     let access = match Access::open(settings, Need::Answers, context.output).await {
         Ok(access) => access,
-        Err(error) => return findings.failed("host", &error),
+        Err(error) => {
+            let check = if error.code.starts_with("database_") { "database" } else { "host" };
+            return findings.failed(check, &error);
+        }
     };
     match access.get::<DatabaseStatus>("/v1/db").await {
         Ok(status) => check_databases(&status, findings),
@@ -178,13 +181,12 @@ async fn check_host(context: &Context<'_>, settings: &Settings, findings: &mut F
 
 fn check_databases(status: &DatabaseStatus, findings: &mut Findings) {
     let version = status.migration_version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    findings.ok(
-        "database",
-        format!("{} opens, schema {version}, {} jobs", status.statistics.backend, status.statistics.jobs),
-    );
+    let jobs = status.statistics.as_ref().map_or(0, |statistics| statistics.jobs);
+    findings.ok("database", format!("{} opens, schema {version}, {jobs} jobs", status.url));
     match &status.recorder {
-        RecorderStatus::Failed(error) => findings.failed("recorder", error),
-        RecorderStatus::Open(recorder) => {
+        None => {}
+        Some(RecorderStatus::Failed(error)) => findings.failed("recorder", error),
+        Some(RecorderStatus::Open(recorder)) => {
             let recorded = recorder.recorded.unwrap_or(recorder.projected);
             let lag = recorded.saturating_sub(recorder.projected);
             match &recorder.problem {

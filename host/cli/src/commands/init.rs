@@ -45,6 +45,19 @@ policy = "policy.toml"
 # How many steps run at the same time, over all jobs.
 # max_parallel = 8
 
+# The database, if it is to be another than an SQLite file in the data directory. DATABASE_URL wins over it.
+# [database]
+# url_file = "database.url"        # or url = "sqlite:jobs.db", relative to this file
+# connect_timeout = "10s"
+
+# Which finished jobs are deleted. Pinned ones stay, and so does the record of what happened.
+# [retention]
+# interval = "1h"                  # 0s for never; `handshake db prune` does it at once
+# days = 30
+# keep = 3                         # the newest of each workflow
+# disk_quota = 10000000000         # bytes of artifacts
+# dry_run = false
+
 # Models by name. Steps ask for a name; which model that is, and its key, is known only here.
 [models.default]
 provider = "builtin/extractive"    # picks the most telling sentences; offline, the same result every time
@@ -127,6 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(SETTINGS_FILE);
         std::fs::write(folder.path().join(POLICY_FILE), policy_text(&[])).unwrap();
+        std::fs::write(folder.path().join("database.url"), "postgres://h/d\n").unwrap();
         // A comment that is a line of TOML becomes one; prose stays a comment.
         let is_example = |line: &str| line.starts_with("# [") || line.starts_with("# ") && line.contains(" = ");
         let uncommented: String = SETTINGS_TEXT

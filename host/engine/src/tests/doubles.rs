@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
-use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::manifest::{ComponentRef, Limits, PluginManifest};
@@ -113,6 +112,15 @@ impl JobStore for MemoryDatabase {
     async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
         self.tables().jobs.get(&id).cloned().ok_or_else(|| not_found("job", id))
     }
+    async fn transition(&self, _: AiJob, _: JobState, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
+    async fn rerun(&self, _: AiJob, _: JobState, _: WorkflowRun, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
+    async fn pin(&self, _: JobId, _: bool, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
     async fn jobs(&self, _: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
         Ok(self.tables().jobs.values().cloned().collect())
     }
@@ -132,7 +140,7 @@ impl RunStore for MemoryDatabase {
             return Err(StorageError::Conflict("the run is not queued".into()));
         }
         tables.write(id, change);
-        let host = self.host();
+        let host = HostId::fresh(&SequentialIds::default());
         let run = tables.runs.get_mut(&id).unwrap();
         run.fence.0 += 1;
         run.host = Some(host);
@@ -158,49 +166,6 @@ impl RunStore for MemoryDatabase {
     }
     async fn interrupted(&self) -> Result<Vec<WorkflowRun>, StorageError> {
         Ok(self.tables().runs.values().filter(|run| run.state == RunState::Running).cloned().collect())
-    }
-}
-
-#[async_trait]
-impl EventOutbox for MemoryDatabase {
-    fn enqueue(&self, event: AdmittedEvent) -> Result<(), StorageError> {
-        self.tables().record(vec![event]);
-        Ok(())
-    }
-    fn reserve(&self) -> Result<Box<dyn OutboxSlot>, StorageError> {
-        Err(StorageError::Overloaded { operation: "reserve" })
-    }
-    async fn append(&self, event: AdmittedEvent) -> Result<(), StorageError> {
-        self.enqueue(event)
-    }
-    async fn append_effect(&self, _: EffectNote, event: AdmittedEvent) -> Result<(), StorageError> {
-        self.enqueue(event)
-    }
-    async fn read_after(&self, _: u64, _: u32) -> Result<Vec<StampedEvent>, StorageError> {
-        Ok(Vec::new())
-    }
-    async fn flush(&self) -> Result<ChainHead, StorageError> {
-        Err(StorageError::Guard("not in this double".into()))
-    }
-    async fn grown_past(&self, _: u64) {}
-}
-
-#[async_trait]
-impl Database for MemoryDatabase {
-    fn host(&self) -> HostId {
-        HostId::fresh(&SequentialIds::default())
-    }
-    async fn ping(&self) -> Result<(), StorageError> {
-        Ok(())
-    }
-    async fn migration_version(&self) -> Result<Option<i64>, StorageError> {
-        Ok(None)
-    }
-    async fn statistics(&self) -> Result<Statistics, StorageError> {
-        Err(StorageError::Guard("not in this double".into()))
-    }
-    async fn close(&self) -> Result<(), StorageError> {
-        Ok(())
     }
 }
 
@@ -357,7 +322,7 @@ pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Be
     let clock = Arc::new(FixedClock::default());
     let policy = Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
     let services = EngineServices {
-        database: Arc::clone(&database) as Arc<dyn Database>,
+        database: Arc::clone(&database) as _,
         recorder: Arc::new(MemoryRecorder::default()),
         executor: Arc::clone(&executor) as Arc<dyn StepExecutor>,
         mounts: Arc::new(PlainMounts),

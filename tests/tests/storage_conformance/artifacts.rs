@@ -1,9 +1,5 @@
 //! Artifacts: whose they are, what may be asked, and what a damaged file does.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::sync::Arc;
 
 use handshake_core::artifact::{ArtifactStore, MAX_ARTIFACT_BYTES};
@@ -18,28 +14,33 @@ use handshake_core::storage::{JobStore, StorageError};
 use handshake_core::testing::MemoryRecorder;
 use handshake_core::{Digest, JobId, ProfileId, RunId, StepId, TraceId};
 use handshake_storage::FileArtifacts;
-use support::World;
+use handshake_tests::storage::World;
 
-struct Store {
-    world: World,
-    artifacts: FileArtifacts,
+/// Artifacts of a world.
+pub(crate) struct Store {
+    pub(crate) world: World,
+    pub(crate) artifacts: Arc<FileArtifacts>,
 }
 
 impl Store {
-    async fn new() -> Self {
-        let world = World::new().await;
-        let artifacts = FileArtifacts::new(world.folder.path().join("artifacts"), world.database.clone()).unwrap();
+    pub(crate) fn new(world: World) -> Self {
+        let artifacts = Arc::new(Self::open(&world));
         Self { world, artifacts }
     }
 
-    async fn run(&self) -> RunId {
+    fn open(world: &World) -> FileArtifacts {
+        let folder = world.place.folder().join("artifacts");
+        FileArtifacts::new(folder, world.sql.clone(), world.ids.clone()).unwrap()
+    }
+
+    pub(crate) async fn run(&self) -> RunId {
         let (job, run) = self.world.job();
         let id = run.run_id;
         self.world.database.submit(job, run, None, vec![]).await.unwrap();
         id
     }
 
-    async fn permit(&self, run: RunId, axis: Axis) -> Permit {
+    pub(crate) async fn permit(&self, run: RunId, axis: Axis) -> Permit {
         let world = &self.world;
         let all = |axes: &[Axis]| {
             axes.iter().copied().map(CapabilityId::bare).collect::<handshake_core::capability::CapabilitySet>()
@@ -91,25 +92,24 @@ impl Store {
         AttemptGate::new(identity, Arc::new(rights), services).permit(call).await.unwrap()
     }
 
-    async fn put(&self, run: RunId, content: &[u8]) -> Result<Digest, StorageError> {
+    pub(crate) async fn put(&self, run: RunId, content: &[u8]) -> Result<Digest, StorageError> {
         let permit = self.permit(run, Axis::ArtifactWrite).await;
         self.artifacts.put(&permit, run, "text/plain", content).await.map(|handle| handle.id)
     }
 
-    async fn get(&self, run: RunId, id: Digest) -> Result<Vec<u8>, StorageError> {
+    pub(crate) async fn get(&self, run: RunId, id: Digest) -> Result<Vec<u8>, StorageError> {
         let permit = self.permit(run, Axis::ArtifactRead).await;
         self.artifacts.get(&permit, run, id).await
     }
 
     fn file(&self, id: Digest) -> std::path::PathBuf {
         let name = id.to_string();
-        self.world.folder.path().join("artifacts").join(&name[..2]).join(&name[2..])
+        self.world.place.folder().join("artifacts").join(&name[..2]).join(&name[2..])
     }
 }
 
-#[tokio::test]
-async fn content_comes_back_and_equal_content_is_stored_once() {
-    let store = Store::new().await;
+pub(crate) async fn content_comes_back_and_equal_content_is_stored_once(world: World) {
+    let store = Store::new(world);
     let (one, other) = (store.run().await, store.run().await);
     for content in [&b"hello"[..], b"", &[0, 255, 1]] {
         let id = store.put(one, content).await.unwrap();
@@ -119,13 +119,12 @@ async fn content_comes_back_and_equal_content_is_stored_once() {
         assert_eq!(store.get(one, id).await.unwrap(), content);
         assert_eq!(store.get(other, id).await.unwrap(), content);
     }
-    let unfinished = store.world.folder.path().join("artifacts/unfinished");
+    let unfinished = store.world.place.folder().join("artifacts/unfinished");
     assert_eq!(std::fs::read_dir(unfinished).unwrap().count(), 0);
 }
 
-#[tokio::test]
-async fn another_runs_artifact_gives_the_same_answer_as_one_that_nobody_has() {
-    let store = Store::new().await;
+pub(crate) async fn another_runs_artifact_gives_the_same_answer_as_one_that_nobody_has(world: World) {
+    let store = Store::new(world);
     let (mine, other) = (store.run().await, store.run().await);
     let secret = store.put(other, b"secret").await.unwrap();
     let nothing = Digest::of(b"nothing");
@@ -136,9 +135,8 @@ async fn another_runs_artifact_gives_the_same_answer_as_one_that_nobody_has() {
     }
 }
 
-#[tokio::test]
-async fn a_permit_for_another_axis_or_another_run_is_refused() {
-    let store = Store::new().await;
+pub(crate) async fn a_permit_for_another_axis_or_another_run_is_refused(world: World) {
+    let store = Store::new(world);
     let (mine, other) = (store.run().await, store.run().await);
     let id = store.put(other, b"secret").await.unwrap();
     let reading = store.permit(mine, Axis::ArtifactRead).await;
@@ -151,9 +149,8 @@ async fn a_permit_for_another_axis_or_another_run_is_refused() {
     assert!(!store.file(Digest::of(b"x")).exists());
 }
 
-#[tokio::test]
-async fn what_is_too_large_misnamed_or_belongs_to_no_run_is_refused() {
-    let store = Store::new().await;
+pub(crate) async fn what_is_too_large_misnamed_or_belongs_to_no_run_is_refused(world: World) {
+    let store = Store::new(world);
     let run = store.run().await;
     assert!(matches!(store.put(run, &vec![0; MAX_ARTIFACT_BYTES + 1]).await, Err(StorageError::Validation(_))));
     let permit = store.permit(run, Axis::ArtifactWrite).await;
@@ -167,9 +164,8 @@ async fn what_is_too_large_misnamed_or_belongs_to_no_run_is_refused() {
     assert_eq!(store.get(run, id).await.unwrap().len(), MAX_ARTIFACT_BYTES);
 }
 
-#[tokio::test]
-async fn a_damaged_file_is_noticed_and_repaired_by_the_next_put() {
-    let store = Store::new().await;
+pub(crate) async fn a_damaged_file_is_noticed_and_repaired_by_the_next_put(world: World) {
+    let store = Store::new(world);
     let run = store.run().await;
     let id = store.put(run, b"content").await.unwrap();
     std::fs::write(store.file(id), b"forged!").unwrap();
@@ -178,20 +174,18 @@ async fn a_damaged_file_is_noticed_and_repaired_by_the_next_put() {
     assert_eq!(store.get(run, id).await.unwrap(), b"content");
 }
 
-#[cfg(unix)]
-#[tokio::test]
-async fn files_are_readable_for_their_owner_alone_and_leftovers_go_at_the_next_start() {
+pub(crate) async fn files_are_readable_for_their_owner_alone_and_leftovers_go_at_the_next_start(world: World) {
     use std::os::unix::fs::PermissionsExt;
-    let store = Store::new().await;
+    let store = Store::new(world);
     let run = store.run().await;
     let id = store.put(run, b"content").await.unwrap();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&store.file(id)), 0o600);
     assert_eq!(mode(store.file(id).parent().unwrap()), 0o700);
 
-    let folder = store.world.folder.path().join("artifacts");
+    let folder = store.world.place.folder().join("artifacts");
     std::fs::write(folder.join("unfinished/half"), b"x").unwrap();
-    let again = FileArtifacts::new(folder.clone(), store.world.database.clone()).unwrap();
+    let again = Store::open(&store.world);
     assert!(!folder.join("unfinished/half").exists());
     let permit = store.permit(run, Axis::ArtifactRead).await;
     assert_eq!(again.get(&permit, run, id).await.unwrap(), b"content");

@@ -1,19 +1,13 @@
 //! Jobs: storing, listing, idempotency keys.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::storage::{Database, EventOutbox, JobFilter, JobStore, RunStore, StorageError, Submitted};
 use handshake_core::{Ids, JobId, TraceId};
-use support::World;
+use handshake_tests::storage::{World, newest_migration};
 
-#[tokio::test]
-async fn a_job_and_its_run_come_back_as_they_were_submitted() {
-    let world = World::new().await;
+pub(crate) async fn a_job_and_its_run_come_back_as_they_were_submitted(world: World) {
     for (job, run) in [world.job(), world.full_job()] {
         let events = vec![world.event("created")];
         assert_eq!(world.database.submit(job.clone(), run.clone(), None, events).await.unwrap(), Submitted::New);
@@ -25,20 +19,16 @@ async fn a_job_and_its_run_come_back_as_they_were_submitted() {
     let statistics = world.database.statistics().await.unwrap();
     assert_eq!((statistics.jobs, statistics.runs, statistics.outbox_events), (2, 2, 2));
     assert!(statistics.bytes > 0 && statistics.last_recorded_at.is_some());
-    assert_eq!(world.database.migration_version().await.unwrap(), Some(7));
+    assert_eq!(world.database.migration_version().await.unwrap(), Some(newest_migration()));
     world.database.ping().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_unknown_job_is_not_found() {
-    let world = World::new().await;
+pub(crate) async fn an_unknown_job_is_not_found(world: World) {
     let id = JobId::fresh(&*world.ids);
     assert!(matches!(world.database.job(id).await, Err(StorageError::NotFound { what: "job", .. })));
 }
 
-#[tokio::test]
-async fn one_idempotency_key_gives_one_job_however_many_submit_at_once() {
-    let world = World::new().await;
+pub(crate) async fn one_idempotency_key_gives_one_job_however_many_submit_at_once(world: World) {
     let submissions = (0..32).map(|_| {
         let (job, run) = world.job();
         let (database, event) = (world.database.clone(), world.event("created"));
@@ -58,9 +48,7 @@ async fn one_idempotency_key_gives_one_job_however_many_submit_at_once() {
     assert_eq!(world.recorded().await.len(), 1, "events of a submission that was not stored are not on record");
 }
 
-#[tokio::test]
-async fn a_duplicate_job_fails_alone() {
-    let world = World::new().await;
+pub(crate) async fn a_duplicate_job_fails_alone(world: World) {
     let (job, run) = world.job();
     world.database.submit(job.clone(), run.clone(), None, vec![]).await.unwrap();
     let (good, good_run) = world.job();
@@ -80,9 +68,7 @@ async fn a_duplicate_job_fails_alone() {
     assert_eq!(world.database.submit(job, run, Some("k"), vec![]).await.unwrap(), Submitted::New);
 }
 
-#[tokio::test]
-async fn lists_are_filtered_before_the_limit_and_page_without_gaps() {
-    let world = World::new().await;
+pub(crate) async fn lists_are_filtered_before_the_limit_and_page_without_gaps(world: World) {
     let mut expected = Vec::new();
     for n in 0..25 {
         // Several jobs share one time, so that the id has to order them.
@@ -125,9 +111,7 @@ async fn lists_are_filtered_before_the_limit_and_page_without_gaps() {
     assert!(matches!(world.database.jobs(&unknown).await, Err(StorageError::NotFound { .. })));
 }
 
-#[tokio::test]
-async fn what_cannot_be_stored_is_refused_before_anything_is_written() {
-    let world = World::new().await;
+pub(crate) async fn what_cannot_be_stored_is_refused_before_anything_is_written(world: World) {
     let spoil: [fn(&mut handshake_core::job::AiJob, &mut handshake_core::run::WorkflowRun); 8] = [
         |job, _| job.status_reason = "a\0b".into(),
         |job, _| job.error_message = Some("\0".into()),

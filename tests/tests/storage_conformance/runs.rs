@@ -1,9 +1,5 @@
 //! Runs: claims, fencing tokens, attempts and their effects.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
 use handshake_core::job::{AiJob, JobState};
@@ -12,8 +8,8 @@ use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, Payloads, RunChange, RunStore, StorageError};
 use handshake_core::{Clock, Digest, PluginId, RunId, StepId};
+use handshake_tests::storage::World;
 use serde_json::json;
-use support::World;
 
 async fn submitted(world: &World) -> (AiJob, WorkflowRun) {
     let (job, run) = world.job();
@@ -43,9 +39,7 @@ fn is_outdated<T: std::fmt::Debug>(result: Result<T, StorageError>) -> bool {
     matches!(&result, Err(StorageError::Conflict(text)) if text.contains("taken over") && text.contains("outdated"))
 }
 
-#[tokio::test]
-async fn a_claim_makes_run_and_job_running_and_raises_the_token() {
-    let world = World::new().await;
+pub(crate) async fn a_claim_makes_run_and_job_running_and_raises_the_token(world: World) {
     let (job, run) = submitted(&world).await;
     world.clock.advance(Duration::from_secs(5));
     let change = RunChange { events: vec![world.event("started")], ..RunChange::default() };
@@ -70,9 +64,7 @@ async fn a_claim_makes_run_and_job_running_and_raises_the_token() {
     assert_eq!(world.recorded().await.len(), 1, "a claim that failed leaves no event");
 }
 
-#[tokio::test]
-async fn one_of_many_claims_wins() {
-    let world = World::new().await;
+pub(crate) async fn one_of_many_claims_wins(world: World) {
     let (_, run) = submitted(&world).await;
     let claims = (0..16).map(|_| {
         let (database, id) = (world.database.clone(), run.run_id);
@@ -85,9 +77,7 @@ async fn one_of_many_claims_wins() {
     assert_eq!(won, 1);
 }
 
-#[tokio::test]
-async fn a_claim_is_refused_for_other_states_and_for_ended_jobs() {
-    let world = World::new().await;
+pub(crate) async fn a_claim_is_refused_for_other_states_and_for_ended_jobs(world: World) {
     let claim = claimed(&world).await;
     let unknown = RunId::from_uuid(claim.job.job_id.uuid());
     assert!(matches!(
@@ -107,9 +97,7 @@ async fn a_claim_is_refused_for_other_states_and_for_ended_jobs() {
     assert!(matches!(&refused, Err(StorageError::Conflict(text)) if text.contains("cancelled")), "{refused:?}");
 }
 
-#[tokio::test]
-async fn a_commit_writes_everything_and_attempts_come_back_in_order() {
-    let world = World::new().await;
+pub(crate) async fn a_commit_writes_everything_and_attempts_come_back_in_order(world: World) {
     let claim = claimed(&world).await;
     let id = claim.run.run_id;
     let nodes = vec![
@@ -155,9 +143,7 @@ async fn a_commit_writes_everything_and_attempts_come_back_in_order() {
     assert_eq!(world.recorded().await.len(), 2);
 }
 
-#[tokio::test]
-async fn an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours() {
-    let world = World::new().await;
+pub(crate) async fn an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours(world: World) {
     let first = claimed(&world).await;
     let id = first.run.run_id;
     let stalled = RunChange {
@@ -191,9 +177,7 @@ async fn an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours() 
     assert_eq!(world.recorded().await.len(), 2);
 }
 
-#[tokio::test]
-async fn effects_come_back_in_order_and_only_a_running_run_may_have_them() {
-    let world = World::new().await;
+pub(crate) async fn effects_come_back_in_order_and_only_a_running_run_may_have_them(world: World) {
     let claim = claimed(&world).await;
     let id = claim.run.run_id;
     for call in [5, 1, 12] {
@@ -210,9 +194,7 @@ async fn effects_come_back_in_order_and_only_a_running_run_may_have_them() {
     assert_eq!(world.recorded().await.len(), 3);
 }
 
-#[tokio::test]
-async fn a_change_reaches_no_other_run_and_no_other_job() {
-    let world = World::new().await;
+pub(crate) async fn a_change_reaches_no_other_run_and_no_other_job(world: World) {
     let (mine, other) = (claimed(&world).await, claimed(&world).await);
     let id = mine.run.run_id;
     let changes = [
@@ -230,9 +212,7 @@ async fn a_change_reaches_no_other_run_and_no_other_job() {
     assert_eq!(world.recorded().await.len(), 0);
 }
 
-#[tokio::test]
-async fn a_heartbeat_moves_the_sign_of_life_and_nothing_else() {
-    let world = World::new().await;
+pub(crate) async fn a_heartbeat_moves_the_sign_of_life_and_nothing_else(world: World) {
     let claim = claimed(&world).await;
     world.clock.advance(Duration::from_secs(9));
     world.database.heartbeat(claim.run.run_id, claim.fence).await.unwrap();

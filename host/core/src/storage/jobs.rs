@@ -1,0 +1,70 @@
+//! The port for jobs.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::StorageError;
+use crate::event::AdmittedEvent;
+use crate::job::{AiJob, JobKind, JobState};
+use crate::run::WorkflowRun;
+use crate::{JobId, Timestamp};
+
+/// Which jobs to list; newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobFilter {
+    /// Only this state.
+    pub state: Option<JobState>,
+    /// Only this kind.
+    pub kind: Option<JobKind>,
+    /// Only this workflow's or protocol's.
+    pub protocol_id: Option<String>,
+    /// Only those created at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only those created before this time.
+    pub until: Option<Timestamp>,
+    /// At most so many; 0 means 50, and 1,000 is the most.
+    pub limit: u32,
+    /// Continues behind this job.
+    pub after: Option<JobId>,
+}
+
+/// Jobs.
+#[async_trait]
+pub trait JobStore: Send + Sync {
+    /// Stores a new job with its first run and their events. With an idempotency key that was used before,
+    /// nothing is stored and the first job is returned.
+    async fn submit(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<Submitted, StorageError>;
+    /// Stores a job's new form with its events, if its state is still `from`; `Conflict` otherwise. What its runs
+    /// write goes through [`RunStore::commit`](super::RunStore::commit).
+    async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError>;
+    /// Stores another run of a job together with the job's new form, if its state is still `from`.
+    async fn rerun(
+        &self,
+        job: AiJob,
+        from: JobState,
+        run: WorkflowRun,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<(), StorageError>;
+    /// Pins a job, which keeps the janitor from it, or lets go of it.
+    async fn pin(&self, id: JobId, pinned: bool, events: Vec<AdmittedEvent>) -> Result<(), StorageError>;
+    /// One job.
+    async fn job(&self, id: JobId) -> Result<AiJob, StorageError>;
+    /// Jobs, newest first by creation, then by id.
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<AiJob>, StorageError>;
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// The job is new.
+    New,
+    /// The key was used before, for this job.
+    Existing(Box<AiJob>),
+}

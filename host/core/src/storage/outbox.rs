@@ -1,0 +1,33 @@
+//! The port for events on their way into the flight recorder.
+
+use async_trait::async_trait;
+
+use super::StorageError;
+use crate::chain::{ChainHead, StampedEvent};
+use crate::event::AdmittedEvent;
+use crate::recorder::EffectNote;
+
+/// Room in the writer's queue for one event.
+pub trait OutboxSlot: Send + Sync {
+    /// Hands over the event; it becomes durable with the next durable write.
+    fn fill(self: Box<Self>, event: AdmittedEvent);
+}
+
+/// The outbox: events on their way into the flight recorder, stamped by the one writer.
+#[async_trait]
+pub trait EventOutbox: Send + Sync {
+    /// Takes an event without waiting; it is written before anything that is queued later.
+    fn enqueue(&self, event: AdmittedEvent) -> Result<(), StorageError>;
+    /// Reserves room for one event.
+    fn reserve(&self) -> Result<Box<dyn OutboxSlot>, StorageError>;
+    /// Writes an event; durable on return.
+    async fn append(&self, event: AdmittedEvent) -> Result<(), StorageError>;
+    /// Writes an event and notes the effect, if the run's token is still the note's; `Conflict` otherwise.
+    async fn append_effect(&self, note: EffectNote, event: AdmittedEvent) -> Result<(), StorageError>;
+    /// Records behind `seq`, oldest first, at most `limit`.
+    async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError>;
+    /// Where the durable chain stands, everything that was queued before this call included.
+    async fn flush(&self) -> Result<ChainHead, StorageError>;
+    /// Returns when the durable chain has grown past `seq`.
+    async fn grown_past(&self, seq: u64);
+}

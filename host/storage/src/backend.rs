@@ -1,0 +1,185 @@
+//! The two backends behind one face; what they do differently is in `sqlite` and `postgres`.
+
+use handshake_core::HostId;
+use handshake_core::storage::StorageError;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::error::{Unreachable, failed, unreachable};
+use crate::limits::Limits;
+use crate::postgres::{self, Postgres};
+use crate::sql::{Connection, query};
+use crate::sqlite::{self, Sqlite};
+use crate::url::{DatabaseUrl, Target};
+
+/// Where the database is.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Backend {
+    pub(crate) async fn open(url: DatabaseUrl, limits: Limits) -> Result<Self, StorageError> {
+        Ok(match url.target {
+            Target::Sqlite(path) => Self::Sqlite(Sqlite::open(path, limits).await?),
+            Target::Postgres(options) => Self::Postgres(Postgres::new(*options, limits)),
+        })
+    }
+
+    /// Opens a connection for looking at a database that nobody may have prepared; none if there is no file.
+    pub(crate) async fn look(url: DatabaseUrl, limits: Limits) -> Result<Option<Connection>, StorageError> {
+        Ok(match url.target {
+            Target::Sqlite(path) => sqlite::look(&path, limits).await?.map(Connection::Sqlite),
+            Target::Postgres(options) => Some(Connection::Postgres(Postgres::new(*options, limits).connect().await?)),
+        })
+    }
+
+    /// Its name in statistics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
+    /// The statement that asks for the size of the database in bytes.
+    pub(crate) fn size(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite::SIZE,
+            Self::Postgres(_) => postgres::SIZE,
+        }
+    }
+
+    /// Whether several hosts may write to it.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// Opens a connection that can write.
+    pub(crate) async fn connect(&self) -> Result<Connection, StorageError> {
+        Ok(match self {
+            Self::Sqlite(sqlite) => Connection::Sqlite(sqlite.connect().await?),
+            Self::Postgres(postgres) => Connection::Postgres(postgres.connect().await?),
+        })
+    }
+
+    /// Makes this connection the only one that writes for the host.
+    pub(crate) async fn hold(&self, host: HostId, connection: &mut Connection) -> Result<(), StorageError> {
+        match (self, connection) {
+            (Self::Postgres(postgres), Connection::Postgres(connection)) => postgres.hold(host, connection).await,
+            // The lock file does it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until no other host migrates, and keeps others from doing so.
+    pub(crate) async fn lock_migrations(&self, connection: &mut Connection) -> Result<(), StorageError> {
+        match (self, connection) {
+            (Self::Postgres(postgres), Connection::Postgres(connection)) => postgres.lock_migrations(connection).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets others migrate.
+    pub(crate) async fn unlock_migrations(&self, connection: &mut Connection) -> Result<(), StorageError> {
+        match (self, connection) {
+            (Self::Postgres(postgres), Connection::Postgres(connection)) => {
+                postgres.unlock_migrations(connection).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets others open the database, now that every connection is closed.
+    pub(crate) fn release(&self) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.release(),
+            // The lock on the host's id went with the writer's connection.
+            Self::Postgres(_) => {}
+        }
+    }
+
+    /// Connections for reading.
+    pub(crate) fn readers(&self) -> Pool {
+        match self {
+            Self::Sqlite(sqlite) => Pool::Sqlite(sqlite.readers()),
+            Self::Postgres(postgres) => Pool::Postgres(postgres.readers()),
+        }
+    }
+}
+
+impl Connection {
+    /// Begins a transaction.
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        let statement = match self {
+            Self::Sqlite(_) | Self::SqliteReader(_) => sqlite::BEGIN,
+            Self::Postgres(_) | Self::PostgresReader(_) => postgres::BEGIN,
+        };
+        query(statement).execute(self).await.map(drop)
+    }
+
+    /// Makes it durable.
+    pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        query("COMMIT").execute(self).await.map(drop)
+    }
+
+    /// Undoes it.
+    pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        query("ROLLBACK").execute(self).await.map(drop)
+    }
+
+    /// Tells other hosts, once the transaction is over, that runs were queued.
+    pub(crate) async fn announce(&mut self) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(_) | Self::SqliteReader(_) => Ok(()),
+            Self::Postgres(_) | Self::PostgresReader(_) => {
+                query(postgres::NOTIFY).execute(self).await.map(drop).map_err(failed("announce a queued run"))
+            }
+        }
+    }
+
+    /// Whether a table of this name has a column of that.
+    pub(crate) async fn has_column(&mut self, table: &str, column: &str) -> Result<bool, sqlx::Error> {
+        let columns = match self {
+            Self::Sqlite(_) | Self::SqliteReader(_) => sqlite::COLUMNS,
+            Self::Postgres(_) | Self::PostgresReader(_) => postgres::COLUMNS,
+        };
+        let rows = query(columns).bind(table).fetch_all(self).await?;
+        Ok(rows.iter().any(|row| crate::sql::column::<String>(row, "name").is_ok_and(|name| name == column)))
+    }
+}
+
+/// Connections for reading.
+pub(crate) enum Pool {
+    Sqlite(sqlx::SqlitePool),
+    Postgres(sqlx::PgPool),
+}
+
+impl Pool {
+    pub(crate) async fn acquire(&self, operation: &'static str) -> Result<Connection, StorageError> {
+        let acquired = match self {
+            Self::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
+            Self::Postgres(pool) => pool.acquire().await.map(Connection::PostgresReader),
+        };
+        acquired.map_err(|error| match error {
+            sqlx::Error::PoolClosed => unreachable(operation, Unreachable::Closed),
+            error => failed(operation)(error),
+        })
+    }
+
+    /// Passes on, until it is closed or nobody cares, that other hosts have queued runs.
+    pub(crate) fn listen(&self, queued: watch::Sender<u64>) -> Option<JoinHandle<()>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(pool) => Some(tokio::spawn(Postgres::listen(pool.clone(), queued))),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One way to say a statement to either backend.
+//!
+//! A statement is written once, in SQL that both understand, and says its arguments and asks for its columns through
+//! the few types that are stored (see `docs/MIGRATION_GUIDE.md`). sqlx's own `Any` driver would lose the difference
+//! between a missing text and a missing number, and could not say what PostgreSQL alone knows.
+
+use std::borrow::Cow;
+
+use handshake_core::storage::StorageError;
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite};
+
+use crate::error::unreadable;
+
+/// A connection, the writer's own or one lent by a pool.
+pub(crate) enum Connection {
+    Sqlite(sqlx::SqliteConnection),
+    SqliteReader(PoolConnection<Sqlite>),
+    Postgres(sqlx::PgConnection),
+    PostgresReader(PoolConnection<Postgres>),
+}
+
+/// The driver's connection behind it.
+pub(crate) enum Driver<'c> {
+    Sqlite(&'c mut sqlx::SqliteConnection),
+    Postgres(&'c mut sqlx::PgConnection),
+}
+
+impl Connection {
+    pub(crate) fn driver(&mut self) -> Driver<'_> {
+        match self {
+            Self::Sqlite(connection) => Driver::Sqlite(connection),
+            Self::SqliteReader(connection) => Driver::Sqlite(connection),
+            Self::Postgres(connection) => Driver::Postgres(connection),
+            Self::PostgresReader(connection) => Driver::Postgres(connection),
+        }
+    }
+
+    /// Closes a connection of the writer; one of a pool goes back to it.
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(connection) => sqlx::Connection::close(connection).await,
+            Self::Postgres(connection) => sqlx::Connection::close(connection).await,
+            Self::SqliteReader(_) | Self::PostgresReader(_) => Ok(()),
+        }
+    }
+}
+
+/// A value that a statement is given. What may be missing is missing as its own type.
+#[derive(Debug, Clone)]
+pub(crate) enum Value<'q> {
+    Text(Option<Cow<'q, str>>),
+    Integer(Option<i64>),
+    Real(f64),
+    Flag(bool),
+}
+
+macro_rules! values {
+    ($($from:ty, $value:ident => $made:expr;)*) => {$(
+        impl<'q> From<$from> for Value<'q> {
+            fn from($value: $from) -> Self {
+                $made
+            }
+        }
+    )*};
+}
+
+values! {
+    &'q str, text => Self::Text(Some(Cow::Borrowed(text)));
+    Option<&'q str>, text => Self::Text(text.map(Cow::Borrowed));
+    String, text => Self::Text(Some(Cow::Owned(text)));
+    Option<String>, text => Self::Text(text.map(Cow::Owned));
+    i64, number => Self::Integer(Some(number));
+    Option<i64>, number => Self::Integer(number);
+    f64, number => Self::Real(number);
+    bool, flag => Self::Flag(flag);
+}
+
+/// Which rows a `SELECT` keeps for itself until its transaction ends. SQLite has one writer, so nobody else is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    Rows,
+    FreeRows,
+}
+
+/// A statement with its arguments.
+#[derive(Debug, Clone)]
+pub(crate) struct Query<'q> {
+    sql: Cow<'static, str>,
+    values: Vec<Value<'q>>,
+    keep: Keep,
+}
+
+/// A statement, written for both backends.
+pub(crate) fn query<'q>(sql: impl Into<Cow<'static, str>>) -> Query<'q> {
+    Query { sql: sql.into(), values: Vec::new(), keep: Keep::Nothing }
+}
+
+/// The sqlx query of a backend for this one.
+macro_rules! bound {
+    ($query:ident, $for_update:expr) => {{
+        let sql = match ($query.keep, $for_update) {
+            (Keep::Rows, true) => $query.sql + " FOR UPDATE",
+            (Keep::FreeRows, true) => $query.sql + " FOR UPDATE SKIP LOCKED",
+            _ => $query.sql,
+        };
+        // Every statement is a constant of this crate, put together from constants, or a list of `$n`.
+        let mut bound = sqlx::query(AssertSqlSafe(sql.into_owned()));
+        for value in $query.values {
+            bound = match value {
+                Value::Text(Some(Cow::Borrowed(text))) => bound.bind(text),
+                Value::Text(text) => bound.bind(text.map(Cow::into_owned)),
+                Value::Integer(number) => bound.bind(number),
+                Value::Real(number) => bound.bind(number),
+                Value::Flag(flag) => bound.bind(flag),
+            };
+        }
+        bound
+    }};
+}
+
+impl<'q> Query<'q> {
+    /// Gives it the next argument.
+    pub(crate) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Adds to its text.
+    pub(crate) fn push(mut self, sql: &str) -> Self {
+        self.sql.to_mut().push_str(sql);
+        self
+    }
+
+    /// Adds the place of an argument, and gives it the argument.
+    pub(crate) fn push_bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        let place = format!("${}", self.values.len());
+        self.push(&place)
+    }
+
+    /// Keeps the rows it finds from changing until the transaction ends; waits for whoever has them now.
+    pub(crate) fn keep_rows(mut self) -> Self {
+        self.keep = Keep::Rows;
+        self
+    }
+
+    /// Likewise, and passes over rows that somebody else keeps.
+    pub(crate) fn keep_free_rows(mut self) -> Self {
+        self.keep = Keep::FreeRows;
+        self
+    }
+
+    /// Says it; returns how many rows it changed.
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
+        match connection.driver() {
+            Driver::Sqlite(driver) => Ok(bound!(self, false).execute(driver).await?.rows_affected()),
+            Driver::Postgres(driver) => Ok(bound!(self, true).execute(driver).await?.rows_affected()),
+        }
+    }
+
+    /// The row it finds, if any.
+    pub(crate) async fn fetch_optional(self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
+        match connection.driver() {
+            Driver::Sqlite(driver) => Ok(bound!(self, false).fetch_optional(driver).await?.map(Row::Sqlite)),
+            Driver::Postgres(driver) => Ok(bound!(self, true).fetch_optional(driver).await?.map(Row::Postgres)),
+        }
+    }
+
+    /// Every row it finds.
+    pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
+        Ok(match connection.driver() {
+            Driver::Sqlite(driver) => {
+                bound!(self, false).fetch_all(driver).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Driver::Postgres(driver) => {
+                bound!(self, true).fetch_all(driver).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The one column of the row it finds, if any.
+    pub(crate) async fn fetch_value<T: Column>(self, connection: &mut Connection) -> Result<Option<T>, sqlx::Error> {
+        self.fetch_optional(connection).await?.map(|row| row.get(0)).transpose()
+    }
+}
+
+/// A row of either backend.
+pub(crate) enum Row {
+    Sqlite(sqlx::sqlite::SqliteRow),
+    Postgres(sqlx::postgres::PgRow),
+}
+
+/// What a column can be read as.
+pub(crate) trait Column:
+    for<'r> sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
+{
+}
+
+impl<T> Column for T where
+    T: for<'r> sqlx::Decode<'r, Sqlite>
+        + sqlx::Type<Sqlite>
+        + for<'r> sqlx::Decode<'r, Postgres>
+        + sqlx::Type<Postgres>
+{
+}
+
+impl Row {
+    fn get<T: Column>(&self, column: usize) -> Result<T, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+}
+
+/// A column by its name.
+pub(crate) fn column<T: Column>(row: &Row, name: &'static str) -> Result<T, StorageError> {
+    match row {
+        Row::Sqlite(row) => row.try_get(name),
+        Row::Postgres(row) => row.try_get(name),
+    }
+    .map_err(unreadable(name))
+}
+
+/// A column that is never negative.
+pub(crate) fn number<T: TryFrom<i64, Error = std::num::TryFromIntError>>(
+    row: &Row,
+    name: &'static str,
+) -> Result<T, StorageError> {
+    T::try_from(column::<i64>(row, name)?).map_err(unreadable(name))
+}
+
+/// A number as the database holds it.
+pub(crate) fn signed(number: u64) -> Result<i64, StorageError> {
+    i64::try_from(number).map_err(|_| StorageError::Validation(format!("`{number}` is too large to be stored")))
+}

@@ -1,0 +1,172 @@
+//! A database that notes which of its methods are called, and hands every call on.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use handshake_core::approval::Approval;
+use handshake_core::chain::{ChainHead, StampedEvent};
+use handshake_core::content::{Canvas, CanvasEdge, CanvasNode, ContentBlock, Document, Stored, Workspace};
+use handshake_core::edit::{EditMetadata, GuardedEdit};
+use handshake_core::event::AdmittedEvent;
+use handshake_core::job::{AiJob, JobState};
+use handshake_core::node::NodeExecution;
+use handshake_core::recorder::EffectNote;
+use handshake_core::run::{FencingToken, WorkflowRun};
+use handshake_core::storage::*;
+use handshake_core::{
+    ApprovalId, BlockId, CanvasId, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
+};
+use handshake_storage::SqlDatabase;
+
+/// Methods of the ports that were called and answered.
+#[derive(Debug, Clone, Default)]
+pub struct Calls(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Calls {
+    /// Their names.
+    pub fn names(&self) -> BTreeSet<&'static str> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// The database with notes.
+pub struct Recorded {
+    database: Arc<SqlDatabase>,
+    calls: Calls,
+}
+
+impl Recorded {
+    /// Notes the calls of this database in `calls`.
+    pub fn new(database: &Arc<SqlDatabase>, calls: &Calls) -> Arc<Self> {
+        Arc::new(Self { database: Arc::clone(database), calls: calls.clone() })
+    }
+
+    fn note(&self, name: &'static str) -> &SqlDatabase {
+        self.calls.0.lock().unwrap().insert(name);
+        &self.database
+    }
+}
+
+/// Implements a port by handing each call on. A method that is missing here does not compile.
+macro_rules! hand_on {
+    ($port:ident: $($name:ident($($argument:ident: $type:ty),*) $(-> $answer:ty)?;)*) => {
+        #[async_trait]
+        impl $port for Recorded {
+            $(async fn $name(&self, $($argument: $type),*) $(-> $answer)? {
+                self.note(stringify!($name)).$name($($argument),*).await
+            })*
+        }
+    };
+}
+
+type Answer<T> = Result<T, StorageError>;
+type Events = Vec<AdmittedEvent>;
+
+hand_on! { JobStore:
+    submit(job: AiJob, run: WorkflowRun, key: Option<&str>, events: Events) -> Answer<Submitted>;
+    transition(job: AiJob, from: JobState, events: Events) -> Answer<()>;
+    rerun(job: AiJob, from: JobState, run: WorkflowRun, events: Events) -> Answer<()>;
+    pin(id: JobId, pinned: bool, events: Events) -> Answer<()>;
+    job(id: JobId) -> Answer<AiJob>;
+    jobs(filter: &JobFilter) -> Answer<Vec<AiJob>>;
+}
+
+hand_on! { RunStore:
+    run(id: RunId) -> Answer<WorkflowRun>;
+    runs_of(job: JobId) -> Answer<Vec<WorkflowRun>>;
+    claim(id: RunId, change: RunChange) -> Answer<Claim>;
+    commit(id: RunId, fence: FencingToken, change: RunChange) -> Answer<()>;
+    heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
+    nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
+    effects(run: RunId) -> Answer<Vec<EffectNote>>;
+    interrupted() -> Answer<Vec<WorkflowRun>>;
+}
+
+hand_on! { RetentionStore:
+    prunable(policy: &RetentionPolicy, now: Timestamp, limit: u32) -> Answer<Vec<Candidate>>;
+    store_report(report: PruneReport, events: Events) -> Answer<()>;
+    prune(report: ReportId, jobs: &[JobId]) -> Answer<Pruned>;
+    reports(limit: u32) -> Answer<Vec<PruneReport>>;
+}
+
+hand_on! { ContentStore:
+    edit(edit: GuardedEdit) -> Answer<Vec<EditMetadata>>;
+    workspace(id: WorkspaceId) -> Answer<Stored<Workspace>>;
+    workspaces(page: &Page<WorkspaceId>) -> Answer<Vec<Stored<Workspace>>>;
+    document(id: DocumentId) -> Answer<Stored<Document>>;
+    documents(of: Option<WorkspaceId>, page: &Page<DocumentId>) -> Answer<Vec<Stored<Document>>>;
+    block(id: BlockId) -> Answer<Stored<ContentBlock>>;
+    blocks(document: DocumentId) -> Answer<Vec<Stored<ContentBlock>>>;
+    canvas(id: CanvasId) -> Answer<Stored<Canvas>>;
+    canvases(of: Option<WorkspaceId>, page: &Page<CanvasId>) -> Answer<Vec<Stored<Canvas>>>;
+    canvas_nodes(canvas: CanvasId) -> Answer<Vec<Stored<CanvasNode>>>;
+    canvas_edges(canvas: CanvasId) -> Answer<Vec<Stored<CanvasEdge>>>;
+}
+
+hand_on! { ApprovalStore:
+    request_approval(approval: Approval, events: Events) -> Answer<()>;
+    approval(id: ApprovalId) -> Answer<Approval>;
+    approvals(filter: &ApprovalFilter) -> Answer<Vec<Approval>>;
+    decide(approval: Approval, expected_votes: usize, events: Events) -> Answer<()>;
+}
+
+#[async_trait]
+impl WorkQueue for Recorded {
+    async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Answer<Vec<Claim>> {
+        self.note("claim_queued").claim_queued(limit, on_claim).await
+    }
+    async fn expired(&self, limit: u32) -> Answer<Vec<WorkflowRun>> {
+        self.note("expired").expired(limit).await
+    }
+    async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Answer<()> {
+        self.note("take_away").take_away(id, fence, change).await
+    }
+    fn arrivals(&self) -> Box<dyn Arrivals> {
+        self.note("arrivals").arrivals()
+    }
+}
+
+#[async_trait]
+impl EventOutbox for Recorded {
+    fn enqueue(&self, event: AdmittedEvent) -> Answer<()> {
+        self.note("enqueue").enqueue(event)
+    }
+    fn reserve(&self) -> Answer<Box<dyn OutboxSlot>> {
+        self.note("reserve").reserve()
+    }
+    async fn append(&self, event: AdmittedEvent) -> Answer<()> {
+        self.note("append").append(event).await
+    }
+    async fn append_effect(&self, note: EffectNote, event: AdmittedEvent) -> Answer<()> {
+        self.note("append_effect").append_effect(note, event).await
+    }
+    async fn read_after(&self, seq: u64, limit: u32) -> Answer<Vec<StampedEvent>> {
+        self.note("read_after").read_after(seq, limit).await
+    }
+    async fn flush(&self) -> Answer<ChainHead> {
+        self.note("flush").flush().await
+    }
+    async fn grown_past(&self, seq: u64) {
+        self.note("grown_past").grown_past(seq).await;
+    }
+}
+
+#[async_trait]
+impl Database for Recorded {
+    fn host(&self) -> HostId {
+        self.note("host").host()
+    }
+    async fn ping(&self) -> Answer<()> {
+        self.note("ping").ping().await
+    }
+    async fn migration_version(&self) -> Answer<Option<i64>> {
+        self.note("migration_version").migration_version().await
+    }
+    async fn statistics(&self) -> Answer<Statistics> {
+        self.note("statistics").statistics().await
+    }
+    async fn close(&self) -> Answer<()> {
+        self.note("close").close().await
+    }
+}
