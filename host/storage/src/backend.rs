@@ -168,7 +168,7 @@ impl Pool {
         })
     }
 
-    /// Passes on, until it is closed or nobody cares, that other hosts have queued runs.
+    /// Passes on, until the pool is closed, that hosts have queued runs.
     pub(crate) fn listen(&self, queued: watch::Sender<u64>) -> Option<JoinHandle<()>> {
         match self {
             Self::Sqlite(_) => None,

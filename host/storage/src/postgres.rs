@@ -103,12 +103,12 @@ impl Postgres {
             .connect_lazy_with(self.options.clone().options([("default_transaction_read_only", "on")]))
     }
 
-    /// Listens until nobody cares any more, and passes on that runs were queued. While the connection is lost,
+    /// Listens until the pool is closed, and passes on that runs were queued. While the connection is lost,
     /// waiting hosts are on their own: they look themselves now and then.
     pub(crate) async fn listen(pool: sqlx::PgPool, queued: watch::Sender<u64>) {
         let wake = || queued.send_modify(|count| *count += 1);
-        while !queued.is_closed() && !pool.is_closed() {
-            let mut listener = match PgListener::connect_with(&pool).await {
+        while !pool.is_closed() {
+            let mut listener = match listener(&pool).await {
                 Ok(listener) => listener,
                 Err(error) => {
                     tracing::debug!(%error, "cannot listen for queued runs");
@@ -116,9 +116,6 @@ impl Postgres {
                     continue;
                 }
             };
-            if listener.listen(CHANNEL).await.is_err() {
-                continue;
-            }
             // What was queued while nobody listened.
             wake();
             // An error or a lost connection ends the inner loop, and the outer one listens again.
@@ -127,6 +124,12 @@ impl Postgres {
             }
         }
     }
+}
+
+async fn listener(pool: &sqlx::PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
 }
 
 /// Time between two attempts to listen.
