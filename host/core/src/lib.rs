@@ -7,6 +7,7 @@
 mod clock;
 mod digest;
 mod id;
+mod json;
 
 pub mod artifact;
 pub mod capability;
@@ -31,3 +32,4 @@ pub mod workflow;
 pub use clock::{Clock, Timestamp};
 pub use digest::Digest;
 pub use id::{EventId, HostId, Ids, InvalidName, JobId, PluginId, ProfileId, RunId, SpanId, StepId, TraceId};
+pub use json::Json;

@@ -4,7 +4,7 @@ use handshake_core::node::{NodeExecution, NodeKey};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::FencingToken;
 use handshake_core::storage::{Payloads, StorageError};
-use handshake_core::{PluginId, RunId, StepId, Timestamp};
+use handshake_core::{Json, PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
 use crate::operation::Step;
@@ -41,8 +41,6 @@ fn index(row: &Row) -> Result<Option<u32>, StorageError> {
 /// An attempt as the database holds it.
 pub(crate) struct NodeRow {
     node: NodeExecution,
-    input: String,
-    output: Option<String>,
     error: Option<String>,
 }
 
@@ -50,12 +48,11 @@ impl NodeRow {
     /// Checks and encodes an attempt.
     pub(crate) fn encode(node: NodeExecution) -> Result<Self, StorageError> {
         text::check("random seed", &node.random_seed)?;
-        Ok(Self {
-            input: text::json("input", &node.input)?,
-            output: node.output.as_ref().map(|output| text::json("output", output)).transpose()?,
-            error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?,
-            node,
-        })
+        text::check_json("input", &node.input)?;
+        if let Some(output) = &node.output {
+            text::check_json("output", output)?;
+        }
+        Ok(Self { error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?, node })
     }
 
     /// Writes it, new or changed.
@@ -69,14 +66,18 @@ impl NodeRow {
             .bind(node.state.as_str())
             .bind(node.plugin.as_ref().map(PluginId::as_str))
             .bind(node.component_sha256.map(|digest| digest.to_string()))
-            .bind(self.input.as_str())
-            .bind(self.output.as_deref())
+            .bind(node.input.as_str())
+            .bind(node.output.as_ref().map(Json::as_str))
             .bind(self.error.as_deref())
             .bind(node.random_seed.as_str())
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros));
         query.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
+}
+
+fn payload(what: &'static str, json: &str) -> Result<Json, StorageError> {
+    Json::parse(json).map_err(unreadable(what))
 }
 
 fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
@@ -92,8 +93,8 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
             .map(|digest| digest.parse())
             .transpose()
             .map_err(unreadable("digest"))?,
-        input: text::parse("input", &text("input")?)?,
-        output: maybe("output")?.map(|json| text::parse("output", &json)).transpose()?,
+        input: payload("input", &text("input")?)?,
+        output: maybe("output")?.map(|json| payload("output", &json)).transpose()?,
         error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
         random_seed: text("random_seed")?,
         started_at: Timestamp::from_micros(column(row, "started_at")?),

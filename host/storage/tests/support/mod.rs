@@ -13,7 +13,7 @@ use handshake_core::node::{NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, WorkflowRun};
 use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
-use handshake_core::{Clock, Digest, EventId, Ids, JobId, ProfileId, RunId, StepId, Timestamp, TraceId};
+use handshake_core::{Clock, Digest, EventId, Ids, JobId, Json, ProfileId, RunId, StepId, Timestamp, TraceId};
 use handshake_storage::{SqliteDatabase, SqliteOptions};
 use serde_json::json;
 
@@ -146,7 +146,7 @@ impl World {
             state: NodeState::Running,
             plugin: None,
             component_sha256: None,
-            input: json!({ "text": "x" }),
+            input: Json::of(&json!({ "text": "x" })),
             output: None,
             error: None,
             random_seed: "00".repeat(32),
