@@ -17,7 +17,7 @@ use handshake_core::recorder::FlightRecorder;
 use handshake_core::run::FencingToken;
 use handshake_core::step::{Plugin, StepExecutor, StepFailure, StepInvocation, StepOutcome};
 use handshake_core::testing::{MemoryRecorder, SequentialIds};
-use handshake_core::{Clock, Digest, JobId, ProfileId, RunId, SpanId, StepId, TraceId};
+use handshake_core::{Clock, Digest, JobId, Json, ProfileId, RunId, SpanId, StepId, TraceId};
 use handshake_runtime::{RuntimeOptions, RuntimeServices, WasmRuntime};
 use serde_json::Value;
 use uuid::Uuid;
@@ -171,7 +171,7 @@ impl TestRuntime {
             access_mode: rights.access_mode,
             identity,
             plugin,
-            input,
+            input: Json::of(&input),
             mounts: mounts.to_vec(),
             limits,
             idempotency_key: "key".into(),

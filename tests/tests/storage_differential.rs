@@ -13,7 +13,7 @@ use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
 use handshake_core::testing::SequentialIds;
-use handshake_core::{Clock, JobId, RunId, StepId, TraceId};
+use handshake_core::{Clock, JobId, Json, RunId, StepId, TraceId};
 use handshake_tests::postgres::{Backend, backends};
 use handshake_tests::storage::{Calls, World, event, records};
 use rand_chacha::ChaCha8Rng;
@@ -133,8 +133,8 @@ impl Side {
         let index = self.dice.one_in(2).then_some(u32::MAX - 1);
         let step = self.dice.of(&["read", "write"]);
         let node = self.world.node(run, step, index, 1 + self.dice.below(3) as u32);
-        let output = self.dice.one_in(2).then(|| self.dice.json());
-        NodeExecution { state: self.dice.of(NodeState::ALL), input: self.dice.json(), output, ..node }
+        let output = self.dice.one_in(2).then(|| Json::of(&self.dice.json()));
+        NodeExecution { state: self.dice.of(NodeState::ALL), input: Json::of(&self.dice.json()), output, ..node }
     }
 
     fn change(&mut self, run: RunId) -> RunChange {

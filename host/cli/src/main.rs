@@ -34,6 +34,12 @@ use crate::commands::{Context, dispatch};
 use crate::error::{CliError, Exit};
 use crate::output::{ColorChoice, Format, Output};
 
+/// glibc keeps free memory apart for each of the many threads and gives little of it back: 20 to 40 MB in a run over
+/// 10,000 documents, measured. jemalloc returns it, and takes less processor time.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The version of the program and of its local API.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -7,6 +7,7 @@
 mod clock;
 mod digest;
 mod id;
+mod json;
 
 pub mod approval;
 pub mod artifact;
@@ -37,3 +38,4 @@ pub use id::{
     ApprovalId, BlockId, CanvasEdgeId, CanvasId, CanvasNodeId, DocumentId, EventId, HostId, Ids, InvalidName, JobId,
     PluginId, ProfileId, ReportId, RunId, SpanId, StepId, TraceId, WorkspaceId,
 };
+pub use json::Json;

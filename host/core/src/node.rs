@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::canonical_enum;
-use crate::{Digest, PluginId, RunId, StepId, Timestamp};
+use crate::{Digest, Json, PluginId, RunId, StepId, Timestamp};
 
 canonical_enum! {
     /// Where one attempt of a node stands.
@@ -57,9 +57,9 @@ pub struct NodeExecution {
     /// SHA-256 of the component.
     pub component_sha256: Option<Digest>,
     /// Input.
-    pub input: serde_json::Value,
+    pub input: Json,
     /// Output, once completed.
-    pub output: Option<serde_json::Value>,
+    pub output: Option<Json>,
     /// Why it failed.
     pub error: Option<NodeError>,
     /// Seed of the guest's randomness, so that the attempt can be replayed; 64 hexadecimal digits.

@@ -14,7 +14,7 @@ use crate::gate::AttemptIdentity;
 use crate::job::{AccessMode, JobMetrics};
 use crate::manifest::{Limits, PluginManifest};
 use crate::mount::Mount;
-use crate::{Digest, PluginId, Timestamp};
+use crate::{Digest, Json, PluginId, Timestamp};
 
 /// A plugin that was found, read and checked against its manifest.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct StepInvocation {
     /// What to run.
     pub plugin: Arc<Plugin>,
     /// Input.
-    pub input: Value,
+    pub input: Json,
     /// What it may do.
     pub rights: Arc<EffectiveRights>,
     /// Access mode, as the guest sees it.

@@ -224,7 +224,7 @@ pub(crate) fn mount_paths(plan: &Plan, inputs: &Arc<Value>) -> Result<Vec<(Strin
     for (name, template) in &plan.mounts {
         let problem = |what: String| workflow::mount_problem(name, what);
         let frame = Frame::new(inputs, |_| None, template.expressions());
-        match template.render(&frame, None).map_err(|error| problem(error.to_string()))? {
+        match template.render(&frame, None).map_err(|error| problem(error.to_string()))?.value() {
             Value::String(path) if path.is_empty() => return Err(problem("the path is empty".into())),
             Value::String(path) if path.contains('\0') => {
                 return Err(problem("the path contains a zero character".into()));

@@ -409,7 +409,6 @@ impl StepExecutor for WasmRuntime {
             other => StepFailure::Contract(other.to_string()),
         })?;
         let limits = invocation.limits;
-        let input = serde_json::to_string(&invocation.input).map_err(|error| host(error.to_string()))?;
         let context = guest_context(&invocation, self.gate.clock.now());
         let mut store = self
             .store(StoreParts {
@@ -425,7 +424,7 @@ impl StepExecutor for WasmRuntime {
             .map_err(|error| host(format!("{error:#}")))?;
         let called = tokio::time::timeout(invocation.wall, async {
             let step: Step = prepared.step.instantiate_async(&mut store).await?;
-            step.handshake_step_handler().call_run(&mut store, &context, &input).await
+            step.handshake_step_handler().call_run(&mut store, &context, invocation.input.as_str()).await
         })
         .await;
         store.data().voice.finish();
@@ -447,13 +446,14 @@ impl StepExecutor for WasmRuntime {
             );
             return Err(StepFailure::Limit { limit: "output_kb", detail });
         }
+        // The guest's memory goes before its result becomes a tree.
+        let state = store.into_data();
         let value: Value = serde_json::from_str(&output.value)
             .map_err(|error| StepFailure::Contract(format!("the plugin's result is not JSON: {error}")))?;
         if has_nul(&value) {
             let problem = "the plugin's result holds the character U+0000, which no database stores";
             return Err(StepFailure::Contract(problem.into()));
         }
-        let state = store.into_data();
         Ok(StepOutcome {
             output: value,
             measurements: output

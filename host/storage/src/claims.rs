@@ -296,8 +296,7 @@ impl WorkQueue for SqlDatabase {
             .bind(RunState::Running.as_str())
             .bind(self.clock.now().micros())
             .bind(i64::from(limit));
-        let rows = expired.fetch_all(&mut reader).await.map_err(failed(operation))?;
-        rows.iter().map(runs::decode).collect()
+        expired.fetch_each(&mut reader, operation, runs::decode).await
     }
 
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {

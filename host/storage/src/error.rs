@@ -39,6 +39,7 @@ pub(crate) fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Sto
 /// Whether the database was out of reach, or too busy: the statement took no effect, and may another time.
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
+        error if is_distrusted(error) => false,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| match error.kind() {
             _ if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
@@ -52,11 +53,20 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether TLS failed, as it does for a certificate of somebody else. What rustls finds wrong comes as invalid data.
+fn is_distrusted(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
 /// What is wrong with the database, where somebody can mend it.
 fn fault(error: &sqlx::Error) -> Option<FaultKind> {
     match error {
+        error if is_distrusted(error) => Some(FaultKind::Tls),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Some(FaultKind::Unreachable),
-        sqlx::Error::Tls(_) => Some(FaultKind::Tls),
         sqlx::Error::Database(error) => {
             let code = error.code()?;
             match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {

@@ -384,7 +384,6 @@ impl JobStore for SqlDatabase {
         }
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
         list = list.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));
-        let rows = list.fetch_all(&mut reader).await.map_err(failed(operation))?;
-        rows.iter().map(decode).collect()
+        list.fetch_each(&mut reader, operation, decode).await
     }
 }

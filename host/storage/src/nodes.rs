@@ -4,7 +4,7 @@ use handshake_core::node::{NodeExecution, NodeKey};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::FencingToken;
 use handshake_core::storage::{Payloads, StorageError};
-use handshake_core::{PluginId, RunId, StepId, Timestamp};
+use handshake_core::{Json, PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
 use crate::operation::Step;
@@ -40,8 +40,6 @@ pub(crate) fn index(row: &Row) -> Result<Option<u32>, StorageError> {
 /// An attempt as the database holds it.
 pub(crate) struct NodeRow {
     node: NodeExecution,
-    input: String,
-    output: Option<String>,
     error: Option<String>,
 }
 
@@ -49,12 +47,11 @@ impl NodeRow {
     /// Checks and encodes an attempt.
     pub(crate) fn encode(node: NodeExecution) -> Result<Self, StorageError> {
         text::check("random seed", &node.random_seed)?;
-        Ok(Self {
-            input: text::json("input", &node.input)?,
-            output: node.output.as_ref().map(|output| text::json("output", output)).transpose()?,
-            error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?,
-            node,
-        })
+        text::check_json("input", &node.input)?;
+        if let Some(output) = &node.output {
+            text::check_json("output", output)?;
+        }
+        Ok(Self { error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?, node })
     }
 
     /// Writes it, new or changed.
@@ -68,14 +65,18 @@ impl NodeRow {
             .bind(node.state.as_str())
             .bind(node.plugin.as_ref().map(PluginId::as_str))
             .bind(node.component_sha256.map(|digest| digest.to_string()))
-            .bind(self.input.as_str())
-            .bind(self.output.as_deref())
+            .bind(node.input.as_str())
+            .bind(node.output.as_ref().map(Json::as_str))
             .bind(self.error.as_deref())
             .bind(node.random_seed.as_str())
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros));
         statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
+}
+
+fn payload(what: &'static str, json: &str) -> Result<Json, StorageError> {
+    Json::parse(json).map_err(unreadable(what))
 }
 
 fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
@@ -91,8 +92,8 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
             .map(|digest| digest.parse())
             .transpose()
             .map_err(unreadable("digest"))?,
-        input: text::parse("input", &text("input")?)?,
-        output: maybe("output")?.map(|json| text::parse("output", &json)).transpose()?,
+        input: payload("input", &text("input")?)?,
+        output: maybe("output")?.map(|json| payload("output", &json)).transpose()?,
         error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
         random_seed: text("random_seed")?,
         started_at: Timestamp::from_micros(column(row, "started_at")?),
@@ -110,8 +111,8 @@ pub(crate) async fn of_run(
         Payloads::Read => OF_RUN,
         Payloads::LeftOut => OF_RUN_WITHOUT_PAYLOADS,
     };
-    let rows = query(statement).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list attempts"))?;
-    let mut nodes = rows.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    let attempts = query(statement).bind(run.to_string());
+    let mut nodes = attempts.fetch_each(connection, "list attempts", decode).await?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)
 }
@@ -143,19 +144,17 @@ pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Resul
 /// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so
 /// token and number in the chain are the order in which they were permitted.
 pub(crate) async fn effects_of(connection: &mut Connection, run: RunId) -> Result<Vec<EffectNote>, StorageError> {
-    let rows = query(EFFECTS_OF).bind(run.to_string()).fetch_all(connection).await.map_err(failed("list effects"))?;
-    rows.iter()
-        .map(|row| {
-            Ok(EffectNote {
-                run: column::<String>(row, "run_id")?.parse().map_err(unreadable("run id"))?,
-                step: StepId::new(column::<String>(row, "step_id")?).map_err(unreadable("step id"))?,
-                index: index(row)?,
-                attempt: number(row, "attempt")?,
-                fence: FencingToken(column(row, "fence")?),
-                call: number(row, "call_number")?,
-                capability: column(row, "capability")?,
-                resource: column(row, "resource")?,
-            })
+    let decode = |row: &Row| {
+        Ok(EffectNote {
+            run: column::<String>(row, "run_id")?.parse().map_err(unreadable("run id"))?,
+            step: StepId::new(column::<String>(row, "step_id")?).map_err(unreadable("step id"))?,
+            index: index(row)?,
+            attempt: number(row, "attempt")?,
+            fence: FencingToken(column(row, "fence")?),
+            call: number(row, "call_number")?,
+            capability: column(row, "capability")?,
+            resource: column(row, "resource")?,
         })
-        .collect()
+    };
+    query(EFFECTS_OF).bind(run.to_string()).fetch_each(connection, "list effects", decode).await
 }

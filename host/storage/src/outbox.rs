@@ -11,7 +11,7 @@ use crate::claims::AppendEffect;
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::sql::{Connection, column, number, query, signed};
+use crate::sql::{Connection, Row, column, number, query, signed};
 use crate::text;
 use crate::writer::Position;
 
@@ -176,25 +176,18 @@ impl EventOutbox for SqlDatabase {
 
     async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError> {
         let mut reader = self.reader("read events").await?;
-        let rows = query(READ_AFTER)
-            .bind(self.host.to_string())
-            .bind(signed(seq)?)
-            .bind(i64::from(limit))
-            .fetch_all(&mut reader)
-            .await
-            .map_err(failed("read events"))?;
-        rows.iter()
-            .map(|row| {
-                Ok(StampedEvent {
-                    host: self.host,
-                    seq: number(row, "seq")?,
-                    recorded_at: Timestamp::from_micros(column(row, "recorded_at")?),
-                    hash: column::<String>(row, "hash")?.parse().map_err(unreadable("hash"))?,
-                    event_id: column::<String>(row, "event_id")?.parse().map_err(unreadable("event id"))?,
-                    record: column(row, "record")?,
-                })
+        let records = query(READ_AFTER).bind(self.host.to_string()).bind(signed(seq)?).bind(i64::from(limit));
+        let decode = |row: &Row| {
+            Ok(StampedEvent {
+                host: self.host,
+                seq: number(row, "seq")?,
+                recorded_at: Timestamp::from_micros(column(row, "recorded_at")?),
+                hash: column::<String>(row, "hash")?.parse().map_err(unreadable("hash"))?,
+                event_id: column::<String>(row, "event_id")?.parse().map_err(unreadable("event id"))?,
+                record: column(row, "record")?,
             })
-            .collect()
+        };
+        records.fetch_each(&mut reader, "read events", decode).await
     }
 
     async fn flush(&self) -> Result<ChainHead, StorageError> {

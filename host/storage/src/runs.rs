@@ -154,8 +154,7 @@ impl RunStore for SqlDatabase {
 
     async fn runs_of(&self, job: JobId) -> Result<Vec<WorkflowRun>, StorageError> {
         let mut reader = self.reader("list runs").await?;
-        let rows = query(OF_JOB).bind(job.to_string()).fetch_all(&mut reader).await.map_err(failed("list runs"))?;
-        rows.iter().map(decode).collect()
+        query(OF_JOB).bind(job.to_string()).fetch_each(&mut reader, "list runs", decode).await
     }
 
     async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError> {
@@ -183,13 +182,9 @@ impl RunStore for SqlDatabase {
     }
 
     async fn interrupted(&self) -> Result<Vec<WorkflowRun>, StorageError> {
-        let mut reader = self.reader("list interrupted runs").await?;
-        let rows = query(INTERRUPTED)
-            .bind(RunState::Running.as_str())
-            .bind(self.host.to_string())
-            .fetch_all(&mut reader)
-            .await
-            .map_err(failed("list interrupted runs"))?;
-        rows.iter().map(decode).collect()
+        let operation = "list interrupted runs";
+        let mut reader = self.reader(operation).await?;
+        let interrupted = query(INTERRUPTED).bind(RunState::Running.as_str()).bind(self.host.to_string());
+        interrupted.fetch_each(&mut reader, operation, decode).await
     }
 }

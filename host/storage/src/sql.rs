@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 
+use futures::TryStreamExt;
 use handshake_core::storage::StorageError;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite};
 
-use crate::error::unreadable;
+use crate::error::{failed, unreadable};
 
 /// A connection, the writer's own or one lent by a pool.
 pub(crate) enum Connection {
@@ -178,6 +179,33 @@ impl<'q> Query<'q> {
                 bound!(self, true).fetch_all(driver).await?.into_iter().map(Row::Postgres).collect()
             }
         })
+    }
+
+    /// Every row it finds, decoded one at a time: the driver's form of a row takes several times the memory of ours.
+    pub(crate) async fn fetch_each<T>(
+        self,
+        connection: &mut Connection,
+        operation: &'static str,
+        mut decode: impl FnMut(&Row) -> Result<T, StorageError>,
+    ) -> Result<Vec<T>, StorageError> {
+        let mut found = Vec::new();
+        match connection.driver() {
+            Driver::Sqlite(driver) => {
+                let bound = bound!(self, false);
+                let mut rows = bound.fetch(driver);
+                while let Some(row) = rows.try_next().await.map_err(failed(operation))? {
+                    found.push(decode(&Row::Sqlite(row))?);
+                }
+            }
+            Driver::Postgres(driver) => {
+                let bound = bound!(self, true);
+                let mut rows = bound.fetch(driver);
+                while let Some(row) = rows.try_next().await.map_err(failed(operation))? {
+                    found.push(decode(&Row::Postgres(row))?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The one column of the row it finds, if any.

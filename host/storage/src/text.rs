@@ -2,6 +2,7 @@
 //!
 //! NaN needs no check of its own: a `serde_json::Value` cannot hold one, and no stored type has a bare float.
 
+use handshake_core::Json;
 use handshake_core::event::AdmittedEvent;
 use handshake_core::storage::StorageError;
 use serde::Serialize;
@@ -29,6 +30,11 @@ pub(crate) fn optional(what: &'static str, text: Option<&str>) -> Result<Option<
 pub(crate) fn json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<String, StorageError> {
     let json = serde_json::to_string(value).map_err(unreadable(what))?;
     if holds_nul(&json) { Err(refused(what)) } else { Ok(json) }
+}
+
+/// Refuses JSON that holds U+0000.
+pub(crate) fn check_json(what: &'static str, json: &Json) -> Result<(), StorageError> {
+    if holds_nul(json.as_str()) { Err(refused(what)) } else { Ok(()) }
 }
 
 /// A value from stored JSON.

@@ -7,7 +7,7 @@ use handshake_core::job::{AccessMode, AiJob, EntityRef, JobKind, JobMetrics, Job
 use handshake_core::node::{NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, WorkflowRun};
 use handshake_core::testing::NoRedaction;
-use handshake_core::{Clock, Digest, EventId, Ids, JobId, ProfileId, RunId, StepId, Timestamp, TraceId};
+use handshake_core::{Clock, Digest, EventId, Ids, JobId, Json, ProfileId, RunId, StepId, Timestamp, TraceId};
 use serde_json::json;
 
 use super::World;
@@ -70,7 +70,7 @@ impl World {
             state: NodeState::Running,
             plugin: None,
             component_sha256: None,
-            input: json!({ "text": "x" }),
+            input: Json::of(&json!({ "text": "x" })),
             output: None,
             error: None,
             random_seed: "00".repeat(32),

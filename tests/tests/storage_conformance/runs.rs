@@ -7,7 +7,7 @@ use handshake_core::node::{NodeError, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, Payloads, RunChange, RunStore, StorageError};
-use handshake_core::{Clock, Digest, PluginId, RunId, StepId};
+use handshake_core::{Clock, Digest, Json, PluginId, RunId, StepId};
 use handshake_tests::storage::World;
 use serde_json::json;
 
@@ -114,7 +114,7 @@ pub(crate) async fn a_commit_writes_everything_and_attempts_come_back_in_order(w
     done.state = NodeState::Completed;
     done.plugin = Some(PluginId::new("summarize").unwrap());
     done.component_sha256 = Some(Digest::of(b"component"));
-    done.output = Some(json!({ "ä": [1.5, null] }));
+    done.output = Some(Json::of(&json!({ "ä": [1.5, null] })));
     done.error = Some(NodeError { kind: "timeout".into(), message: "“late”".into() });
     done.finished_at = Some(world.clock.now());
     let run = WorkflowRun {

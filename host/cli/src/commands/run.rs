@@ -107,12 +107,11 @@ async fn submit(context: &Context<'_>, request: &SubmitRequest) -> Result<(Acces
     }
 }
 
-/// One line of the stream behind the first.
+/// One line of the stream behind the first, but for the last.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
     Update(Box<RunUpdate>),
-    Ended(Box<Ended>),
     Failed { error: CliError },
 }
 
@@ -133,9 +132,14 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<Jo
         tokio::select! {
             line = lines.next() => {
                 let Some(line) = line else { break };
-                match serde_json::from_slice(&line?).map_err(not_understood)? {
+                let line = line?;
+                // It names every node; an enum without a tag would be read into a tree first.
+                if line.starts_with(br#"{"ended":"#) {
+                    ended = Some(serde_json::from_slice::<Ended>(&line).map_err(not_understood)?.ended);
+                    continue;
+                }
+                match serde_json::from_slice(&line).map_err(not_understood)? {
                     Line::Update(update) => progress.show(&update),
-                    Line::Ended(last) => ended = Some(last.ended),
                     Line::Failed { error } => {
                         progress.clear();
                         return Err(error);

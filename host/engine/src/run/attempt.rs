@@ -1,5 +1,6 @@
 //! One attempt of one node: its checkpoint before, what the executor is given, and its row after.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,7 @@ use handshake_core::recorder::RecorderError;
 use handshake_core::run::FencingToken;
 use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome};
 use handshake_core::workflow::Step;
-use handshake_core::{Digest, RunId, SpanId};
-use serde_json::Value;
+use handshake_core::{Digest, Json, RunId, SpanId};
 
 use super::prepared::StepResources;
 use super::{Envelope, bounded};
@@ -27,7 +27,7 @@ pub(super) struct Attempt {
     pub(super) node: NodeKey,
     /// From 1.
     pub(super) number: u32,
-    pub(super) input: Value,
+    pub(super) input: Json,
     span: SpanId,
     seed: [u8; 32],
     row: Row,
@@ -52,7 +52,7 @@ impl Attempt {
         node: NodeKey,
         number: u32,
         resources: &StepResources,
-        input: Value,
+        input: Json,
     ) -> Self {
         let mut seed = [0; 32];
         services.ids.random(&mut seed);
@@ -92,11 +92,12 @@ impl Attempt {
     pub(super) fn completed(
         &self,
         envelope: &Envelope<'_>,
-        outcome: &StepOutcome,
+        output: Json,
+        measurements: BTreeMap<String, f64>,
     ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let mut row = self.row(NodeState::Completed);
-        row.output = Some(outcome.output.clone());
-        self.ended(envelope, row, "ok", outcome.measurements.clone())
+        row.output = Some(output);
+        self.ended(envelope, row, "ok", measurements)
     }
 
     /// The checkpoint after it failed.
@@ -120,7 +121,7 @@ impl Attempt {
         envelope: &Envelope<'_>,
         mut row: NodeExecution,
         result: &str,
-        metrics: std::collections::BTreeMap<String, f64>,
+        metrics: BTreeMap<String, f64>,
     ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let clock = &envelope.services.clock;
         row.finished_at = Some(clock.now());

@@ -15,7 +15,7 @@ use handshake_core::node::{NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, RunEvent, WorkflowRun};
 use handshake_core::step::{StepFailure, StepOutcome};
 use handshake_core::storage::{RunChange, StorageError};
-use handshake_core::{RunId, StepId};
+use handshake_core::{Json, RunId, StepId};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ pub(super) struct Driver<'a> {
     failure: Option<String>,
     open: BTreeMap<usize, OpenStep>,
     /// Outputs of steps that are done and were not skipped.
-    outputs: BTreeMap<StepId, Arc<Value>>,
+    outputs: BTreeMap<StepId, Json>,
     /// Attempts that run.
     attempts: BTreeMap<Position, Attempt>,
     /// Failed attempts that will be followed by another.
@@ -252,7 +252,7 @@ impl<'a> Driver<'a> {
             && let Some(open) = self.open.remove(&step)
         {
             let id = self.planned(step)?.step.id.clone();
-            self.outputs.insert(id, Arc::new(open.output()));
+            self.outputs.insert(id, open.output());
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Notes an attempt that begins when the next transaction is durable.
-    fn checkpoint(&mut self, position: Position, node: NodeKey, number: u32, input: Value) -> Result<(), EngineError> {
+    fn checkpoint(&mut self, position: Position, node: NodeKey, number: u32, input: Json) -> Result<(), EngineError> {
         let resources =
             self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
@@ -310,11 +310,13 @@ impl<'a> Driver<'a> {
     }
 
     fn completed(&mut self, position: Position, attempt: &Attempt, outcome: StepOutcome) -> Result<(), EngineError> {
-        let (row, event) = attempt.completed(&self.envelope(), &outcome)?;
+        let StepOutcome { output, measurements, mut metrics, proposals } = outcome;
+        // From here on it is text: what a run holds grows with its items.
+        let output = Json::of(&output);
+        let (row, event) = attempt.completed(&self.envelope(), output.clone(), measurements)?;
         self.change.nodes.push(row);
         self.change.events.push(event);
         self.news.push(finished(attempt, NodeState::Completed, None, false));
-        let StepOutcome { output, mut metrics, proposals, .. } = outcome;
         // The job's duration is that of its run: items that run side by side do not add up.
         metrics.duration_ms = 0;
         self.job.metrics.add(&metrics);
@@ -407,6 +409,7 @@ impl<'a> Driver<'a> {
         let frame = Frame::new(&self.inputs, |id| self.outputs.get(id).cloned(), template.expressions());
         match template.render(&frame, None) {
             Ok(outputs) => {
+                let outputs = outputs.value();
                 let proposals = std::mem::take(&mut self.proposals).into_values().flatten().collect();
                 Ending::Completed { outputs, proposals }
             }
@@ -458,7 +461,7 @@ fn skipped(run_id: RunId, node: NodeKey, now: handshake_core::Timestamp) -> Node
         state: NodeState::Skipped,
         plugin: None,
         component_sha256: None,
-        input: Value::Null,
+        input: Json::default(),
         output: None,
         error: None,
         random_seed: NO_SEED.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use handshake_core::StepId;
+use handshake_core::{Json, StepId};
 use serde_json::Value;
 
 use crate::workflow::{EvaluationError, Frame, MAX_LIST, PlannedStep, type_name};
@@ -10,18 +10,10 @@ use crate::workflow::{EvaluationError, Frame, MAX_LIST, PlannedStep, type_name};
 /// A step whose expressions were evaluated, while its items run.
 pub(super) struct OpenStep {
     frame: Frame,
-    items: Items,
+    /// The list of `for_each`; none when the step runs once.
+    items: Option<Vec<Json>>,
     /// Outputs by item, null until there is one.
-    pub(super) outputs: Vec<Value>,
-}
-
-enum Items {
-    /// The step runs once.
-    One,
-    /// The list is in the frame, where the expression finds it.
-    InFrame,
-    /// The expression made the list.
-    Own(Vec<Value>),
+    pub(super) outputs: Vec<Json>,
 }
 
 /// What became of opening a step.
@@ -36,49 +28,39 @@ pub(super) enum Opened {
 pub(super) fn open(
     planned: &PlannedStep,
     inputs: &Arc<Value>,
-    outputs: impl Fn(&StepId) -> Option<Arc<Value>>,
+    outputs: impl Fn(&StepId) -> Option<Json>,
 ) -> Result<Opened, String> {
     if let Some(when) = &planned.when {
         let frame = Frame::new(inputs, &outputs, [when]);
-        match frame.evaluate(when, None).map_err(|error| in_key(planned, "when", &error))? {
+        match frame.evaluate(when, None).map_err(|error| in_key(planned, "when", &error))?.value() {
             Value::Bool(true) => {}
             Value::Bool(false) => return Ok(Opened::Skipped),
             other => return Err(wrong_type(planned, "when", when.source(), "true or false", &other)),
         }
     }
-    let frame = Frame::new(inputs, &outputs, planned.for_each.iter().chain(planned.with.expressions()));
-    let Some(for_each) = &planned.for_each else {
-        return Ok(Opened::Open(OpenStep { frame, items: Items::One, outputs: vec![Value::Null] }, 1));
-    };
-    let at = |error: EvaluationError| in_key(planned, "for_each", &error);
-    let (items, count) = match frame.list(for_each).map_err(at)? {
-        Some(count) => (Items::InFrame, count),
-        None => match frame.evaluate(for_each, None).map_err(at)? {
-            Value::Array(items) => {
-                let count = items.len();
-                (Items::Own(items), count)
-            }
-            other => return Err(wrong_type(planned, "for_each", for_each.source(), "a list", &other)),
-        },
-    };
+    let items = planned.for_each.as_ref().map(|for_each| {
+        // A frame of its own, which does not keep the list a second time.
+        let list = Frame::new(inputs, &outputs, [for_each]).evaluate(for_each, None);
+        let list = list.map_err(|error| in_key(planned, "for_each", &error))?;
+        list.items().ok_or_else(|| wrong_type(planned, "for_each", for_each.source(), "a list", &list.value()))
+    });
+    let items = items.transpose()?;
+    let count = items.as_ref().map_or(1, Vec::len);
     if count > MAX_LIST {
         return Err(format!(
             "step `{}`: `for_each` gave {count} items, and {MAX_LIST} is the most; split the list",
             planned.step.id
         ));
     }
-    Ok(Opened::Open(OpenStep { frame, items, outputs: vec![Value::Null; count] }, count))
+    let frame = Frame::new(inputs, &outputs, planned.with.expressions());
+    Ok(Opened::Open(OpenStep { frame, items, outputs: vec![Json::default(); count] }, count))
 }
 
 impl OpenStep {
     /// The input of one item.
-    pub(super) fn input(&self, planned: &PlannedStep, item: usize) -> Result<Value, String> {
+    pub(super) fn input(&self, planned: &PlannedStep, item: usize) -> Result<Json, String> {
         let index = u32::try_from(item).map_err(|_| "too many items".to_owned())?;
-        let value = match (&self.items, &planned.for_each) {
-            (Items::InFrame, Some(for_each)) => self.frame.item(for_each, index),
-            (Items::Own(items), _) => items.get(item),
-            _ => None,
-        };
+        let value = self.items.as_ref().and_then(|items| items.get(item));
         planned
             .with
             .render(&self.frame, value.map(|value| (value, index)))
@@ -86,10 +68,10 @@ impl OpenStep {
     }
 
     /// The output of the step: of its one node, or the list of its items' outputs in the order of the items.
-    pub(super) fn output(self) -> Value {
+    pub(super) fn output(self) -> Json {
         match self.items {
-            Items::One => self.outputs.into_iter().next().unwrap_or_default(),
-            Items::InFrame | Items::Own(_) => Value::Array(self.outputs),
+            None => self.outputs.into_iter().next().unwrap_or_default(),
+            Some(_) => Json::list(&self.outputs),
         }
     }
 }

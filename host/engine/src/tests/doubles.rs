@@ -253,7 +253,7 @@ impl StepExecutor for ScriptedExecutor {
             step: place.step.to_string(),
             node,
             attempt: place.attempt,
-            input: invocation.input.clone(),
+            input: invocation.input.value(),
             key: invocation.idempotency_key.clone(),
             seed: invocation.random_seed,
             wall: invocation.wall,

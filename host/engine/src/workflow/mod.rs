@@ -55,6 +55,9 @@ pub(crate) mod testing {
     /// Compiles and evaluates one expression.
     pub(crate) fn evaluate(source: &str, inputs: &Arc<Value>) -> Result<Value, String> {
         let expression = Expression::compile(source).map_err(|error| error.what)?;
-        Frame::new(inputs, |_| None, [&expression]).evaluate(&expression, None).map_err(|error| error.to_string())
+        Frame::new(inputs, |_| None, [&expression])
+            .evaluate(&expression, None)
+            .map(|found| found.value())
+            .map_err(|error| error.to_string())
     }
 }

@@ -4,6 +4,7 @@
 //! values are put into the text. `$${` stands for `${`. What an expression yields is data: it is never looked at for
 //! expressions again.
 
+use handshake_core::Json;
 use handshake_core::workflow::Map;
 use serde_json::Value;
 
@@ -133,16 +134,16 @@ impl Template {
     }
 
     /// The value with every expression replaced.
-    pub(crate) fn render(&self, frame: &Frame, item: Option<(&Value, u32)>) -> Result<Value, EvaluationError> {
+    pub(crate) fn render(&self, frame: &Frame, item: Option<(&Json, u32)>) -> Result<Json, EvaluationError> {
         Ok(match self {
-            Self::Literal(value) => value.clone(),
+            Self::Literal(value) => Json::of(value),
             Self::Whole(expression) => frame.evaluate(expression, item)?,
             Self::Text(pieces) => {
                 let mut text = String::new();
                 for piece in pieces {
                     match piece {
                         Piece::Literal(literal) => text.push_str(literal),
-                        Piece::Expression(expression) => match frame.evaluate(expression, item)? {
+                        Piece::Expression(expression) => match frame.evaluate(expression, item)?.value() {
                             Value::String(value) => text.push_str(&value),
                             value @ (Value::Number(_) | Value::Bool(_)) => text.push_str(&value.to_string()),
                             other => {
@@ -154,14 +155,15 @@ impl Template {
                         },
                     }
                 }
-                Value::String(text)
+                Json::of(&Value::String(text))
             }
             Self::List(items) => {
-                Value::Array(items.iter().map(|template| template.render(frame, item)).collect::<Result<_, _>>()?)
+                let items = items.iter().map(|template| template.render(frame, item));
+                Json::list(&items.collect::<Result<Vec<_>, _>>()?)
             }
             Self::Map(fields) => {
-                let fields = fields.iter().map(|(key, template)| Ok((key.clone(), template.render(frame, item)?)));
-                Value::Object(fields.collect::<Result<_, EvaluationError>>()?)
+                let fields = fields.iter().map(|(key, template)| Ok((key.as_str(), template.render(frame, item)?)));
+                Json::object(&fields.collect::<Result<Vec<_>, EvaluationError>>()?)
             }
         })
     }

@@ -15,6 +15,9 @@ use super::{ProgressSender, columns, query, schema};
 
 /// Beside the host's own work this may not be greedy; larger operations spill into a temporary file.
 const MEMORY_LIMIT: &str = "48MB";
+/// A checkpoint compresses a whole row group, and what it works with is on top of the limit: with DuckDB's own
+/// 122,880 rows that is more than the limit itself. With these it is some 25 MB.
+const ROW_GROUP: u32 = 4096;
 
 /// Why the file did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,7 @@ const SURROUNDINGS: &[&str] = &[
     "Is a directory",
     "No such file or directory",
     "Cannot open file",
+    "Invalid path",
 ];
 
 /// Texts that speak of damage when they come up while the file is in use.
@@ -266,16 +270,25 @@ fn open(path: &Path, host: HostId) -> Result<Open, FileError> {
 
 /// What is stored comes from guests. DuckDB gets no way to anything else: no other files, no network, no
 /// extensions, and no setting can be changed back.
+///
+/// The file is attached to an empty database, because only attaching takes a size for row groups. Turning external
+/// access off after that leaves DuckDB this file, its log and its temporary folder.
 fn connect(path: &Path) -> Result<Connection, duckdb::Error> {
+    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(duckdb::Error::InvalidPath(path.to_owned()));
     let config = Config::default()
         .max_memory(MEMORY_LIMIT)?
-        .threads(2)?
+        // Each thread compresses with buffers of its own.
+        .threads(1)?
         .enable_autoload_extension(false)?
         .with("allow_community_extensions", "false")?
-        .with("max_temp_directory_size", "1GB")?
-        .enable_external_access(false)?;
-    let connection = Connection::open_with_flags(path, config)?;
-    connection.execute_batch("SET lock_configuration = true")?;
+        .with("temp_directory", text(&with_suffix(path, ".tmp"))?)?
+        .with("max_temp_directory_size", "1GB")?;
+    let connection = Connection::open_in_memory_with_flags(config)?;
+    connection.execute_batch(&format!(
+        "ATTACH '{}' AS recorder (TYPE duckdb, ROW_GROUP_SIZE {ROW_GROUP}); USE recorder; \
+         SET enable_external_access = false; SET lock_configuration = true",
+        text(path)?.replace('\'', "''")
+    ))?;
     Ok(connection)
 }
 

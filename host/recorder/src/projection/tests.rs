@@ -482,3 +482,14 @@ async fn after_closing_everything_fails_politely() {
     assert!(projection.wait_for(4).await.is_err());
     assert_eq!(projection.status().await.recorded, Some(4));
 }
+
+#[tokio::test]
+async fn row_groups_are_small_because_a_checkpoint_holds_a_whole_one() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(9_000);
+    projection.events(&EventQuery::default()).await.unwrap();
+    let groups = "CHECKPOINT; SELECT CASE WHEN max(row_group_id) < 2 THEN error('row groups are too large') END \
+                  FROM pragma_storage_info('events')";
+    projection.thread.call(move |file| file.execute(groups)).await.unwrap().unwrap();
+}
