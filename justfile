@@ -85,9 +85,9 @@ bench *which="speed storage": guests
     cargo build --release --workspace --bins --benches {{ features }}
     for bench in {{ which }}; do HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench "$bench" {{ features }}; done
 
-# Runs the tests that kill a host, as often as said.
+# Runs the long forms: kills hosts and servers as often as said, compares the backends, claims with a crowd.
 soak rounds="100": guests
-    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed
+    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed restarted same_answers conformance
 
 # Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
 demo folder="": guests

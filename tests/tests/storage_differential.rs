@@ -1,6 +1,7 @@
 //! The same random sequence of calls gets the same answers on SQLite and on PostgreSQL, and leaves the same behind.
 //!
-//! Some seeds are always tried, and a fresh one, which is printed; `HANDSHAKE_SEED` tries one again.
+//! Some seeds are always tried, and a fresh one, which is printed; `just soak` tries many fresh ones, and
+//! `HANDSHAKE_SEED` tries one again.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods)]
 
@@ -293,9 +294,10 @@ async fn both_backends_give_the_same_answers() {
         return;
     }
     let fresh = u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos());
+    let rounds: u64 = std::env::var("HANDSHAKE_SOAK").ok().map_or(1, |rounds| rounds.parse().unwrap());
     let seeds = match std::env::var("HANDSHAKE_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => SEEDS.into_iter().chain([fresh]).collect(),
+        Err(_) => SEEDS.into_iter().chain(fresh..fresh + rounds).collect(),
     };
     for seed in seeds {
         eprintln!("HANDSHAKE_SEED={seed}");
