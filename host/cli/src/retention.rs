@@ -9,7 +9,6 @@ use serde::Deserialize;
 use crate::error::CliError;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The most days: a hundred years.
 const MOST_DAYS: u32 = 36_500;
 
@@ -48,7 +47,7 @@ impl RetentionFile {
     pub(crate) fn resolve(self, name: &str) -> Result<RetentionSettings, CliError> {
         let refuse = |problem: String| CliError::usage(format!("{name}: retention.{problem}"));
         let interval = self.interval.map_or(HOUR, |period| period.0);
-        if !interval.is_zero() && !(HOUR / 60..=30 * DAY).contains(&interval) {
+        if !interval.is_zero() && !(HOUR / 60..=30 * 24 * HOUR).contains(&interval) {
             let interval = Period(interval);
             return Err(refuse(format!("interval: {interval} is neither `0s`, for never, nor between 1m and 30days")));
         }
@@ -60,7 +59,7 @@ impl RetentionFile {
             return Err(refuse(format!("keep: {keep} is more than 10000")));
         }
         Ok(RetentionSettings {
-            policy: RetentionPolicy { window: DAY * days, keep, quota: self.disk_quota },
+            policy: RetentionPolicy { days, keep, quota: self.disk_quota },
             interval: Some(interval).filter(|interval| !interval.is_zero()),
             dry_run: self.dry_run,
         })
@@ -79,10 +78,10 @@ mod tests {
     #[test]
     fn thirty_days_and_three_jobs_are_kept_unless_something_else_is_said() {
         let settings = resolve("").unwrap();
-        assert_eq!(settings.policy, RetentionPolicy { window: 30 * DAY, keep: 3, quota: None });
+        assert_eq!(settings.policy, RetentionPolicy { days: 30, keep: 3, quota: None });
         assert_eq!((settings.interval, settings.dry_run), (Some(HOUR), false));
         let settings = resolve("interval = '0s'\ndays = 1\nkeep = 0\ndisk_quota = 7\ndry_run = true").unwrap();
-        assert_eq!(settings.policy, RetentionPolicy { window: DAY, keep: 0, quota: Some(7) });
+        assert_eq!(settings.policy, RetentionPolicy { days: 1, keep: 0, quota: Some(7) });
         assert_eq!((settings.interval, settings.dry_run), (None, true));
     }
 

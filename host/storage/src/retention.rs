@@ -59,6 +59,7 @@ const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id IN ";
 const DELETE_RUNS: &str = "DELETE FROM runs WHERE job_id IN ";
 const DELETE_JOBS: &str = "DELETE FROM jobs WHERE job_id IN ";
 
+const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// The lease of the host that prunes.
 const JANITOR: &str = "janitor";
 /// How long it lasts without a deletion: far longer than one takes, and bearable when a host goes away meanwhile.
@@ -166,7 +167,7 @@ impl RetentionStore for SqlDatabase {
             None => 0,
         };
         let rows = query(PRUNABLE).bind(i64::from(policy.keep)).bind(i64::from(limit)).fetch_all(&mut reader).await;
-        let end = now.micros().saturating_sub(i64::try_from(policy.window.as_micros()).unwrap_or(i64::MAX));
+        let end = now.micros().saturating_sub(i64::from(policy.days) * DAY_MICROS);
         let mut candidates = Vec::new();
         for row in rows.map_err(failed(operation))? {
             let text = |name| column::<String>(&row, name);

@@ -71,8 +71,8 @@ impl FromStr for DatabaseUrl {
                 Ok(Self::sqlite(path.into()))
             }
             "postgres" | "postgresql" => postgres(url, rest),
-            // A scheme is letters, digits, `+`, `-` and `.`; anything else may be part of a password.
-            other if other.len() <= 20 && other.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
+            // Schemes of databases are short words in small letters; anything else may be part of a password.
+            other if (1..=12).contains(&other.len()) && other.bytes().all(|b| b.is_ascii_lowercase()) => {
                 refuse(&format!("has the scheme `{other}`; it must be `sqlite`, `postgres` or `postgresql`"))
             }
             _ => refuse("has no scheme: it must begin with `sqlite:` or `postgres:`"),
@@ -184,6 +184,7 @@ mod tests {
             "s3cret",
             "mysql://u:s3cret@h/d",
             "s3cret@host:/x",
+            "s3cret://h",
             "sqlite:",
             "sqlite::memory:",
             "sqlite:a?mode=ro",

@@ -21,7 +21,8 @@ use handshake_tests::storage::World;
 use super::artifacts::Store;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const POLICY: RetentionPolicy = RetentionPolicy { window: Duration::from_secs(30 * 24 * 3600), keep: 3, quota: None };
+const POLICY: RetentionPolicy = RetentionPolicy { days: 30, keep: 3, quota: None };
+const WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Keeps nothing for its being new.
 const NONE_KEPT: RetentionPolicy = RetentionPolicy { keep: 0, ..POLICY };
 
@@ -90,7 +91,7 @@ pub(crate) async fn finished_jobs_go_after_the_window_but_for_the_newest_of_each
     }
     let other = job(&world, "b", JobState::Failed).await.0;
     assert_eq!(candidates(&world, &POLICY).await, []);
-    world.clock.advance(POLICY.window);
+    world.clock.advance(WINDOW);
     let found = candidates(&world, &POLICY).await;
     assert_eq!(ids(&found), old[..2]);
     assert!(found.iter().all(|job| job.reason == PruneReason::Window && job.protocol_id == "a"));
@@ -116,7 +117,7 @@ pub(crate) async fn pinned_jobs_and_those_that_are_not_over_stay(world: World) {
     let (unfinished, run) = world.job();
     let unfinished = AiJob { state: JobState::Cancelled, ..unfinished };
     world.database.submit(unfinished.clone(), run, None, vec![]).await.unwrap();
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let found = candidates(&world, &NONE_KEPT).await;
     let over: Vec<_> = JobState::ALL.iter().filter(|state| state.is_final()).collect();
     assert_eq!(found.iter().map(|job| &job.state).collect::<Vec<_>>(), over);
@@ -147,7 +148,7 @@ pub(crate) async fn a_job_goes_with_everything_that_belongs_to_it(world: World) 
     };
     world.database.commit(run.run_id, claim.fence, over).await.unwrap();
     let events = world.recorded().await;
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
 
     let done = janitor(&store, NONE_KEPT).run(false).await.unwrap();
     assert_eq!(done.pruned, Pruned { jobs: 1, runs: 1 });
@@ -168,7 +169,7 @@ pub(crate) async fn a_dry_run_deletes_nothing_and_says_so_in_its_report(world: W
     let store = Store::new(world);
     let world = &store.world;
     let old = job(world, "a", JobState::Completed).await.0;
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let looked = janitor(&store, NONE_KEPT).run(true).await.unwrap();
     assert_eq!((left(world).await, ids(&looked.candidates)), (1, vec![old]));
     assert!(looked.dry_run && looked.finished_at.is_some());
@@ -184,7 +185,7 @@ pub(crate) async fn the_report_is_stored_before_anything_is_deleted(world: World
     let store = Store::new(world);
     let world = &store.world;
     let old = job(world, "a", JobState::Completed).await.0;
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let found = candidates(world, &NONE_KEPT).await;
     let planned = report(world, world.sql.host(), found);
     let refused = world.database.prune(planned.report_id, &[old]).await;
@@ -211,7 +212,7 @@ pub(crate) async fn each_time_there_is_one_summary(world: World) {
     for _ in 0..250 {
         job(world, "a", JobState::Completed).await;
     }
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let janitor = janitor(&store, POLICY);
     let (one, other) = tokio::join!(janitor.run(false), janitor.run(false));
     let (one, other) = (one.unwrap(), other.unwrap());
@@ -254,7 +255,7 @@ pub(crate) async fn content_that_another_run_lists_stays_and_orphans_go(world: W
     let (_, old) = job(world, "a", JobState::Completed).await;
     store.put(old.run_id, b"shared").await.unwrap();
     store.put(old.run_id, b"alone").await.unwrap();
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let (_, new) = job(world, "a", JobState::Completed).await;
     let shared = store.put(new.run_id, b"shared").await.unwrap();
     // What a crash leaves between the file and its row; and what is not the host's.
@@ -306,7 +307,7 @@ pub(crate) async fn one_host_at_a_time_deletes(world: World) {
     let store = Store::new(world);
     let world = &store.world;
     let old = job(world, "a", JobState::Completed).await.0;
-    world.clock.advance(POLICY.window + DAY);
+    world.clock.advance(WINDOW + DAY);
     let other = world.another_host().await;
     let theirs = report(world, other.host(), candidates(world, &NONE_KEPT).await);
     other.store_report(theirs.clone(), vec![]).await.unwrap();

@@ -200,16 +200,16 @@ async fn prune(context: &Context<'_>, dry_run: bool) -> Result<Exit, CliError> {
     }
     let rows = report.candidates.iter().map(|job| {
         let why = match job.reason {
-            PruneReason::Window => "old enough",
+            PruneReason::Window => "age",
             PruneReason::Quota => "quota",
         };
         let changed = job.updated_at.to_string();
         let changed = changed.split_once('T').map_or(changed.as_str(), |(day, _)| day).to_owned();
-        vec![job.job_id.to_string(), job.protocol_id.clone(), job.state.to_string(), changed, why.to_owned()]
+        vec![job.job_id.to_string(), job.protocol_id.clone(), changed, why.to_owned()]
     });
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() && !output.quiet {
-        output.table(&["JOB", "WORKFLOW", "STATE", "CHANGED", "WHY"], rows)?;
+        output.table(&["JOB", "WORKFLOW", "CHANGED", "WHY"], rows)?;
     }
     output.line(&summary(&report))?;
     Ok(Exit::Done)

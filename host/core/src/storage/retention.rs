@@ -1,7 +1,5 @@
 //! The ports of the janitor: finding finished jobs that need not be kept, and deleting them.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +14,8 @@ pub const MOST_PRUNED: usize = 100;
 /// Which finished jobs are kept. Pinned ones always are, and those with a run that is not over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionPolicy {
-    /// A job is kept for so long after its last change.
-    pub window: Duration,
+    /// A job is kept for so many days after its last change.
+    pub days: u32,
     /// The newest jobs of each workflow are kept, so many, however old they are.
     pub keep: u32,
     /// Bytes of artifacts beyond which the oldest jobs go before their time; none for no bound.
