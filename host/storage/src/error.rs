@@ -144,12 +144,15 @@ pub(crate) fn is_duplicate(error: &StorageError) -> bool {
     database_error(error).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// Whether another host was in the way at the same moment, so that the same write may well succeed now: a deadlock
-/// that was resolved by giving up this transaction, or a row with the same key.
+/// Whether another host was in the way at the same moment, so that the same write may well succeed now, or find out
+/// better why not: a deadlock that was resolved by giving up this transaction, a row with the same key, or a row that
+/// refers to one which is gone.
 pub(crate) fn is_race(error: &StorageError) -> bool {
-    // serialization_failure, deadlock_detected
     is_duplicate(error)
-        || database_error(error).and_then(|error| error.code()).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+        || database_error(error).is_some_and(|error| {
+            // serialization_failure, deadlock_detected
+            error.is_foreign_key_violation() || error.code().is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+        })
 }
 
 fn database_error(error: &StorageError) -> Option<&dyn sqlx::error::DatabaseError> {

@@ -26,6 +26,8 @@ const BATCH: usize = 512;
 const PILE: usize = 256;
 /// How long such events may lie before they are written. It also paces the attempts after a failure.
 const LINGER: Duration = Duration::from_millis(200);
+/// How often an operation on its own is tried while other hosts are in its way.
+const ATTEMPTS: u32 = 5;
 
 /// Where this host stands in the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +155,16 @@ impl Writer {
                 kept.extend(fail(group, || Unreachable::Blocked, None));
                 continue;
             }
-            match self.transact(&mut group).await {
+            let mut written = self.transact(&mut group).await;
+            for _ in 1..ATTEMPTS {
+                match (&written, &group[0]) {
+                    (Err(Failure::Undone(error)), Item::Operation(_)) if is_race(error) => {
+                        written = self.transact(&mut group).await
+                    }
+                    _ => break,
+                }
+            }
+            match written {
                 Ok(()) => answer(group),
                 Err(Failure::Undone(error)) if is_duplicate(&error) && group.len() > 1 => {
                     kept = self.write_singly(group).await

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use handshake_core::content::*;
 use handshake_core::storage::{ContentStore, Page};
-use handshake_core::{
-    BlockId, CanvasEdgeId, CanvasId, CanvasNodeId, Clock, DocumentId, EventId, Ids, WorkspaceId,
-};
+use handshake_core::{BlockId, CanvasEdgeId, CanvasId, CanvasNodeId, Clock, DocumentId, EventId, Ids, WorkspaceId};
 use handshake_tests::storage::World;
 use serde_json::{Value, json};
 
@@ -283,10 +281,8 @@ pub(crate) async fn unknown_content_is_not_found(world: World) {
     assert!(is_missing(&desk.try_edit(vec![create(tree.document)]).await, "workspace"));
     assert!(is_missing(&desk.try_edit(vec![create(tree.block)]).await, "document"));
     assert!(is_missing(&desk.try_edit(vec![create(tree.node)]).await, "canvas"));
-    let stale = ContentChange::Delete {
-        id: CanvasEdgeId::fresh(ids).into(),
-        base: Some(EventId::from_uuid(ids.uuid())),
-    };
+    let stale =
+        ContentChange::Delete { id: CanvasEdgeId::fresh(ids).into(), base: Some(EventId::from_uuid(ids.uuid())) };
     assert!(is_missing(&desk.try_edit(vec![stale]).await, "canvas_edge"));
     assert_eq!(desk.events().await, []);
 }

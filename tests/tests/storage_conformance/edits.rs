@@ -113,7 +113,7 @@ pub(crate) async fn nothing_is_added_to_what_another_host_deletes(world: World) 
         Backend::Sqlite => desk.editor.clone(),
         Backend::Postgres => editor(&desk.world, desk.world.another_host().await),
     };
-    for _ in 0..10 {
+    for _ in 0..4 {
         let tree = desk.stored_tree().await;
         let (editor, context) = (desk.editor.clone(), desk.human());
         let gone = vec![delete(tree.workspace.workspace_id)];

@@ -168,7 +168,9 @@ pub(crate) async fn the_database_itself_refuses_an_ai_without_a_job(world: World
         let set = |kind: &str, job: &str, run: &str| {
             format!("UPDATE {table} SET last_actor_kind = '{kind}', last_job_id = {job}, last_workflow_id = {run}")
         };
-        for refused in [set("AI", "NULL", "NULL"), set("AI", "NULL", "'r'"), set("AI", "'j'", "NULL"), set("ROBOT", "'j'", "'r'")] {
+        for refused in
+            [set("AI", "NULL", "NULL"), set("AI", "NULL", "'r'"), set("AI", "'j'", "NULL"), set("ROBOT", "'j'", "'r'")]
+        {
             let error = desk.raw(&refused).await.unwrap_err();
             assert!(error.as_database_error().is_some_and(|error| error.is_check_violation()), "{refused}: {error}");
         }

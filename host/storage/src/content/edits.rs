@@ -65,8 +65,8 @@ pub(super) struct Current {
     pub(super) edit: EventId,
 }
 
-/// Reads what is to be changed, and keeps it and what it belongs to until the transaction ends: nothing is added to
-/// something, or taken from it, while another host deletes it.
+/// Reads what is to be changed, and keeps it until the transaction ends. To something that another host deletes
+/// meanwhile nothing can be added: the database refuses rows that refer to nothing, and the writer tries again.
 pub(super) async fn current(step: &mut Step<'_>, of: ContentId, base: Option<EventId>) -> Result<Current, Refusal> {
     let (table, key) = (table(of), of.to_string());
     let row = table.current(&key).keep_rows().fetch_optional(step.connection).await.map_err(failed("read content"))?;
@@ -97,7 +97,7 @@ impl Changes<'_> {
         let parent = each!(content, entity => entity.parent());
         let workspace = match (table(id).parent, parent) {
             (Some(table), Some(parent)) => {
-                let found = table.workspace(&parent).keep_rows().fetch_value::<String>(step.connection).await;
+                let found = table.workspace(&parent).fetch_value::<String>(step.connection).await;
                 let found = found.map_err(failed("look for what content belongs to"))?;
                 let found = found.ok_or_else(|| Refusal::Answer(table.missing(parent)))?;
                 found.parse().map_err(unreadable("workspace id"))?

@@ -114,28 +114,27 @@ impl Table {
 
     /// What is there under an id: its last edit, what it belongs to, and the workspace.
     pub(super) fn current<'q>(&self, id: &'q str) -> Query<'q> {
-        match self.parent {
-            None => query("SELECT edit_event_id, workspace_id FROM workspaces WHERE workspace_id = ").push_bind(id),
-            Some(parent) => query("SELECT content.edit_event_id, content.")
+        let mut current = query("SELECT edit_event_id, ");
+        current = match self.parent {
+            None => current.push(self.key),
+            // What is asked for in parentheses is not kept from others.
+            Some(parent) => current
                 .push(parent.key)
-                .push(" AS parent, parent.workspace_id FROM ")
-                .push(self.name)
-                .push(" content JOIN ")
+                .push(" AS parent, (SELECT parent.workspace_id FROM ")
                 .push(parent.name)
-                .push(" parent ON parent.")
+                .push(" parent WHERE parent.")
                 .push(parent.key)
                 .push(" = content.")
                 .push(parent.key)
-                .push(" WHERE content.")
-                .push(self.key)
-                .push(" = ")
-                .push_bind(id),
-        }
+                .push(") AS workspace_id"),
+        };
+        current.push(" FROM ").push(self.name).push(" content WHERE ").push(self.key).push(" = ").push_bind(id)
     }
 
     /// The workspace of what has this id.
     pub(super) fn workspace<'q>(&self, id: &'q str) -> Query<'q> {
-        query("SELECT workspace_id FROM ").push(self.name).push(" WHERE ").push(self.key).push(" = ").push_bind(id)
+        let workspace = query("SELECT workspace_id FROM ").push(self.name);
+        workspace.push(" WHERE ").push(self.key).push(" = ").push_bind(id)
     }
 }
 
