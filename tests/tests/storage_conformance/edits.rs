@@ -9,7 +9,7 @@ use handshake_core::{EventId, Ids};
 use handshake_tests::postgres::Backend;
 use handshake_tests::storage::World;
 
-use crate::desk::{Desk, create, delete, editor, is_conflict, is_missing, update};
+use crate::desk::{Desk, Tree, create, delete, editor, is_conflict, is_missing, update};
 
 pub(crate) async fn an_edit_is_made_as_a_whole_or_not_at_all(world: World) {
     let desk = Desk::new(world);
@@ -137,11 +137,14 @@ pub(crate) async fn nothing_is_added_to_what_another_host_deletes(world: World) 
     }
 }
 
+/// Which of a tree's contents to delete.
+type Choice = fn(&Tree) -> ContentId;
+
 pub(crate) async fn deletions_take_along_what_belongs_and_leave_an_event_for_each(world: World) {
     let desk = Desk::new(world);
     let stays = desk.stored_tree().await;
     let kept = desk.everything().await;
-    let cases: [(fn(&crate::desk::Tree) -> ContentId, &[usize]); 6] = [
+    let cases: [(Choice, &[usize]); 6] = [
         (|tree| tree.edge.edge_id.into(), &[6]),
         (|tree| tree.other.node_id.into(), &[6, 5]),
         (|tree| tree.block.block_id.into(), &[2]),
