@@ -21,6 +21,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(version) => version.parse()?,
         None => from - 1,
     };
+    if !(0..from).contains(&to) {
+        return Err(format!("{url} has schema {from}; name an earlier one").into());
+    }
     SqlDatabase::revert(url.clone(), to).await?;
     println!("{url} went back from schema {from} to {to}");
     Ok(())
