@@ -24,7 +24,7 @@ pub(crate) enum DbCommand {
     /// the same
     Migrate(LookArgs),
     /// Deletes finished jobs that need not be kept, and artifacts that no job
-    /// lists any more; the settings `retention` in handshake.toml says which
+    /// lists any more; the settings `retention` in handshake.toml say which
     Prune(LookArgs),
 }
 
