@@ -9,7 +9,7 @@ use handshake_core::{EventId, Ids};
 use handshake_tests::postgres::Backend;
 use handshake_tests::storage::World;
 
-use crate::desk::{Desk, Tree, create, delete, editor, is_conflict, is_missing, update};
+use crate::desk::{Desk, Tree, create, delete, editor, is_conflict, is_invalid, is_missing, update};
 
 pub(crate) async fn an_edit_is_made_as_a_whole_or_not_at_all(world: World) {
     let desk = Desk::new(world);
@@ -185,4 +185,24 @@ pub(crate) async fn deletions_take_along_what_belongs_and_leave_an_event_for_eac
     }
     desk.edit(vec![delete(stays.workspace.workspace_id)]).await;
     assert_eq!(desk.everything().await, []);
+}
+
+pub(crate) async fn one_edit_deletes_no_more_than_it_may(world: World) {
+    let desk = Desk::new(world);
+    let tree = desk.stored_tree().await;
+    let blocks = |number: usize| (0..number).map(|_| create(desk.block(&tree.document, 0))).collect::<Vec<_>>();
+    // With the document, and the block that it has already, that is one too many.
+    for _ in 1..MAX_DELETED / MAX_CHANGES {
+        desk.edit(blocks(MAX_CHANGES)).await;
+    }
+    desk.edit(blocks(MAX_CHANGES - 1)).await;
+    let gone = || vec![delete(tree.document.document_id)];
+    let refused = desk.try_edit(gone()).await;
+    assert!(is_invalid(&refused), "{refused:?}");
+    let refused = desk.try_edit(vec![delete(tree.block.block_id), delete(tree.document.document_id)]).await;
+    assert!(is_invalid(&refused), "changes count together: {refused:?}");
+    assert_eq!(desk.world.database.blocks(tree.document.document_id).await.unwrap().len(), MAX_DELETED);
+    desk.edit(vec![delete(tree.block.block_id)]).await;
+    desk.edit(gone()).await;
+    assert_eq!(desk.world.database.blocks(tree.document.document_id).await.unwrap(), []);
 }
