@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,21 +19,13 @@ use handshake_core::job::AccessMode;
 use handshake_core::step::StepExecutor;
 use handshake_core::{Digest, PluginId, ProfileId};
 use handshake_tests::binary::Project;
+use handshake_tests::figures::{Figure, report};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-
-/// One measured figure with its budget.
-struct Figure {
-    what: &'static str,
-    value: String,
-    floor: String,
-    budget: &'static str,
-    met: bool,
-}
 
 fn percentile(mut samples: Vec<Duration>, percent: usize) -> Duration {
     samples.sort();
@@ -123,7 +115,7 @@ async fn attempt_against_raw() -> Figure {
     let (ours, floor) = (percentile(ours, 50), percentile(floor, 50));
     let ratio = ours.as_secs_f64() / floor.as_secs_f64();
     Figure {
-        what: "instantiate + call + gate, median",
+        what: "instantiate + call + gate, median".into(),
         value: format!("{ratio:.2}× ({ours:?})"),
         floor: format!("raw wasmtime {floor:?}"),
         budget: "≤ 2×",
@@ -174,7 +166,7 @@ fn decision() -> Figure {
     }
     let (p99, floor) = (percentile(samples, 99), percentile(clock, 99));
     Figure {
-        what: "in-memory decision, p99",
+        what: "in-memory decision, p99".into(),
         value: format!("{p99:?}"),
         floor: format!("reading the clock {floor:?}"),
         budget: "≤ 2 µs",
@@ -210,7 +202,7 @@ fn first_step(project: &Project) -> Figure {
         floor.push(begun.elapsed());
     }
     Figure {
-        what: "`run`, warm cache, to the first step, median",
+        what: "`run`, warm cache, to the first step, median".into(),
         value: format!("{median:?} (whole run {:?})", percentile(whole, 50)),
         floor: format!("`--version` {:?}", percentile(floor, 50)),
         budget: "≤ 100 ms",
@@ -245,7 +237,7 @@ fn ten_thousand_documents(project: &Project) -> Figure {
     let bytes: u64 =
         fs::read_dir(project.path("docs")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     Figure {
-        what: "10,000 documents, peak memory",
+        what: "10,000 documents, peak memory".into(),
         value: format!("{} MB in {:.0?}", peak / 1000, begun.elapsed()),
         floor: format!("{} MB of documents", bytes / 1_000_000),
         budget: "≤ 200 MB",
@@ -264,15 +256,5 @@ fn main() -> ExitCode {
     let project = Project::new();
     figures.push(first_step(&project));
     figures.push(ten_thousand_documents(&project));
-    let machine =
-        Command::new("uname").args(["-srm"]).output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
-    println!(
-        "{}, {} processors",
-        machine.unwrap_or_default(),
-        std::thread::available_parallelism().map_or(1, usize::from)
-    );
-    for Figure { what, value, floor, budget, met } in &figures {
-        println!("{} {what:<46} {value:<38} {budget:<9} beside {floor}", if *met { "ok  " } else { "MISS" });
-    }
-    if figures.iter().all(|figure| figure.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report(&figures)
 }
