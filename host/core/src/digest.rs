@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest; shown as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,22 +17,30 @@ impl Digest {
 
     /// Hashes one piece of data.
     pub fn of(data: &[u8]) -> Self {
-        Self(Sha256::digest(data).into())
+        Self::from(&digest(&SHA256, data))
     }
 
     /// Hashes several pieces so that their boundaries count: each is preceded by its length.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
-        let mut hasher = Sha256::new();
+        let mut context = Context::new(&SHA256);
         for part in parts {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
         }
-        Self(hasher.finalize().into())
+        Self::from(&context.finish())
     }
 
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<&aws_lc_rs::digest::Digest> for Digest {
+    fn from(digest: &aws_lc_rs::digest::Digest) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
     }
 }
 

@@ -174,8 +174,7 @@ impl ApprovalStore for SqlDatabase {
         if let Some(after) = filter.page.after {
             let age = query(AGE).bind(after.to_string()).fetch_value::<i64>(&mut reader).await;
             let age = age.map_err(failed(operation))?.ok_or_else(|| missing(after))?;
-            list = list.push(" AND (created_at < ").push_bind(age).push(" OR (created_at = ").push_bind(age);
-            list = list.push(" AND approval_id < ").push_bind(after.to_string()).push("))");
+            list = list.push_older("approval_id", age, after.to_string());
         }
         list = list.push(" ORDER BY created_at DESC, approval_id DESC LIMIT ");
         let rows = list.push_bind(i64::from(filter.page.size())).fetch_all(&mut reader).await;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::error::{Unreachable, failed, unreachable};
 use crate::limits::Limits;
 use crate::postgres::{self, Postgres};
-use crate::sql::{Connection, query};
+use crate::sql::{Connection, Query, query};
 use crate::sqlite::{self, Sqlite};
 use crate::url::{DatabaseUrl, Target};
 
@@ -30,7 +30,7 @@ impl Backend {
     /// Opens a connection for looking at a database that nobody may have prepared; none if there is no file.
     pub(crate) async fn look(url: DatabaseUrl, limits: Limits) -> Result<Option<Connection>, StorageError> {
         Ok(match url.target {
-            Target::Sqlite(path) => sqlite::look(&path, limits).await?.map(Connection::Sqlite),
+            Target::Sqlite(path) => sqlite::look(&path, limits).await?.map(Connection::sqlite),
             Target::Postgres(options) => Some(Connection::Postgres(Postgres::new(*options, limits).connect().await?)),
         })
     }
@@ -59,7 +59,7 @@ impl Backend {
     /// Opens a connection that can write.
     pub(crate) async fn connect(&self) -> Result<Connection, StorageError> {
         Ok(match self {
-            Self::Sqlite(sqlite) => Connection::Sqlite(sqlite.connect().await?),
+            Self::Sqlite(sqlite) => Connection::sqlite(sqlite.connect().await?),
             Self::Postgres(postgres) => Connection::Postgres(postgres.connect().await?),
         })
     }
@@ -110,29 +110,60 @@ impl Backend {
 }
 
 impl Connection {
-    /// Begins a transaction.
-    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        let statement = match self {
-            Self::Sqlite(_) | Self::SqliteReader(_) => sqlite::BEGIN,
-            Self::Postgres(_) | Self::PostgresReader(_) => postgres::BEGIN,
-        };
-        query(statement).execute(self).await.map(drop)
+    fn sqlite(connection: sqlx::SqliteConnection) -> Self {
+        Self::Sqlite { connection, begins: false }
     }
 
-    /// Makes it durable.
-    pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        query("COMMIT").execute(self).await.map(drop)
+    /// Whether other processes may write to the database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::PostgresReader(_))
+    }
+
+    /// Begins a transaction, at the latest with the next statement.
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        if let Self::Sqlite { begins, .. } = self {
+            *begins = true;
+            return Ok(());
+        }
+        query(postgres::BEGIN).execute(self).await.map(drop)
+    }
+
+    /// What goes before the next statement because it begins a transaction.
+    pub(crate) fn begin_with_next(&mut self) -> &'static str {
+        match self {
+            Self::Sqlite { begins: begins @ true, .. } => {
+                *begins = false;
+                sqlite::BEGIN
+            }
+            _ => "",
+        }
+    }
+
+    /// Where the next statement can be added so that both are executed at once, or, where that cannot be, an empty
+    /// one to add it to after this one has been executed.
+    pub(crate) async fn join<'q>(&mut self, statement: Query<'q>) -> Result<Query<'q>, sqlx::Error> {
+        match self {
+            _ if statement.is_empty() => Ok(statement),
+            Self::Sqlite { .. } | Self::SqliteReader(_) => Ok(statement.push("; ")),
+            Self::Postgres(_) | Self::PostgresReader(_) => {
+                statement.execute(self).await?;
+                Ok(query(""))
+            }
+        }
     }
 
     /// Undoes it.
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        if !self.begin_with_next().is_empty() {
+            return Ok(());
+        }
         query("ROLLBACK").execute(self).await.map(drop)
     }
 
     /// Tells other hosts, once the transaction is over, that runs were queued.
     pub(crate) async fn announce(&mut self) -> Result<(), StorageError> {
         match self {
-            Self::Sqlite(_) | Self::SqliteReader(_) => Ok(()),
+            Self::Sqlite { .. } | Self::SqliteReader(_) => Ok(()),
             Self::Postgres(_) | Self::PostgresReader(_) => {
                 query(postgres::NOTIFY).execute(self).await.map(drop).map_err(failed("announce a queued run"))
             }
@@ -142,7 +173,7 @@ impl Connection {
     /// Whether a table of this name has a column of that.
     pub(crate) async fn has_column(&mut self, table: &str, column: &str) -> Result<bool, sqlx::Error> {
         let columns = match self {
-            Self::Sqlite(_) | Self::SqliteReader(_) => sqlite::COLUMNS,
+            Self::Sqlite { .. } | Self::SqliteReader(_) => sqlite::COLUMNS,
             Self::Postgres(_) | Self::PostgresReader(_) => postgres::COLUMNS,
         };
         let rows = query(columns).bind(table).fetch_all(self).await?;

@@ -144,6 +144,12 @@ pub(crate) fn is_duplicate(error: &StorageError) -> bool {
     database_error(error).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// Whether the books stand elsewhere than this writer thought.
+pub(crate) fn has_moved(error: &StorageError) -> bool {
+    let StorageError::Database { source, .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(Unreachable::HeadMoved))
+}
+
 /// Whether another host was in the way at the same moment, so that the same write may well succeed now, or find out
 /// better why not: a deadlock that was resolved by giving up this transaction, a row with the same key, or a row that
 /// refers to one which is gone.

@@ -373,14 +373,7 @@ impl JobStore for SqlDatabase {
             let age: Option<i64> =
                 query(AGE).bind(after.to_string()).fetch_value(&mut reader).await.map_err(failed(operation))?;
             let age = age.ok_or_else(|| missing(after))?;
-            list = list
-                .push(" AND (created_at < ")
-                .push_bind(age)
-                .push(" OR (created_at = ")
-                .push_bind(age)
-                .push(" AND job_id < ")
-                .push_bind(after.to_string())
-                .push("))");
+            list = list.push_older("job_id", age, after.to_string());
         }
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
         list = list.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));

@@ -9,15 +9,16 @@ use handshake_core::{HostId, Timestamp};
 
 use crate::claims::AppendEffect;
 use crate::database::SqlDatabase;
-use crate::error::{failed, unreadable};
+use crate::error::{Unreachable, failed, unreachable, unreadable};
 use crate::operation::{Applied, Operation, Refusal, Step};
-use crate::sql::{Connection, Row, column, number, query, signed};
+use crate::sql::{Connection, Query, Row, column, number, query, signed};
 use crate::text;
 use crate::writer::Position;
 
 const POSITION: &str = "SELECT head_seq, head_hash, head_recorded_at, commit_number FROM hosts WHERE host = $1";
-const ADVANCE: &str = "UPDATE hosts SET head_seq = $1, head_hash = $2, head_recorded_at = $3, commit_number = $4 \
-     WHERE host = $5 AND head_seq = $6 AND commit_number = $7";
+// Books that stand elsewhere make it fail, because the column holds no NULL: then nothing that comes with it is done.
+const ADVANCE: &str = "UPDATE hosts SET head_seq = CASE WHEN head_seq = $6 AND commit_number = $7 THEN $1 ELSE NULL END, \
+     head_hash = $2, head_recorded_at = $3, commit_number = $4 WHERE host = $5";
 const ONLY_HOST: &str = "SELECT host FROM hosts ORDER BY created_at LIMIT 1";
 const NEW_HOST: &str = "INSERT INTO hosts (host, head_seq, head_hash, head_recorded_at, commit_number, created_at) \
      VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT (host) DO NOTHING";
@@ -25,8 +26,7 @@ const READ_AFTER: &str =
     "SELECT seq, event_id, recorded_at, hash, record FROM outbox WHERE host = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
 /// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once.
-const CHUNKS: [usize; 3] = [64, 8, 1];
-const COLUMNS: usize = 6;
+const CHUNKS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// The host that opens the database; entered at the first opening. One that is not shared knows its own.
 pub(crate) async fn host(
@@ -69,58 +69,67 @@ pub(crate) async fn position(connection: &mut Connection, host: HostId) -> Resul
     Ok(Some(Position { head, commit_number: column(&row, "commit_number")? }))
 }
 
-/// Moves the host's books from one position to the next; false when they stand elsewhere.
-pub(crate) async fn advance(connection: &mut Connection, from: &Position, to: &Position) -> Result<bool, StorageError> {
-    let moved = query(ADVANCE)
+/// Records events and moves the host's books from one position to the next, and returns the statement that makes the
+/// transaction durable. With few events nothing has been written before that.
+pub(crate) async fn record<'e>(
+    connection: &mut Connection,
+    from: &Position,
+    to: &Position,
+    mut events: &'e [StampedEvent],
+) -> Result<Query<'e>, StorageError> {
+    let unrecorded = not_recorded("record events");
+    // The books first: with a second writer at work, the rows would look like duplicates.
+    let mut statement = query(ADVANCE)
         .bind(signed(to.head.seq)?)
         .bind(to.head.hash.to_string())
         .bind(to.head.recorded_at.micros())
         .bind(to.commit_number)
         .bind(from.head.host.to_string())
         .bind(signed(from.head.seq)?)
-        .bind(from.commit_number)
-        .execute(connection)
-        .await
-        .map_err(failed("move the chain's head"))?;
-    Ok(moved == 1)
-}
-
-/// Inserts records, many at a time.
-pub(crate) async fn insert(connection: &mut Connection, mut events: &[StampedEvent]) -> Result<(), StorageError> {
-    let operation = "record events";
+        .bind(from.commit_number);
     while !events.is_empty() {
         let size = CHUNKS.into_iter().find(|size| *size <= events.len()).unwrap_or(1);
         let (chunk, rest) = events.split_at(size);
-        let mut insert = query(insert_statement(size));
-        for event in chunk {
-            insert = insert
-                .bind(event.host.to_string())
-                .bind(signed(event.seq)?)
-                .bind(event.event_id.to_string())
-                .bind(event.recorded_at.micros())
-                .bind(event.hash.to_string())
-                .bind(event.record.as_str());
+        statement = insert(connection.join(statement).await.map_err(&unrecorded)?, chunk)?;
+        if !rest.is_empty() {
+            statement.execute(connection).await.map_err(&unrecorded)?;
+            statement = query("");
         }
-        insert.execute(connection).await.map_err(failed(operation))?;
         events = rest;
     }
-    Ok(())
+    Ok(connection.join(statement).await.map_err(&unrecorded)?.push("COMMIT"))
 }
 
-fn insert_statement(rows: usize) -> String {
-    use std::fmt::Write as _;
-    let mut statement = String::from("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
-    for row in 0..rows {
-        let separator = if row == 0 { "(" } else { ", (" };
-        statement.push_str(separator);
-        for column in 1..=COLUMNS {
-            let comma = if column == 1 { "" } else { ", " };
-            // Writing into a string cannot fail.
-            let _ = write!(statement, "{comma}${}", row * COLUMNS + column);
-        }
-        statement.push(')');
+/// Why events were not recorded.
+pub(crate) fn not_recorded(operation: &'static str) -> impl Fn(sqlx::Error) -> StorageError {
+    move |error| match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
+        Some(sqlx::error::ErrorKind::NotNullViolation) => unreachable(operation, Unreachable::HeadMoved),
+        _ => failed(operation)(error),
     }
-    statement
+}
+
+fn insert<'e>(statement: Query<'e>, events: &'e [StampedEvent]) -> Result<Query<'e>, StorageError> {
+    let Some(first) = events.first() else { return Ok(statement) };
+    // SQLite's driver looks up the name of every argument among all of them, so what rows share is given once.
+    let (mut insert, host) = statement.place(first.host.to_string());
+    insert = insert.push("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
+    for (row, event) in events.iter().enumerate() {
+        insert = insert
+            .push(if row == 0 { "(" } else { ", (" })
+            .push(&host)
+            .push(", ")
+            .push_bind(signed(event.seq)?)
+            .push(", ")
+            .push_bind(event.event_id.to_string())
+            .push(", ")
+            .push_bind(event.recorded_at.micros())
+            .push(", ")
+            .push_bind(event.hash.to_string())
+            .push(", ")
+            .push_bind(event.record.as_str())
+            .push(")");
+    }
+    Ok(insert)
 }
 
 /// One event, durable on return.

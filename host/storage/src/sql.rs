@@ -9,13 +9,17 @@ use std::borrow::Cow;
 use futures::TryStreamExt;
 use handshake_core::storage::StorageError;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, Either, Executor as _, Postgres, Row as _, Sqlite};
 
 use crate::error::{failed, unreadable};
 
 /// A connection, the writer's own or one lent by a pool.
+///
+/// SQLite's driver runs statements on a thread of its own, and waking that costs more than most statements do. So
+/// what begins a transaction goes along with the first statement in it, and what ends it with the last one. sqlx
+/// executes several statements at once for SQLite alone, and may give that up one day; then each goes on its own.
 pub(crate) enum Connection {
-    Sqlite(sqlx::SqliteConnection),
+    Sqlite { connection: sqlx::SqliteConnection, begins: bool },
     SqliteReader(PoolConnection<Sqlite>),
     Postgres(sqlx::PgConnection),
     PostgresReader(PoolConnection<Postgres>),
@@ -30,7 +34,7 @@ pub(crate) enum Driver<'c> {
 impl Connection {
     pub(crate) fn driver(&mut self) -> Driver<'_> {
         match self {
-            Self::Sqlite(connection) => Driver::Sqlite(connection),
+            Self::Sqlite { connection, .. } => Driver::Sqlite(connection),
             Self::SqliteReader(connection) => Driver::Sqlite(connection),
             Self::Postgres(connection) => Driver::Postgres(connection),
             Self::PostgresReader(connection) => Driver::Postgres(connection),
@@ -40,7 +44,7 @@ impl Connection {
     /// Closes a connection of the writer; one of a pool goes back to it.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(connection) => sqlx::Connection::close(connection).await,
+            Self::Sqlite { connection, .. } => sqlx::Connection::close(connection).await,
             Self::Postgres(connection) => sqlx::Connection::close(connection).await,
             Self::SqliteReader(_) | Self::PostgresReader(_) => Ok(()),
         }
@@ -98,17 +102,12 @@ pub(crate) fn query<'q>(sql: impl Into<Cow<'static, str>>) -> Query<'q> {
     Query { sql: sql.into(), values: Vec::new(), keep: Keep::Nothing }
 }
 
-/// The sqlx query of a backend for this one.
+/// The sqlx query of a backend for a text and its arguments.
 macro_rules! bound {
-    ($query:ident, $for_update:expr) => {{
-        let sql = match ($query.keep, $for_update) {
-            (Keep::Rows, true) => $query.sql + " FOR UPDATE",
-            (Keep::FreeRows, true) => $query.sql + " FOR UPDATE SKIP LOCKED",
-            _ => $query.sql,
-        };
+    ($sql:expr, $values:expr) => {{
         // Every statement is a constant of this crate, put together from constants, or a list of `$n`.
-        let mut bound = sqlx::query(AssertSqlSafe(sql.into_owned()));
-        for value in $query.values {
+        let mut bound = sqlx::query(AssertSqlSafe($sql));
+        for value in $values {
             bound = match value {
                 Value::Text(Some(Cow::Borrowed(text))) => bound.bind(text),
                 Value::Text(text) => bound.bind(text.map(Cow::into_owned)),
@@ -122,6 +121,11 @@ macro_rules! bound {
 }
 
 impl<'q> Query<'q> {
+    /// Whether it says nothing yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sql.is_empty()
+    }
+
     /// Gives it the next argument.
     pub(crate) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
         self.values.push(value.into());
@@ -134,11 +138,26 @@ impl<'q> Query<'q> {
         self
     }
 
+    /// Gives it an argument, and returns how its text refers to it.
+    pub(crate) fn place(self, value: impl Into<Value<'q>>) -> (Self, String) {
+        let query = self.bind(value);
+        let place = format!("${}", query.values.len());
+        (query, place)
+    }
+
     /// Adds the place of an argument, and gives it the argument.
     pub(crate) fn push_bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        use std::fmt::Write as _;
         self.values.push(value.into());
-        let place = format!("${}", self.values.len());
-        self.push(&place)
+        // Writing into a string cannot fail.
+        let _ = write!(self.sql.to_mut(), "${}", self.values.len());
+        self
+    }
+
+    /// Goes on behind a row of a list, newest first. As a row value: that both backends look up in an index.
+    pub(crate) fn push_older(self, key: &str, created_at: i64, id: String) -> Self {
+        let list = self.push(" AND (created_at, ").push(key).push(") < (").push_bind(created_at);
+        list.push(", ").push_bind(id).push(")")
     }
 
     /// Keeps the rows it finds from changing until the transaction ends; waits for whoever has them now.
@@ -153,52 +172,70 @@ impl<'q> Query<'q> {
         self
     }
 
+    /// Its text for a connection that begins a transaction with it or not.
+    fn text(&mut self, connection: &mut Connection) -> String {
+        let keep = match (self.keep, connection.is_shared()) {
+            (Keep::Rows, true) => " FOR UPDATE",
+            (Keep::FreeRows, true) => " FOR UPDATE SKIP LOCKED",
+            _ => "",
+        };
+        let begin = connection.begin_with_next();
+        if begin.is_empty() && keep.is_empty() {
+            return std::mem::take(&mut self.sql).into_owned();
+        }
+        [begin, &self.sql, keep].concat()
+    }
+
     /// Says it; returns how many rows it changed.
-    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
+    pub(crate) async fn execute(mut self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
+        let sql = self.text(connection);
         match connection.driver() {
-            Driver::Sqlite(driver) => Ok(bound!(self, false).execute(driver).await?.rows_affected()),
-            Driver::Postgres(driver) => Ok(bound!(self, true).execute(driver).await?.rows_affected()),
+            Driver::Sqlite(driver) => changed(driver, bound!(sql, self.values)).await,
+            Driver::Postgres(driver) => Ok(bound!(sql, self.values).execute(driver).await?.rows_affected()),
         }
     }
 
     /// The row it finds, if any.
-    pub(crate) async fn fetch_optional(self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
+    pub(crate) async fn fetch_optional(mut self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
+        let sql = self.text(connection);
         match connection.driver() {
-            Driver::Sqlite(driver) => Ok(bound!(self, false).fetch_optional(driver).await?.map(Row::Sqlite)),
-            Driver::Postgres(driver) => Ok(bound!(self, true).fetch_optional(driver).await?.map(Row::Postgres)),
+            Driver::Sqlite(driver) => Ok(bound!(sql, self.values).fetch_optional(driver).await?.map(Row::Sqlite)),
+            Driver::Postgres(driver) => Ok(bound!(sql, self.values).fetch_optional(driver).await?.map(Row::Postgres)),
         }
     }
 
     /// Every row it finds.
-    pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
+    pub(crate) async fn fetch_all(mut self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = self.text(connection);
         Ok(match connection.driver() {
             Driver::Sqlite(driver) => {
-                bound!(self, false).fetch_all(driver).await?.into_iter().map(Row::Sqlite).collect()
+                bound!(sql, self.values).fetch_all(driver).await?.into_iter().map(Row::Sqlite).collect()
             }
             Driver::Postgres(driver) => {
-                bound!(self, true).fetch_all(driver).await?.into_iter().map(Row::Postgres).collect()
+                bound!(sql, self.values).fetch_all(driver).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
 
     /// Every row it finds, decoded one at a time: the driver's form of a row takes several times the memory of ours.
     pub(crate) async fn fetch_each<T>(
-        self,
+        mut self,
         connection: &mut Connection,
         operation: &'static str,
         mut decode: impl FnMut(&Row) -> Result<T, StorageError>,
     ) -> Result<Vec<T>, StorageError> {
+        let sql = self.text(connection);
         let mut found = Vec::new();
         match connection.driver() {
             Driver::Sqlite(driver) => {
-                let bound = bound!(self, false);
+                let bound = bound!(sql, self.values);
                 let mut rows = bound.fetch(driver);
                 while let Some(row) = rows.try_next().await.map_err(failed(operation))? {
                     found.push(decode(&Row::Sqlite(row))?);
                 }
             }
             Driver::Postgres(driver) => {
-                let bound = bound!(self, true);
+                let bound = bound!(sql, self.values);
                 let mut rows = bound.fetch(driver);
                 while let Some(row) = rows.try_next().await.map_err(failed(operation))? {
                     found.push(decode(&Row::Postgres(row))?);
@@ -212,6 +249,21 @@ impl<'q> Query<'q> {
     pub(crate) async fn fetch_value<T: Column>(self, connection: &mut Connection) -> Result<Option<T>, sqlx::Error> {
         self.fetch_optional(connection).await?.map(|row| row.get(0)).transpose()
     }
+}
+
+/// How many rows the last change among several statements changed; statements that change nothing repeat the number.
+async fn changed<'q>(
+    driver: &mut sqlx::SqliteConnection,
+    bound: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
+) -> Result<u64, sqlx::Error> {
+    let mut results = driver.fetch_many(bound);
+    let mut changed = 0;
+    while let Some(result) = results.try_next().await? {
+        if let Either::Left(done) = result {
+            changed = done.rows_affected();
+        }
+    }
+    Ok(changed)
 }
 
 /// A row of either backend.

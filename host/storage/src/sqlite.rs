@@ -11,8 +11,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::error::failed;
 use crate::limits::Limits;
 
-/// Takes the write lock at once: a lock that is upgraded later can fail in the middle of a transaction.
-pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Goes before the first statement of a transaction. Takes the write lock at once: a lock that is upgraded later can
+/// fail in the middle.
+pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE; ";
 /// Size of the database in bytes, the write-ahead log apart.
 pub(crate) const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
 /// Columns of a table by this name: `name`.
@@ -56,6 +57,8 @@ impl Sqlite {
             // One long transaction must not leave a huge log behind.
             .pragma("journal_size_limit", "67108864")
             .busy_timeout(limits.lock_timeout)
+            // The writer's statements, in each of the forms in which they begin and end transactions.
+            .statement_cache_capacity(256)
             .disable_statement_logging();
         Ok(Self { path, writing, limits, owner: Mutex::new(Some(owner)) })
     }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handshake_core::chain::ChainHead;
+use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::storage::StorageError;
 use handshake_core::{Clock, HostId};
 use tokio::sync::{mpsc, watch};
 
 use crate::backend::Backend;
-use crate::error::{Unreachable, failed, is_duplicate, is_race, unreachable};
+use crate::error::{Unreachable, failed, has_moved, is_duplicate, is_race, unreachable};
 use crate::operation::Step;
 use crate::outbox;
 use crate::queue::Item;
@@ -216,25 +216,22 @@ impl Writer {
             None => Session::open(&self.backend, self.host).await.map_err(Failure::Undone)?,
         };
         let now = self.clock.now();
-        let next = match prepare(&mut session, items, now).await {
-            Ok(next) => next,
-            Err(error) => {
-                // SQLite rolls back by itself after some errors, and then says that there is nothing to roll
-                // back; a fresh connection is the sure way to a clean state.
-                if session.connection.rollback().await.is_ok() {
-                    self.session = Some(session);
-                } else {
-                    drop(session.connection.close().await);
-                }
-                return Err(Failure::Undone(error));
-            }
+        let prepared = match prepare(&mut session, items, now).await {
+            Ok(prepared) => prepared,
+            Err(error) => return self.undo(session, error).await,
         };
-        let Some(next) = next else {
+        let Some((next, events)) = prepared else {
             self.session = Some(session);
             return Ok(());
         };
-        if let Err(error) = session.connection.commit().await {
-            session = self.settle(session, next, error).await?;
+        let Session { connection, position } = &mut session;
+        match outbox::record(connection, position, &next, &events).await {
+            Err(error) => return self.undo(session, error).await,
+            Ok(commit) => {
+                if let Err(error) = commit.execute(connection).await {
+                    session = self.settle(session, next, outbox::not_recorded("commit")(error)).await?;
+                }
+            }
         }
         session.position = next;
         self.session = Some(session);
@@ -242,16 +239,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Rolls back what failed before its commit.
+    async fn undo(&mut self, mut session: Session, error: StorageError) -> Result<(), Failure> {
+        // SQLite rolls back by itself after some errors, and then says that there is nothing to roll back; a fresh
+        // connection is the sure way to a clean state. It also reads anew where the books stand.
+        if session.connection.rollback().await.is_ok() && !has_moved(&error) {
+            self.session = Some(session);
+        } else {
+            drop(session.connection.close().await);
+        }
+        Err(Failure::Undone(error))
+    }
+
     /// Finds out what became of a commit that failed: the books tell, read through a fresh connection.
-    async fn settle(&mut self, session: Session, next: Position, error: sqlx::Error) -> Result<Session, Failure> {
+    async fn settle(&mut self, session: Session, next: Position, error: StorageError) -> Result<Session, Failure> {
         drop(session.connection.close().await);
         match Session::open(&self.backend, self.host).await {
             Ok(session) if session.position == next => Ok(session),
             Ok(session) => {
                 self.session = Some(session);
-                Err(Failure::Undone(failed("commit")(error)))
+                Err(Failure::Undone(error))
             }
-            Err(_) => Err(Failure::Unknown(error.to_string())),
+            Err(_) => Err(Failure::Unknown(describe(&error))),
         }
     }
 }
@@ -305,13 +314,13 @@ async fn collect(queue: &mut mpsc::UnboundedReceiver<Item>, batch: &mut Vec<Item
     }
 }
 
-/// Does everything of a transaction except its commit. Returns where the books will stand after it, or none when
-/// there was nothing to write and the transaction is over.
+/// Carries out what a transaction consists of. Returns where the books will stand after it and the events to record,
+/// or none when there was nothing to write and the transaction is over.
 async fn prepare(
     session: &mut Session,
     items: &mut [Item],
     now: handshake_core::Timestamp,
-) -> Result<Option<Position>, StorageError> {
+) -> Result<Option<(Position, Vec<StampedEvent>)>, StorageError> {
     let Session { connection, position } = session;
     if items.is_empty() {
         return Ok(None);
@@ -345,12 +354,7 @@ async fn prepare(
         connection.rollback().await.map_err(failed("end a transaction"))?;
         return Ok(None);
     }
-    // The books first: with a second writer at work, the rows below would look like duplicates.
-    if !outbox::advance(connection, position, &next).await? {
-        return Err(unreachable("record events", Unreachable::HeadMoved));
-    }
-    outbox::insert(connection, &stamped).await?;
-    Ok(Some(next))
+    Ok(Some((next, stamped)))
 }
 
 /// Tells everybody that their write is durable. Events give up their room.

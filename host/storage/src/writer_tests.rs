@@ -9,6 +9,7 @@ use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
 use handshake_core::storage::{Database, EventOutbox, StorageError};
 use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
 use handshake_core::{EventId, Ids, TraceId};
+use sqlx::ConnectOptions as _;
 
 use super::*;
 use crate::database::{DatabaseOptions, SqlDatabase};
@@ -167,5 +168,20 @@ async fn a_second_writer_is_noticed_and_nothing_is_written() {
     let moved = database.queue.perform("test", Statements(MOVE, [event(&*ids, "moved")]), None).await.unwrap_err();
     assert!(describe(&moved).contains("another writer"), "{moved:?}");
     database.append(event(&*ids, "one again")).await.unwrap();
+    assert_eq!(verified(&database).await.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_written_on_books_that_another_writer_has_moved() {
+    let (folder, ids) = (tempfile::tempdir().unwrap(), Arc::new(SequentialIds::default()));
+    let database = open(&folder, ids.clone(), 100, None).await;
+    database.append(event(&*ids, "first")).await.unwrap();
+    let path = folder.path().join("test.db");
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::query("UPDATE hosts SET commit_number = commit_number + 1").execute(&mut other).await.unwrap();
+    let refused = database.append(event(&*ids, "second")).await.unwrap_err();
+    assert!(describe(&refused).contains("another writer has moved this host's chain"), "{refused:?}");
+    assert_eq!(verified(&database).await.len(), 1);
+    database.append(event(&*ids, "third")).await.unwrap();
     assert_eq!(verified(&database).await.len(), 2);
 }

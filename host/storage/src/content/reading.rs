@@ -72,8 +72,7 @@ pub(super) async fn page<E: Entity>(
         let age = query("SELECT created_at FROM ").push(table.name).push(" WHERE ").push(table.key).push(" = ");
         let age = age.push_bind(after.as_str()).fetch_value::<i64>(&mut reader).await.map_err(failed(operation))?;
         let age = age.ok_or_else(|| table.missing(after.clone()))?;
-        list = list.push(" AND (created_at < ").push_bind(age).push(" OR (created_at = ").push_bind(age);
-        list = list.push(" AND ").push(table.key).push(" < ").push_bind(after.as_str()).push("))");
+        list = list.push_older(table.key, age, after.clone());
     }
     list = list.push(" ORDER BY created_at DESC, ").push(table.key).push(" DESC LIMIT ").push_bind(i64::from(size));
     let rows = list.fetch_all(&mut reader).await.map_err(failed(operation))?;
