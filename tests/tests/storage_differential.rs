@@ -186,7 +186,7 @@ impl Side {
                 self.runs.push(run.run_id);
                 let (from, events) = (job.state, self.events());
                 let job = AiJob { state: JobState::Queued, ..job };
-                "rerun ".to_owned() + &shown(database.rerun(job, from, run, events).await)
+                "rerun ".to_owned() + &shown(database.rerun(job, from, run, Vec::new(), events).await)
             }
             6 => "pin ".to_owned() + &shown(database.pin(self.job_id(), self.dice.one_in(2), self.events()).await),
             7 => {

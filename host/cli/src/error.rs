@@ -124,6 +124,11 @@ impl CliError {
         Self::new(Exit::Internal, "internal", message)
     }
 
+    /// What was asked does not fit how things stand.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "conflict", message)
+    }
+
     /// Another process has the data directory and is not to be had.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "busy", message)
@@ -331,7 +336,15 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Storage(error) => error.into(),
             EngineError::Recorder(error) => error.into(),
-            EngineError::NotQueued { .. } | EngineError::LostLease { .. } => Self::of(Exit::Usage, "conflict", &error),
+            EngineError::Plugin(error) => error.into(),
+            EngineError::NotWaiting { .. } | EngineError::LostLease { .. } | EngineError::Elsewhere { .. } => {
+                Self::of(Exit::Usage, "conflict", &error)
+            }
+            EngineError::Job(_) | EngineError::Run(_) => {
+                Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells how it stands")
+            }
+            EngineError::UnknownStep { .. } => Self::of(Exit::Usage, "usage", &error),
+            EngineError::NeedsPerson { .. } => Self::of(Exit::Waiting, "awaiting_user", &error),
             _ => Self::of(Exit::Internal, "internal", &error),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use handshake_core::event::Actor;
 use handshake_core::{JobId, RunId};
 use handshake_engine::Engine;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -72,7 +73,7 @@ impl Executions {
     }
 
     /// Executes a run in the background.
-    pub(crate) fn start(self: &Arc<Self>, engine: Engine, run: RunId, job: JobId) -> Arc<Execution> {
+    pub(crate) fn start(self: &Arc<Self>, engine: Engine, run: RunId, job: JobId, by: Actor) -> Arc<Execution> {
         let mut active = self.active();
         if let Some(execution) = active.get(&run) {
             return Arc::clone(execution);
@@ -90,7 +91,7 @@ impl Executions {
         let own = Arc::clone(&execution);
         self.tasks.spawn(async move {
             let _leave = leave;
-            if let Err(error) = engine.execute(run, own.cancel.clone()).await {
+            if let Err(error) = engine.resume(run, &by, own.cancel.clone()).await {
                 tracing::error!(%run, %error, "the run could not be driven to its end");
                 // First write wins; there is only this one.
                 let _ = own.failure.set(error.into());

@@ -217,10 +217,11 @@ impl Host {
             policy: Arc::clone(&policy),
             profiles: settings.profiles.clone(),
             settings: Arc::clone(&settings.plugin_settings),
+            lease: LEASE,
             max_parallel: usize::try_from(settings.max_parallel).unwrap_or(1),
         });
-        for run in engine.recover().await? {
-            tracing::warn!(%run, "an earlier process left this run behind; it is stalled now");
+        for found in engine.recover().await? {
+            tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
         }
 
         let state = Arc::new(HostState {
@@ -239,6 +240,12 @@ impl Host {
             projection: OnceCell::new(),
             projecting: AtomicBool::new(false),
         });
+        if need == Need::Jobs {
+            for (run, job) in state.engine.resumable().await? {
+                tracing::warn!(%job, "goes on with a job that was interrupted");
+                state.executions.start(state.engine.clone(), run, job, Actor::system());
+            }
+        }
         let router = api::router(Arc::clone(&state));
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::canonical_enum;
+use crate::document::Proposal;
+use crate::job::{JobMetrics, canonical_enum};
 use crate::{Digest, Json, PluginId, RunId, StepId, Timestamp};
 
 canonical_enum! {
@@ -60,6 +61,9 @@ pub struct NodeExecution {
     pub input: Json,
     /// Output, once completed.
     pub output: Option<Json>,
+    /// What it adds to its job.
+    #[serde(default, skip_serializing_if = "Contribution::is_empty")]
+    pub contribution: Contribution,
     /// Why it failed.
     pub error: Option<NodeError>,
     /// Seed of the guest's randomness, so that the attempt can be replayed; 64 hexadecimal digits.
@@ -68,6 +72,24 @@ pub struct NodeExecution {
     pub started_at: Timestamp,
     /// Ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// What an attempt adds to its job: stored with it, so that a run that goes on elsewhere has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Contribution {
+    /// What it cost.
+    pub metrics: JobMetrics,
+    /// What it proposes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proposals: Vec<Proposal>,
+}
+
+impl Contribution {
+    /// Whether there is nothing to it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why an attempt failed.

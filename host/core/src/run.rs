@@ -103,6 +103,9 @@ pub struct WorkflowRun {
     pub host: Option<HostId>,
     /// The current fencing token.
     pub fence: FencingToken,
+    /// How often recovery has found it interrupted.
+    #[serde(default)]
+    pub recoveries: u32,
     /// Last sign of life of its host.
     pub heartbeat_at: Option<Timestamp>,
     /// Why it failed.

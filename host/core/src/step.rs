@@ -160,9 +160,12 @@ impl StepFailure {
         }
     }
 
+    /// Labels of failures after which another attempt can do better.
+    pub const RETRYABLE: [&'static str; 2] = ["transient", "timeout"];
+
     /// Whether another attempt can do better.
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Transient(_) | Self::Timeout(_))
+    pub fn is_retryable(&self) -> bool {
+        Self::RETRYABLE.contains(&self.label())
     }
 }
 

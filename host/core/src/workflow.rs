@@ -29,6 +29,9 @@ pub struct Workflow {
     /// Host folders by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub mounts: Map<MountSpec>,
+    /// What happens to steps that a lost host was executing; steps can say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
     /// Steps; their order is that of their dependencies.
     pub steps: Vec<Step>,
     /// Outputs: values with `${…}` expressions.
@@ -134,9 +137,29 @@ pub struct Step {
     /// What happens after a failure that may pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What happens to it when the host was lost while it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// Confirms what its plugin says of itself: that running it twice does no harm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
     /// Wall time of one attempt; the plugin's own limit holds too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Period>,
+}
+
+/// What happens to a step whose host was lost while it ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// It runs again if the record shows that it had no effect, or if its plugin and the step say that running it
+    /// twice does no harm. Otherwise a person decides.
+    #[default]
+    Auto,
+    /// A person decides.
+    Manual,
+    /// It runs again.
+    Always,
 }
 
 /// How a step is tried again.

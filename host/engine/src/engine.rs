@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::capability::{Policy, Profile};
-use handshake_core::job::IllegalTransition;
+use handshake_core::event::Actor;
+use handshake_core::job::{AiJob, IllegalTransition};
 use handshake_core::mount::MountResolver;
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::run::{IllegalRunTransition, RunState};
-use handshake_core::step::StepExecutor;
+use handshake_core::step::{PluginError, StepExecutor};
 use handshake_core::storage::{StorageError, Workflows};
-use handshake_core::{Clock, Ids, PluginId, RunId};
+use handshake_core::{Clock, Ids, JobId, PluginId, RunId, StepId};
 use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::recovery::Recovered;
 use crate::run::RunSummary;
 use crate::submission::{Submission, SubmitError, SubmittedJob};
 use crate::updates::{RunUpdate, Updates};
@@ -42,6 +44,8 @@ pub struct EngineServices {
     pub policy: Arc<Policy>,
     /// Profiles that jobs can name.
     pub profiles: Vec<Arc<Profile>>,
+    /// How long a run is a host's without a sign of life.
+    pub lease: Duration,
     /// Settings that the operator gave to plugins.
     pub settings: Arc<BTreeMap<PluginId, Arc<BTreeMap<String, Value>>>>,
     /// How many nodes of one run execute at the same time at most.
@@ -70,12 +74,20 @@ pub enum EngineError {
     #[error("an event of the run could not be recorded")]
     Recorder(#[from] RecorderError),
     /// It is not waiting to be executed.
-    #[error("run `{run}` is `{state}`; only a queued run can be executed")]
-    NotQueued {
+    #[error("run `{run}` is `{state}`; only a run that is queued, stalled or waiting can be executed")]
+    NotWaiting {
         /// The run.
         run: RunId,
         /// Where it stands.
         state: RunState,
+    },
+    /// A person has to decide first.
+    #[error("run `{run}` waits for a person: {reason}")]
+    NeedsPerson {
+        /// The run.
+        run: RunId,
+        /// Why.
+        reason: String,
     },
     /// Another host has taken the run over. Nothing more was written.
     #[error("run `{run}` was taken over by another host; its steps here were stopped and nothing more was written")]
@@ -91,6 +103,23 @@ pub enum EngineError {
         /// What is wrong.
         problem: String,
     },
+    /// The workflow has no such step.
+    #[error("the workflow has no step `{step}`; it has {}", known.join(", "))]
+    UnknownStep {
+        /// As it was asked for.
+        step: StepId,
+        /// Those that it has.
+        known: Vec<String>,
+    },
+    /// A host that is not this one executes it.
+    #[error("run `{run}` is executed by another host; cancel it there")]
+    Elsewhere {
+        /// The run.
+        run: RunId,
+    },
+    /// A plugin cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// A job's state does not allow it.
     #[error(transparent)]
     Job(#[from] IllegalTransition),
@@ -125,15 +154,37 @@ impl Engine {
         crate::submission::submit(&self.inner.services, submission).await
     }
 
-    /// Claims a queued run and drives it to its end. When the token fires, running steps are stopped and the run
-    /// and its job become cancelled.
+    /// Claims a run that is queued or was interrupted, and drives it to its end. When the token fires, running steps
+    /// are stopped and the run and its job become cancelled.
     pub async fn execute(&self, run: RunId, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
-        crate::run::execute(&self.inner, run, cancel).await
+        crate::run::execute(&self.inner, run, &Actor::system(), cancel).await
     }
 
-    /// Marks the runs that an earlier process of this host left running, and their jobs, as stalled. Returns them.
-    pub async fn recover(&self) -> Result<Vec<RunId>, EngineError> {
+    /// Likewise, at the word of somebody who may decide about a run that waits for a person.
+    pub async fn resume(&self, run: RunId, by: &Actor, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+        crate::run::execute(&self.inner, run, by, cancel).await
+    }
+
+    /// Marks the runs that an earlier process of this host left running, and those of hosts that are gone. To be
+    /// called before anything is executed. Returns them.
+    pub async fn recover(&self) -> Result<Vec<Recovered>, EngineError> {
         crate::recovery::recover(&self.inner.services).await
+    }
+
+    /// Runs that were interrupted and may go on by themselves, with their jobs.
+    pub async fn resumable(&self) -> Result<Vec<(RunId, JobId)>, EngineError> {
+        crate::recovery::resumable(&self.inner.services).await
+    }
+
+    /// Cancels a job whose run no host executes.
+    pub async fn cancel(&self, job: JobId, by: &Actor) -> Result<AiJob, EngineError> {
+        crate::control::cancel(&self.inner.services, job, by).await
+    }
+
+    /// Queues another run of a job that has ended without success. What was completed before is not run again, but
+    /// for `from` and the steps that depend on it.
+    pub async fn retry(&self, job: JobId, from: Option<&StepId>, by: &Actor) -> Result<SubmittedJob, EngineError> {
+        crate::control::retry(&self.inner.services, job, from, by).await
     }
 
     /// News of all runs of this engine, from now on.

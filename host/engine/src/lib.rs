@@ -1,10 +1,11 @@
 //! The workflow engine: reads workflow files, plans them, and drives runs to their end through the ports of core.
 //!
 //! Reading order: `workflow` turns a file into a [`workflow`] plan (pure), `submission` makes a job of it,
-//! `run` executes it, `recovery` marks what an earlier process left behind. The engine performs no I/O of its own.
+//! `run` executes it, `recovery` takes up what a lost host left behind, `control` is what people ask of jobs. The engine performs no I/O of its own.
 
 mod nearest;
 
+mod control;
 mod engine;
 mod janitor;
 mod recovery;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
+pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};

@@ -1,66 +1,220 @@
-//! What an earlier process of this host left behind: its running runs are marked, so that nobody waits for them.
+//! What a lost host left behind: its running runs are marked, and the record tells which of them may go on.
+//!
+//! An attempt notes each effect before it has it. So an interrupted attempt without a note did nothing to the world and
+//! runs again; one with notes may have, and unless the workflow says that this does no harm, a person decides.
 
-use handshake_core::RunId;
-use handshake_core::event::{Actor, EventBody};
-use handshake_core::job::JobEvent;
-use handshake_core::node::NodeState;
-use handshake_core::run::RunEvent;
-use handshake_core::storage::{Payloads, RunChange, StorageError};
+use handshake_core::event::{Actor, AdmittedEvent, EventBody};
+use handshake_core::job::{AiJob, JobEvent, JobState};
+use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::recorder::EffectNote;
+use handshake_core::run::{RunEvent, WorkflowRun};
+use handshake_core::storage::{JobFilter, Payloads, RunChange, StorageError};
+use handshake_core::workflow::{Recovery, Workflow};
+use handshake_core::{JobId, RunId};
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineError, EngineServices};
-use crate::run::Envelope;
+use crate::run::{Envelope, bounded};
 
-const REASON: &str = "the host's process ended while the run was executed";
+/// How often a run may be found interrupted before it is given up as the cause.
+pub const MOST_RECOVERIES: u32 = 5;
+/// How many effects a reason names; the record has all of them.
+const NAMED_EFFECTS: usize = 3;
+/// Expired leases that one look takes up; the next look finds the rest.
+const MOST_EXPIRED: u32 = 256;
 
-/// Marks interrupted runs and their jobs as stalled and their running attempts as interrupted. One transaction and
-/// one `workflow_recovery` event per run.
-pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<RunId>, EngineError> {
+/// A run that was found interrupted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The run.
+    pub run_id: RunId,
+    /// Its job.
+    pub job_id: JobId,
+    /// The state that its job is in now: stalled if it may go on, awaiting_user if a person has to decide, poisoned if
+    /// it was interrupted too often.
+    pub state: JobState,
+    /// Why.
+    pub reason: String,
+}
+
+/// Marks the runs that this host's earlier process was executing, and those whose host let its lease expire. One
+/// transaction and one `workflow_recovery` event per run.
+pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<Recovered>, EngineError> {
     let mut recovered = Vec::new();
-    for mut run in services.database.interrupted().await? {
-        let now = services.clock.now();
-        let from_state = run.state;
-        run.state = run.state.after(RunEvent::Stall)?;
-        run.updated_at = now;
-        let envelope = Envelope { services, job: run.job_id, run: run.run_id, trace: run.trace_id };
-        let mut events = vec![envelope.admit(
-            Actor::system(),
-            EventBody::WorkflowRecovery {
-                workflow_run_id: run.run_id,
-                from_state,
-                to_state: run.state,
-                reason: REASON.to_owned(),
-                last_heartbeat_ts: run.heartbeat_at,
-                // The host's own earlier process counts as dead at once.
-                threshold_secs: 0,
-            },
-        )?];
-        let mut job = services.database.job(run.job_id).await?;
-        // A job that has moved on by itself, for example because somebody cancelled it, stays where it is.
-        let job = match job.state.after(JobEvent::Stall) {
-            Ok(state) => {
-                events.push(envelope.job_transition(Some(job.state), state, REASON, &Actor::system())?);
-                job.state = state;
-                job.status_reason = REASON.to_owned();
-                job.updated_at = now;
-                Some(job)
-            }
-            Err(_) => None,
-        };
-        let mut nodes = services.database.nodes(run.run_id, Payloads::Read).await?;
-        nodes.retain(|node| node.state == NodeState::Running);
-        for node in &mut nodes {
-            node.state = NodeState::Interrupted;
-            node.finished_at = Some(now);
-        }
-        let (id, fence) = (run.run_id, run.fence);
-        match services.database.commit(id, fence, RunChange { job, run: Some(run), nodes, events }).await {
-            Ok(()) => recovered.push(id),
-            // Somebody claimed it in the meantime, so it is not left behind.
-            Err(StorageError::Conflict(_)) => {
-                tracing::warn!(run = %id, "a run was claimed while it was being recovered")
-            }
-            Err(error) => return Err(error.into()),
-        }
+    for run in services.database.interrupted().await? {
+        recovered.extend(take_up(services, run, true).await?);
+    }
+    for run in services.database.expired(MOST_EXPIRED).await? {
+        recovered.extend(take_up(services, run, false).await?);
     }
     Ok(recovered)
+}
+
+/// Runs that were interrupted and may go on, with their jobs.
+pub(crate) async fn resumable(services: &EngineServices) -> Result<Vec<(RunId, JobId)>, EngineError> {
+    let mut found = Vec::new();
+    let mut filter = JobFilter { state: Some(JobState::Stalled), limit: 1_000, ..JobFilter::default() };
+    loop {
+        let jobs = services.database.jobs(&filter).await?;
+        let Some(last) = jobs.last() else { return Ok(found) };
+        filter.after = Some(last.job_id);
+        found.extend(jobs.iter().filter_map(|job| Some((job.workflow_run_id?, job.job_id))));
+    }
+}
+
+/// Marks one run. `own` when the process that executed it was this host's.
+async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> Result<Option<Recovered>, EngineError> {
+    let (id, fence, from_state) = (run.run_id, run.fence, run.state);
+    let mut nodes = services.database.nodes(id, Payloads::Read).await?;
+    nodes.retain(|node| node.state == NodeState::Running);
+    let now = services.clock.now();
+    run.state = run.state.after(RunEvent::Stall)?;
+    run.recoveries = run.recoveries.saturating_add(1);
+    run.updated_at = now;
+    for node in &mut nodes {
+        node.state = NodeState::Interrupted;
+        node.finished_at = Some(now);
+    }
+    let envelope = Envelope { services, job: run.job_id, run: id, trace: run.trace_id };
+    let why = if own { "the host's process ended" } else { "its host gave no sign of life" };
+    // The host's own earlier process counts as dead at once.
+    let threshold_secs = if own { 0 } else { services.lease.as_secs() };
+    let mut events = vec![envelope.admit(
+        Actor::system(),
+        EventBody::WorkflowRecovery {
+            workflow_run_id: id,
+            from_state,
+            to_state: run.state,
+            reason: format!("{why} while the run was executed"),
+            last_heartbeat_ts: run.heartbeat_at,
+            threshold_secs,
+        },
+    )?];
+    let mut job = services.database.job(run.job_id).await?;
+    // A job that has moved on by itself, for example because somebody cancelled it, stays where it is.
+    let moved = job.state.after(JobEvent::Stall).is_ok();
+    if moved {
+        let effects = services.database.effects(id).await?;
+        let doubt = doubt(services, &run, &nodes, &effects);
+        let reason = match &doubt {
+            None => format!("{why} while step {} was executed; it can go on", steps(&nodes)),
+            Some(doubt) => format!("{why}; {doubt}"),
+        };
+        step(&envelope, &mut job, JobEvent::Stall, &reason, &mut events)?;
+        if run.recoveries > MOST_RECOVERIES {
+            let reason = format!("it was interrupted {} times, which is as often as it is tried", run.recoveries);
+            poison(&envelope, &mut job, &mut run, &reason, &mut events)?;
+        } else if doubt.is_some() {
+            step(&envelope, &mut job, JobEvent::AskUser, &reason, &mut events)?;
+        }
+        job.updated_at = now;
+    }
+    let recovered = Recovered { run_id: id, job_id: job.job_id, state: job.state, reason: job.status_reason.clone() };
+    let change = RunChange { job: moved.then_some(job), run: Some(run), nodes, events };
+    let written = match own {
+        true => services.database.commit(id, fence, change).await,
+        false => services.database.take_away(id, fence, change).await,
+    };
+    match written {
+        Ok(()) => Ok(Some(recovered)),
+        // Somebody claimed it in the meantime, or its host is back: it is not left behind.
+        Err(StorageError::Conflict(_)) => {
+            tracing::warn!(run = %id, "a run moved on while it was being recovered");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Moves the job and adds the event.
+fn step(
+    envelope: &Envelope<'_>,
+    job: &mut AiJob,
+    event: JobEvent,
+    reason: &str,
+    events: &mut Vec<AdmittedEvent>,
+) -> Result<(), EngineError> {
+    let before = job.state;
+    job.state = before.after(event)?;
+    job.status_reason = bounded(reason.to_owned());
+    events.push(envelope.job_transition(Some(before), job.state, &job.status_reason, &Actor::system())?);
+    Ok(())
+}
+
+/// Gives the run up for good.
+fn poison(
+    envelope: &Envelope<'_>,
+    job: &mut AiJob,
+    run: &mut WorkflowRun,
+    reason: &str,
+    events: &mut Vec<AdmittedEvent>,
+) -> Result<(), EngineError> {
+    run.state = run.state.after(RunEvent::Fail)?;
+    run.error = Some(reason.to_owned());
+    job.error_message = Some(reason.to_owned());
+    step(envelope, job, JobEvent::Poison, reason, events)?;
+    let body = EventBody::SecurityViolation { kind: "too_many_recoveries".to_owned(), detail: reason.to_owned() };
+    events.push(envelope.admit(Actor::system(), body)?);
+    events.push(envelope.job_span_end(job, "poisoned")?);
+    Ok(())
+}
+
+fn steps(nodes: &[NodeExecution]) -> String {
+    match nodes {
+        [] => "none".to_owned(),
+        [node] => format!("`{}`", node.node),
+        [node, rest @ ..] => format!("`{}` and {} more", node.node, rest.len()),
+    }
+}
+
+/// Why a person has to decide whether interrupted attempts run again; none if they may.
+fn doubt(
+    services: &EngineServices,
+    run: &WorkflowRun,
+    interrupted: &[NodeExecution],
+    effects: &[EffectNote],
+) -> Option<String> {
+    let workflow: Option<Workflow> = serde_json::from_value(run.workflow.clone()).ok();
+    let doubts: Vec<_> = interrupted
+        .iter()
+        .filter_map(|node| {
+            let step =
+                workflow.as_ref().and_then(|workflow| workflow.steps.iter().find(|step| step.id == node.node.step));
+            let recovery = step.and_then(|step| step.recovery).or(workflow.as_ref().and_then(|flow| flow.recovery));
+            match recovery.unwrap_or_default() {
+                Recovery::Always => None,
+                Recovery::Manual => Some(format!("step `{}` was running, and `recovery` is manual", node.node)),
+                Recovery::Auto => {
+                    let repeatable = step.is_some_and(|step| {
+                        step.idempotent
+                            && services.executor.find(&step.uses).is_ok_and(|plugin| plugin.manifest.idempotent)
+                    });
+                    let had = effects_of(node, effects);
+                    (!repeatable && !had.is_empty()).then(|| format!("step `{}` may have done {had}", node.node))
+                }
+            }
+        })
+        .collect();
+    let first = doubts.first()?;
+    let more = doubts.len() - 1;
+    let others = if more == 0 { String::new() } else { format!(", and {more} more steps are in doubt") };
+    let job = run.job_id;
+    Some(format!(
+        "{first}{others}. Look what became of it; then `handshake jobs resume {job}` runs it again, and \
+         `handshake jobs cancel {job}` gives it up"
+    ))
+}
+
+/// What an attempt was permitted to do, in words; empty if nothing.
+fn effects_of(node: &NodeExecution, effects: &[EffectNote]) -> String {
+    let own = |effect: &&EffectNote| {
+        (&effect.step, effect.index, effect.attempt) == (&node.node.step, node.node.index, node.attempt)
+    };
+    let own: Vec<_> = effects.iter().filter(own).collect();
+    let named = own.iter().take(NAMED_EFFECTS).map(|effect| format!("{} {}", effect.capability, effect.resource));
+    let mut words = named.collect::<Vec<_>>().join(", ");
+    if own.len() > NAMED_EFFECTS {
+        words.push_str(&format!(" and {} more", own.len() - NAMED_EFFECTS));
+    }
+    words
 }

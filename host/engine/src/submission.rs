@@ -200,6 +200,7 @@ fn records(
         base: base.to_owned(),
         host: None,
         fence: FencingToken(0),
+        recoveries: 0,
         heartbeat_at: None,
         error: None,
         created_at: now,
@@ -211,6 +212,17 @@ fn records(
 fn pin(parsed: &ParsedWorkflow, policy: &Policy, plugins: &[Arc<Plugin>]) -> PinnedDigests {
     let plugins = plugins.iter().map(|plugin| (plugin.label(), pinned(plugin)));
     PinnedDigests { workflow: parsed.digest, policy: policy.digest, plugins: plugins.collect() }
+}
+
+/// What another run of the same workflow is pinned to: plugins and policy as they are now.
+pub(crate) fn repin(services: &EngineServices, plan: &Plan, last: &WorkflowRun) -> Result<PinnedDigests, PluginError> {
+    let plugins = plan.steps.iter().map(|planned| services.executor.find(&planned.step.uses));
+    let plugins = plugins.map(|plugin| plugin.map(|plugin| (plugin.label(), pinned(&plugin))));
+    Ok(PinnedDigests {
+        workflow: last.pinned.workflow,
+        policy: services.policy.digest,
+        plugins: plugins.collect::<Result<_, _>>()?,
+    })
 }
 
 /// What a run remembers of a plugin.

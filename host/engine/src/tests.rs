@@ -6,5 +6,6 @@ mod bad_input;
 mod doubles;
 mod expressions;
 mod graphs;
+mod recovery;
 mod runs;
 mod submissions;

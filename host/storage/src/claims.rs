@@ -21,12 +21,11 @@ use crate::runs::{self, RunRow};
 use crate::sql::{column, query};
 use crate::text;
 
-const HOLDER: &str = "SELECT job_id, state, host, fence FROM runs WHERE run_id = $1";
+const HOLDER: &str = "SELECT job_id, state, host, fence, lease_expires_at FROM runs WHERE run_id = $1";
 const TAKE: &str = "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3, \
      lease_expires_at = $4 WHERE run_id = $5";
 const BEAT: &str = "UPDATE runs SET heartbeat_at = $1, lease_expires_at = $2 WHERE run_id = $3";
 const QUEUED: &str = "SELECT run_id FROM runs WHERE state = $1 ORDER BY created_at, run_id LIMIT $2";
-const LEASE: &str = "SELECT state, fence, lease_expires_at FROM runs WHERE run_id = $1";
 const LOSE: &str = "UPDATE runs SET fence = fence + 1 WHERE run_id = $1";
 
 /// Most runs that one call claims: they are claimed in one transaction, for which others wait.
@@ -86,6 +85,8 @@ impl EncodedChange {
 struct Holder {
     job: JobId,
     state: RunState,
+    fence: FencingToken,
+    lease_expires_at: Option<i64>,
     current: bool,
 }
 
@@ -99,11 +100,13 @@ async fn holder(step: &mut Step<'_>, id: RunId, fence: Option<FencingToken>) -> 
         .map_err(failed("read a run's claim"))?;
     let Some(row) = row else { return Err(Refusal::Answer(runs::missing(id))) };
     let host: Option<String> = column(&row, "host")?;
+    let current = FencingToken(column(&row, "fence")?);
     Ok(Holder {
         job: column::<String>(&row, "job_id")?.parse().map_err(unreadable("job id"))?,
         state: column::<String>(&row, "state")?.parse().map_err(unreadable("run state"))?,
-        current: host == Some(step.host.to_string())
-            && Some(column::<i64>(&row, "fence")?) == fence.map(|fence| fence.0),
+        fence: current,
+        lease_expires_at: column(&row, "lease_expires_at")?,
+        current: host == Some(step.host.to_string()) && Some(current) == fence,
     })
 }
 
@@ -247,13 +250,8 @@ impl Operation for TakeAway {
         let id = self.id;
         let found = holder(step, id, None).await?;
         self.change.check_job(id, found.job)?;
-        let row = query(LEASE).bind(id.to_string()).fetch_optional(step.connection).await;
-        let Some(row) = row.map_err(failed("read a run's lease"))? else {
-            return Err(Refusal::Answer(runs::missing(id)));
-        };
-        let expires: Option<i64> = column(&row, "lease_expires_at")?;
-        let expired = expires.is_some_and(|at| at < step.now.micros());
-        if found.state != RunState::Running || column::<i64>(&row, "fence")? != self.fence.0 || !expired {
+        let expired = found.lease_expires_at.is_some_and(|at| at < step.now.micros());
+        if found.state != RunState::Running || found.fence != self.fence || !expired {
             return Err(Refusal::Answer(StorageError::Conflict(format!(
                 "run `{id}` cannot be taken away: its host is alive, or somebody else was first"
             ))));
@@ -323,6 +321,34 @@ impl Operation for Commit {
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let holder = require_claim(step, self.id, self.fence).await?;
         self.change.check_job(self.id, holder.job)?;
+        self.change.write(step).await?;
+        Ok(Applied::Wrote(()))
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.change.events
+    }
+}
+
+/// A run that nobody executes moves on.
+pub(crate) struct Amend {
+    pub(crate) id: RunId,
+    pub(crate) from: RunState,
+    pub(crate) change: EncodedChange,
+}
+
+#[async_trait]
+impl Operation for Amend {
+    type Answer = ();
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+        let (id, from) = (self.id, self.from);
+        let found = holder(step, id, None).await?;
+        self.change.check_job(id, found.job)?;
+        if found.state != from || from == RunState::Running {
+            let state = found.state;
+            return Err(Refusal::Answer(StorageError::Conflict(format!("run `{id}` is `{state}`, not `{from}`"))));
+        }
         self.change.write(step).await?;
         Ok(Applied::Wrote(()))
     }

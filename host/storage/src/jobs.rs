@@ -3,12 +3,14 @@
 use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
 use handshake_core::job::{AiJob, JobState};
+use handshake_core::node::NodeExecution;
 use handshake_core::run::WorkflowRun;
 use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
 use handshake_core::{JobId, ProfileId, Timestamp};
 
 use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
+use crate::nodes::NodeRow;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::runs::RunRow;
 use crate::sql::{Connection, Query, Row, column, query};
@@ -231,6 +233,7 @@ struct Transition {
     job: JobRow,
     from: JobState,
     run: Option<RunRow>,
+    nodes: Vec<NodeRow>,
     events: Vec<AdmittedEvent>,
 }
 
@@ -248,6 +251,9 @@ impl Operation for Transition {
         self.job.update(step.connection).await?;
         if let Some(run) = &self.run {
             run.insert(step.connection).await?;
+            for node in &self.nodes {
+                node.write(step.connection).await?;
+            }
             step.connection.announce().await?;
         }
         Ok(Applied::Wrote(()))
@@ -321,7 +327,7 @@ impl JobStore for SqlDatabase {
 
     async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
         text::check_events(&events)?;
-        let transition = Transition { job: JobRow::encode(job)?, from, run: None, events };
+        let transition = Transition { job: JobRow::encode(job)?, from, run: None, nodes: Vec::new(), events };
         self.queue.perform("update a job", transition, None).await
     }
 
@@ -330,11 +336,16 @@ impl JobStore for SqlDatabase {
         job: AiJob,
         from: JobState,
         run: WorkflowRun,
+        nodes: Vec<NodeExecution>,
         events: Vec<AdmittedEvent>,
     ) -> Result<(), StorageError> {
         check_run(&job, &run)?;
+        if nodes.iter().any(|node| node.run_id != run.run_id) {
+            return Err(StorageError::Validation("what a run starts with must carry its id".into()));
+        }
         text::check_events(&events)?;
-        let rerun = Transition { job: JobRow::encode(job)?, from, run: Some(RunRow::encode(run)?), events };
+        let nodes = nodes.into_iter().map(NodeRow::encode).collect::<Result<_, _>>()?;
+        let rerun = Transition { job: JobRow::encode(job)?, from, run: Some(RunRow::encode(run)?), nodes, events };
         self.queue.perform("store another run of a job", rerun, None).await?;
         self.queued.send_modify(|count| *count += 1);
         Ok(())

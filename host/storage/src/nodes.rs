@@ -12,16 +12,16 @@ use crate::sql::{Connection, Row, column, number, query, signed};
 use crate::text;
 
 const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
-     input, output, error, random_seed, started_at, finished_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+     input, output, error, random_seed, started_at, finished_at, contribution) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
      ON CONFLICT (run_id, step_id, item_index, attempt) DO UPDATE SET state = excluded.state, plugin = excluded.plugin, \
      component_sha256 = excluded.component_sha256, input = excluded.input, output = excluded.output, \
      error = excluded.error, random_seed = excluded.random_seed, started_at = excluded.started_at, \
-     finished_at = excluded.finished_at";
+     finished_at = excluded.finished_at, contribution = excluded.contribution";
 const OF_RUN: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, input, output, error, \
-     random_seed, started_at, finished_at FROM node_executions WHERE run_id = $1";
+     random_seed, started_at, finished_at, contribution FROM node_executions WHERE run_id = $1";
 const OF_RUN_WITHOUT_PAYLOADS: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
-     'null' AS input, NULL AS output, error, random_seed, started_at, finished_at FROM node_executions WHERE run_id = $1";
+     'null' AS input, NULL AS output, error, random_seed, started_at, finished_at, NULL AS contribution FROM node_executions WHERE run_id = $1";
 const INSERT_EFFECT: &str = "INSERT INTO attempt_effects (run_id, step_id, item_index, attempt, call_number, fence, capability, \
      resource, host, event_seq, noted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_number, fence, capability, resource \
@@ -41,6 +41,7 @@ pub(crate) fn index(row: &Row) -> Result<Option<u32>, StorageError> {
 pub(crate) struct NodeRow {
     node: NodeExecution,
     error: Option<String>,
+    contribution: Option<String>,
 }
 
 impl NodeRow {
@@ -51,7 +52,12 @@ impl NodeRow {
         if let Some(output) = &node.output {
             text::check_json("output", output)?;
         }
-        Ok(Self { error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?, node })
+        let contribution = (!node.contribution.is_empty()).then(|| text::json("contribution", &node.contribution));
+        Ok(Self {
+            contribution: contribution.transpose()?,
+            error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?,
+            node,
+        })
     }
 
     /// Writes it, new or changed.
@@ -70,7 +76,8 @@ impl NodeRow {
             .bind(self.error.as_deref())
             .bind(node.random_seed.as_str())
             .bind(node.started_at.micros())
-            .bind(node.finished_at.map(Timestamp::micros));
+            .bind(node.finished_at.map(Timestamp::micros))
+            .bind(self.contribution.as_deref());
         statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
 }
@@ -94,6 +101,10 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
             .map_err(unreadable("digest"))?,
         input: payload("input", &text("input")?)?,
         output: maybe("output")?.map(|json| payload("output", &json)).transpose()?,
+        contribution: maybe("contribution")?
+            .map(|json| text::parse("contribution", &json))
+            .transpose()?
+            .unwrap_or_default(),
         error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
         random_seed: text("random_seed")?,
         started_at: Timestamp::from_micros(column(row, "started_at")?),

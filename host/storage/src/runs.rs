@@ -9,7 +9,7 @@ use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError};
 use handshake_core::{JobId, RunId, Timestamp};
 
-use crate::claims::{ClaimRun, Commit, EncodedChange, Heartbeat};
+use crate::claims::{Amend, ClaimRun, Commit, EncodedChange, Heartbeat};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
@@ -20,7 +20,7 @@ use crate::text;
 /// The columns of a run.
 macro_rules! columns {
     () => {
-        "run_id, job_id, trace_id, state, workflow, pinned, inputs, base, host, fence, heartbeat_at, error, created_at, updated_at"
+        "run_id, job_id, trace_id, state, workflow, pinned, inputs, base, host, fence, heartbeat_at, error, created_at, updated_at, recoveries"
     };
 }
 
@@ -33,10 +33,13 @@ pub(crate) const EXPIRED: &str = concat!(
 const OF_JOB: &str = concat!("SELECT ", columns!(), " FROM runs WHERE job_id = $1 ORDER BY created_at, run_id");
 const INTERRUPTED: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
-const INSERT: &str =
-    concat!("INSERT INTO runs (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11)");
+const INSERT: &str = concat!(
+    "INSERT INTO runs (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11, $12)"
+);
 // What a run is pinned to never changes, and its claim changes only by being claimed.
-const UPDATE: &str = "UPDATE runs SET state = $1, error = $2, updated_at = $3 WHERE run_id = $4";
+const UPDATE: &str = "UPDATE runs SET state = $1, error = $2, updated_at = $3, recoveries = $4 WHERE run_id = $5";
 
 /// A run as the database holds it.
 pub(crate) struct RunRow {
@@ -95,7 +98,8 @@ impl RunRow {
             .bind(self.base.as_str())
             .bind(run.error.as_deref())
             .bind(run.created_at.micros())
-            .bind(run.updated_at.micros());
+            .bind(run.updated_at.micros())
+            .bind(i64::from(run.recoveries));
         let stored = statement.execute(connection).await.map(drop).map_err(failed("store a run"));
         stored.map_err(|error| jobs::exists(error, "run", self.run_id))
     }
@@ -106,6 +110,7 @@ impl RunRow {
             .bind(self.run.state.as_str())
             .bind(self.run.error.as_deref())
             .bind(self.run.updated_at.micros())
+            .bind(i64::from(self.run.recoveries))
             .bind(self.run_id.to_string());
         statement.execute(connection).await.map(drop).map_err(failed("update a run"))
     }
@@ -126,6 +131,11 @@ pub(crate) fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
         fence: FencingToken(column(row, "fence")?),
         heartbeat_at: column::<Option<i64>>(row, "heartbeat_at")?.map(Timestamp::from_micros),
         error: column(row, "error")?,
+        recoveries: column::<Option<i64>>(row, "recoveries")?
+            .map(u32::try_from)
+            .transpose()
+            .map_err(unreadable("recoveries"))?
+            .unwrap_or(0),
         created_at: Timestamp::from_micros(column(row, "created_at")?),
         updated_at: Timestamp::from_micros(column(row, "updated_at")?),
     })
@@ -165,6 +175,11 @@ impl RunStore for SqlDatabase {
     async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
         let change = EncodedChange::encode(id, change)?;
         self.queue.perform("commit a run's change", Commit { id, fence, change }, None).await
+    }
+
+    async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError> {
+        let change = EncodedChange::encode(id, change)?;
+        self.queue.perform("change a run that nobody executes", Amend { id, from, change }, None).await
     }
 
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {

@@ -12,7 +12,7 @@ use handshake_core::event::AdmittedEvent;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
-use handshake_core::run::{FencingToken, WorkflowRun};
+use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
 use handshake_core::{
     ApprovalId, BlockId, CanvasId, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
@@ -66,7 +66,7 @@ type Events = Vec<AdmittedEvent>;
 hand_on! { JobStore:
     submit(job: AiJob, run: WorkflowRun, key: Option<&str>, events: Events) -> Answer<Submitted>;
     transition(job: AiJob, from: JobState, events: Events) -> Answer<()>;
-    rerun(job: AiJob, from: JobState, run: WorkflowRun, events: Events) -> Answer<()>;
+    rerun(job: AiJob, from: JobState, run: WorkflowRun, nodes: Vec<NodeExecution>, events: Events) -> Answer<()>;
     pin(id: JobId, pinned: bool, events: Events) -> Answer<()>;
     job(id: JobId) -> Answer<AiJob>;
     jobs(filter: &JobFilter) -> Answer<Vec<AiJob>>;
@@ -77,6 +77,7 @@ hand_on! { RunStore:
     runs_of(job: JobId) -> Answer<Vec<WorkflowRun>>;
     claim(id: RunId, change: RunChange) -> Answer<Claim>;
     commit(id: RunId, fence: FencingToken, change: RunChange) -> Answer<()>;
+    amend(id: RunId, from: RunState, change: RunChange) -> Answer<()>;
     heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
     nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
     effects(run: RunId) -> Answer<Vec<EffectNote>>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
 use handshake_core::job::{AccessMode, AiJob, EntityRef, JobKind, JobMetrics, JobState, PlannedOperation, SafetyMode};
-use handshake_core::node::{NodeExecution, NodeKey, NodeState};
+use handshake_core::node::{Contribution, NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, WorkflowRun};
 use handshake_core::testing::NoRedaction;
 use handshake_core::{Clock, Digest, EventId, Ids, JobId, Json, ProfileId, RunId, StepId, Timestamp, TraceId};
@@ -72,6 +72,7 @@ impl World {
             component_sha256: None,
             input: Json::of(&json!({ "text": "x" })),
             output: None,
+            contribution: Contribution::default(),
             error: None,
             random_seed: "00".repeat(32),
             started_at: self.clock.now(),
@@ -122,6 +123,7 @@ pub fn job(ids: &dyn Ids, now: Timestamp) -> (AiJob, WorkflowRun) {
         base: "/srv/bücher".into(),
         host: None,
         fence: FencingToken(0),
+        recoveries: 0,
         heartbeat_at: None,
         error: None,
         created_at: now,

@@ -9,7 +9,7 @@ use handshake_core::job::{AiJob, JobState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{
-    Claim, Database, EventOutbox, JobStore, OnClaim, RunChange, RunStore, StorageError, WorkQueue,
+    Claim, Database, EventOutbox, JobStore, OnClaim, Payloads, RunChange, RunStore, StorageError, WorkQueue,
 };
 use handshake_core::testing::SequentialIds;
 use handshake_core::{Clock, JobId, RunId, StepId};
@@ -221,7 +221,7 @@ pub(crate) async fn arrivals_tell_of_runs_that_any_host_queues(world: World) {
     let again = WorkflowRun { run_id: RunId::fresh(&*world.ids), ..world.job().1 };
     let again = WorkflowRun { job_id: job.job_id, trace_id: job.trace_id, ..again };
     let job = AiJob { state: JobState::Queued, ..job };
-    other.rerun(job, JobState::Running, again, vec![]).await.unwrap();
+    other.rerun(job, JobState::Running, again, vec![], vec![]).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), arrivals.next()).await.unwrap();
 }
 
@@ -239,13 +239,20 @@ pub(crate) async fn a_job_moves_on_only_from_the_state_that_was_seen(world: Worl
     let again = WorkflowRun { run_id: RunId::fresh(&*world.ids), ..world.database.run(run).await.unwrap() };
     let queued = AiJob { state: JobState::Queued, workflow_run_id: Some(again.run_id), ..job };
     let foreign = WorkflowRun { job_id: JobId::fresh(&*world.ids), ..again.clone() };
-    let refused = world.database.rerun(queued.clone(), JobState::Cancelled, foreign, events(&world)).await;
+    let refused = world.database.rerun(queued.clone(), JobState::Cancelled, foreign, vec![], events(&world)).await;
     assert!(matches!(refused, Err(StorageError::Validation(_))), "{refused:?}");
-    world.database.rerun(queued.clone(), JobState::Cancelled, again.clone(), events(&world)).await.unwrap();
+    let foreign = vec![world.node(run, "a", None, 1)];
+    let refused =
+        world.database.rerun(queued.clone(), JobState::Cancelled, again.clone(), foreign, events(&world)).await;
+    assert!(matches!(refused, Err(StorageError::Validation(_))), "{refused:?}");
+    let nodes = vec![world.node(again.run_id, "a", None, 2)];
+    let rerun = world.database.rerun(queued.clone(), JobState::Cancelled, again.clone(), nodes.clone(), events(&world));
+    rerun.await.unwrap();
+    assert_eq!(world.database.nodes(again.run_id, Payloads::Read).await.unwrap(), nodes);
     assert_eq!(world.database.job(id).await.unwrap(), queued);
     let runs: Vec<_> = world.database.runs_of(id).await.unwrap().iter().map(|run| run.run_id).collect();
     assert_eq!(runs.len(), 2);
-    let twice = world.database.rerun(queued.clone(), JobState::Queued, again, events(&world)).await;
+    let twice = world.database.rerun(queued.clone(), JobState::Queued, again, vec![], events(&world)).await;
     assert!(is_conflict(&twice), "the run exists already: {twice:?}");
     let nobody = AiJob { job_id: JobId::fresh(&*world.ids), ..queued };
     let missing = world.database.transition(nobody, JobState::Queued, vec![]).await;

@@ -50,6 +50,7 @@ const CASES: &[Case] = &cases![
     runs::effects_come_back_in_order_and_only_a_running_run_may_have_them,
     runs::a_change_reaches_no_other_run_and_no_other_job,
     runs::a_heartbeat_moves_the_sign_of_life_and_nothing_else,
+    runs::a_run_that_nobody_executes_is_amended_from_the_state_that_was_seen,
     outbox::the_chain_is_contiguous_after_a_mixed_concurrent_load,
     claims::queued_runs_are_claimed_oldest_first_with_their_events,
     claims::a_queued_run_whose_job_has_ended_is_passed_over,

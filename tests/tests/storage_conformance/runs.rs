@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use handshake_core::job::{AiJob, JobState};
-use handshake_core::node::{NodeError, NodeState};
+use handshake_core::document::Proposal;
+use handshake_core::job::{AiJob, JobMetrics, JobState, PlannedOperation};
+use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, Payloads, RunChange, RunStore, StorageError};
@@ -218,4 +219,48 @@ pub(crate) async fn a_heartbeat_moves_the_sign_of_life_and_nothing_else(world: W
     world.database.heartbeat(claim.run.run_id, claim.fence).await.unwrap();
     let run = world.database.run(claim.run.run_id).await.unwrap();
     assert_eq!(run, WorkflowRun { heartbeat_at: Some(world.clock.now()), ..claim.run });
+}
+
+pub(crate) async fn a_run_that_nobody_executes_is_amended_from_the_state_that_was_seen(world: World) {
+    let (job, run) = submitted(&world).await;
+    let id = run.run_id;
+    let change = |state: RunState, recoveries: u32| RunChange {
+        job: Some(AiJob { state: JobState::Cancelled, ..job.clone() }),
+        run: Some(WorkflowRun { state, recoveries, ..run.clone() }),
+        nodes: vec![NodeExecution {
+            contribution: Contribution {
+                metrics: JobMetrics { total_tokens: u64::from(u32::MAX), ..JobMetrics::default() },
+                proposals: vec![Proposal {
+                    document: "ä".into(),
+                    base_version: 7,
+                    operations: vec![PlannedOperation::UpdateMetadata { key: "k".into(), value: None }],
+                }],
+            },
+            ..world.node(id, "a", None, 1)
+        }],
+        events: vec![world.event("amended")],
+    };
+    let wrong = world.database.amend(id, RunState::Stalled, change(RunState::Cancelled, 1)).await;
+    assert!(
+        matches!(&wrong, Err(StorageError::Conflict(text)) if text.contains("`queued`, not `stalled`")),
+        "{wrong:?}"
+    );
+    assert!(world.recorded().await.is_empty());
+
+    let wanted = change(RunState::Stalled, 3);
+    world.database.amend(id, RunState::Queued, wanted.clone()).await.unwrap();
+    assert_eq!(Some(world.database.run(id).await.unwrap()), wanted.run);
+    assert_eq!(Some(world.database.job(job.job_id).await.unwrap()), wanted.job);
+    assert_eq!(world.database.nodes(id, Payloads::Read).await.unwrap(), wanted.nodes);
+    let left_out = world.database.nodes(id, Payloads::LeftOut).await.unwrap();
+    assert!(left_out[0].contribution.is_empty());
+    assert_eq!(world.recorded().await.len(), 1);
+
+    let claim = claimed(&world).await;
+    let running = RunChange { events: vec![world.event("x")], ..RunChange::default() };
+    let refused = world.database.amend(claim.run.run_id, RunState::Running, running).await;
+    assert!(matches!(refused, Err(StorageError::Conflict(_))), "only its holder writes to a running run: {refused:?}");
+    let unknown = RunId::from_uuid(job.job_id.uuid());
+    let missing = world.database.amend(unknown, RunState::Queued, RunChange::default()).await;
+    assert!(matches!(missing, Err(StorageError::NotFound { what: "run", .. })), "{missing:?}");
 }

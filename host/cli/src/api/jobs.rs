@@ -11,11 +11,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use handshake_core::job::AiJob;
+use handshake_core::event::Actor;
+use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::{JobFilter, Payloads, StorageError};
-use handshake_core::{JobId, RunId};
+use handshake_core::{JobId, RunId, StepId};
 use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,13 +27,15 @@ use super::workflows::WorkflowText;
 use super::{Answer, Document, Host, Parameters, Refusal};
 use crate::error::{CliError, ErrorDocument};
 use crate::executions::Execution;
-use crate::host::HostState;
+use crate::host::{HostState, person};
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
     Router::new()
         .route("/v1/jobs", get(list).post(submit))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/resume", post(resume))
+        .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/runs/{id}/updates", get(updates))
 }
 
@@ -137,7 +140,80 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
 }
 
 async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {
-    Ok(Json(Cancelled { cancelled: host.executions.cancel_job(job_id(&id)?) }))
+    let id = job_id(&id)?;
+    if host.executions.cancel_job(id) {
+        return Ok(Json(Cancelled { cancelled: true }));
+    }
+    if host.database.job(id).await?.state.is_final() {
+        return Ok(Json(Cancelled { cancelled: false }));
+    }
+    host.engine.cancel(id, &person()).await?;
+    Ok(Json(Cancelled { cancelled: true }))
+}
+
+/// From which step a job is tried again; none reuses everything that was completed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetryRequest {
+    /// The step.
+    pub(crate) from: Option<StepId>,
+}
+
+async fn resume(
+    State(host): Host,
+    Path(id): Path<String>,
+    Parameters(parameters): Parameters<SubmitParameters>,
+) -> Result<Response, Refusal> {
+    let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
+    let job = host.database.job(job_id(&id)?).await?;
+    let updates = host.engine.watch();
+    let waits = matches!(job.state, JobState::Queued | JobState::Stalled | JobState::AwaitingUser);
+    let run_id = match job.workflow_run_id {
+        Some(run) if waits || host.executions.of_run(run).is_some() => run,
+        _ => {
+            let problem = format!("job `{id}` is `{}`; only a job that waits or was interrupted goes on", job.state);
+            return Err(Refusal(CliError::conflict(problem).hint(format!("handshake jobs show {id} tells why"))));
+        }
+    };
+    let execution = host.executions.start(host.engine.clone(), run_id, job.job_id, person());
+    let started = SubmittedJob { job_id: job.job_id, run_id, existing: false };
+    answer(&host, &started, parameters.watch, updates, Some(execution))
+}
+
+async fn retry(
+    State(host): Host,
+    Path(id): Path<String>,
+    Parameters(parameters): Parameters<SubmitParameters>,
+    Document(request): Document<RetryRequest>,
+) -> Result<Response, Refusal> {
+    let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
+    let updates = host.engine.watch();
+    let started = host.engine.retry(job_id(&id)?, request.from.as_ref(), &person()).await?;
+    let execution = host.executions.start(host.engine.clone(), started.run_id, started.job_id, Actor::system());
+    answer(&host, &started, parameters.watch, updates, Some(execution))
+}
+
+fn takes_no_jobs() -> Refusal {
+    Refusal(CliError::busy(format!("process {} takes no jobs", std::process::id())).hint("try again in a moment"))
+}
+
+/// Says which run began, and follows it to its end if that was asked for.
+fn answer(
+    host: &Arc<HostState>,
+    started: &SubmittedJob,
+    watch: bool,
+    updates: broadcast::Receiver<RunUpdate>,
+    execution: Option<Arc<Execution>>,
+) -> Result<Response, Refusal> {
+    host.start_projection();
+    if !watch {
+        return Ok((StatusCode::CREATED, Json(started)).into_response());
+    }
+    let ending = Some((Arc::clone(host), started.job_id));
+    let mut first = serde_json::to_vec(started)
+        .map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
+    first.push(b'\n');
+    Ok((StatusCode::CREATED, stream_of(Some(first.into()), started.run_id, updates, execution, ending)).into_response())
 }
 
 async fn submit(
@@ -145,11 +221,7 @@ async fn submit(
     Parameters(parameters): Parameters<SubmitParameters>,
     Document(request): Document<SubmitRequest>,
 ) -> Result<Response, Refusal> {
-    let Some(_open) = host.executions.admit() else {
-        return Err(Refusal(
-            CliError::busy(format!("process {} takes no jobs", std::process::id())).hint("try again in a moment"),
-        ));
-    };
+    let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     if !request.base.is_absolute() {
         return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
     }
@@ -166,22 +238,13 @@ async fn submit(
         inputs,
         base: request.base,
         idempotency_key: request.idempotency_key,
-        actor: crate::host::person(),
+        actor: person(),
     };
     // Before the run can begin, so that no update is missed.
     let updates = host.engine.watch();
     let submitted = host.engine.submit(submission).await?;
-    host.start_projection();
     let execution = execution_of(&host, &submitted).await?;
-    if !parameters.watch {
-        return Ok((StatusCode::CREATED, Json(submitted)).into_response());
-    }
-    let ending = Some((Arc::clone(&host), submitted.job_id));
-    let mut first = serde_json::to_vec(&submitted)
-        .map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
-    first.push(b'\n');
-    Ok((StatusCode::CREATED, stream_of(Some(first.into()), submitted.run_id, updates, execution, ending))
-        .into_response())
+    answer(&host, &submitted, parameters.watch, updates, execution)
 }
 
 /// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a
@@ -195,7 +258,7 @@ async fn execution_of(host: &Arc<HostState>, submitted: &SubmittedJob) -> Result
             return Ok(None);
         }
     }
-    Ok(Some(host.executions.start(host.engine.clone(), submitted.run_id, submitted.job_id)))
+    Ok(Some(host.executions.start(host.engine.clone(), submitted.run_id, submitted.job_id, Actor::system())))
 }
 
 async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {

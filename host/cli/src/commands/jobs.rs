@@ -1,14 +1,14 @@
 //! `handshake jobs`: jobs, their runs, their steps' attempts.
 
 use clap::{Args, Subcommand};
-use handshake_core::JobId;
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::{JobId, StepId};
 
 use super::Context;
-use super::run::{seconds, tone};
+use super::run::{seconds, start, tone};
 use crate::access::{Need, with_parameters};
-use crate::api::jobs::{JobDetails, JobList};
+use crate::api::jobs::{Cancelled, JobDetails, JobList, RetryRequest};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
 
@@ -22,6 +22,29 @@ pub(crate) enum JobsCommand {
     List(ListArgs),
     /// Shows a job with its runs and every attempt of its steps
     Show(ShowArgs),
+    /// Goes on with a job that was interrupted or waits for a person, and follows it to its end
+    Resume(JobArgs),
+    /// Tries a job again that failed or was cancelled; what it completed is not run again
+    Retry(RetryArgs),
+    /// Cancels a job
+    Cancel(JobArgs),
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The job
+    id: JobId,
+}
+
+/// Arguments of `handshake jobs retry`.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    /// The job
+    id: JobId,
+    /// Run this step again, and every step that depends on it
+    #[arg(long, value_name = "STEP")]
+    from: Option<StepId>,
 }
 
 /// Arguments of `handshake jobs list`.
@@ -51,10 +74,34 @@ pub(crate) struct ShowArgs {
     payloads: bool,
 }
 
-/// Lists or shows.
+/// Does what was asked.
 pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result<Exit, CliError> {
+    match command {
+        JobsCommand::Resume(args) => {
+            return start(context, &format!("/v1/jobs/{}/resume?watch=true", args.id), &()).await;
+        }
+        JobsCommand::Retry(args) => {
+            let request = RetryRequest { from: args.from.clone() };
+            return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
+        }
+        JobsCommand::List(_) | JobsCommand::Show(_) | JobsCommand::Cancel(_) => {}
+    }
     let access = context.access(Need::Answers).await?;
     match command {
+        JobsCommand::Resume(_) | JobsCommand::Retry(_) => {}
+        JobsCommand::Cancel(args) => {
+            let cancelled = access.post::<Cancelled>(&format!("/v1/jobs/{}/cancel", args.id), &()).await;
+            let cancelled = access.finish(context.output, cancelled).await?;
+            if !cancelled.cancelled {
+                let problem = format!("job `{}` has ended already", args.id);
+                return Err(CliError::conflict(problem).hint(format!("handshake jobs show {}", args.id)));
+            }
+            if context.output.is_json() {
+                context.output.json(&cancelled)?;
+            } else {
+                context.output.note("cancelled");
+            }
+        }
         JobsCommand::List(args) => {
             let path = with_parameters(
                 "/v1/jobs",

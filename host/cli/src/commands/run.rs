@@ -7,7 +7,7 @@ use clap::Args;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_engine::{RunUpdate, SubmittedJob};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Context;
@@ -84,7 +84,12 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
             .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
         idempotency_key: args.idempotency_key.clone(),
     };
-    let (access, lines) = submit(context, &request).await?;
+    start(context, "/v1/jobs?watch=true", &request).await
+}
+
+/// Starts something that runs, and follows it to its end.
+pub(super) async fn start(context: &Context<'_>, path: &str, request: &impl Serialize) -> Result<Exit, CliError> {
+    let (access, lines) = post(context, path, request).await?;
     let result = match lines {
         Ok(lines) => follow(context.output, &access, lines).await,
         Err(error) => Err(error),
@@ -94,13 +99,17 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
     outcome(&details)
 }
 
-/// Submits the job. An owner that was about to end when it was asked takes no more jobs; its successor does.
-async fn submit(context: &Context<'_>, request: &SubmitRequest) -> Result<(Access, Result<Lines, CliError>), CliError> {
+/// Asks. An owner that was about to end when it was asked takes no more jobs; its successor does.
+async fn post(
+    context: &Context<'_>,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<(Access, Result<Lines, CliError>), CliError> {
     let mut tried = 0;
     loop {
         let access = context.access(Need::Jobs).await?;
         tried += 1;
-        match access.post_for_lines("/v1/jobs?watch=true", request).await {
+        match access.post_for_lines(path, request).await {
             Err(error) if error.code == "busy" && tried < MOST_OWNERS && matches!(access, Access::Remote(_)) => {}
             lines => return Ok((access, lines)),
         }

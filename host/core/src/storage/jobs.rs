@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::StorageError;
 use crate::event::AdmittedEvent;
 use crate::job::{AiJob, JobKind, JobState};
+use crate::node::NodeExecution;
 use crate::run::WorkflowRun;
 use crate::{JobId, Timestamp};
 
@@ -44,12 +45,14 @@ pub trait JobStore: Send + Sync {
     /// Stores a job's new form with its events, if its state is still `from`; `Conflict` otherwise. What its runs
     /// write goes through [`RunStore::commit`](super::RunStore::commit).
     async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError>;
-    /// Stores another run of a job together with the job's new form, if its state is still `from`.
+    /// Stores another run of a job together with the job's new form, if its state is still `from`. `nodes` are the
+    /// results of earlier runs that this one starts with.
     async fn rerun(
         &self,
         job: AiJob,
         from: JobState,
         run: WorkflowRun,
+        nodes: Vec<NodeExecution>,
         events: Vec<AdmittedEvent>,
     ) -> Result<(), StorageError>;
     /// Pins a job, which keeps the janitor from it, or lets go of it.

@@ -9,7 +9,7 @@ use crate::event::AdmittedEvent;
 use crate::job::AiJob;
 use crate::node::NodeExecution;
 use crate::recorder::EffectNote;
-use crate::run::{FencingToken, WorkflowRun};
+use crate::run::{FencingToken, RunState, WorkflowRun};
 use crate::{JobId, RunId};
 
 /// A host's right to execute a run.
@@ -56,6 +56,8 @@ pub trait RunStore: Send + Sync {
     async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError>;
     /// Writes a change; `Conflict` when the token is outdated, and then nothing is written.
     async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError>;
+    /// Writes a change of a run that nobody executes; `Conflict` when its state is not `from`, or is running.
+    async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError>;
     /// Renews the run's sign of life; `Conflict` when the token is outdated.
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError>;
     /// Every attempt of every node of a run, by step, index and attempt.

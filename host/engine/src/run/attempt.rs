@@ -9,7 +9,7 @@ use futures::FutureExt;
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace};
 use handshake_core::job::AiJob;
-use handshake_core::node::{NodeError, NodeExecution, NodeKey, NodeState};
+use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeKey, NodeState};
 use handshake_core::recorder::RecorderError;
 use handshake_core::run::FencingToken;
 use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome};
@@ -27,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) node: NodeKey,
     /// From 1.
     pub(super) number: u32,
+    /// How many attempts of the node have counted, this one included; one that is interrupted does not.
+    pub(super) tries: u32,
     pub(super) input: Json,
     span: SpanId,
     seed: [u8; 32],
@@ -50,7 +52,7 @@ impl Attempt {
         services: &EngineServices,
         run: RunId,
         node: NodeKey,
-        number: u32,
+        (number, tries): (u32, u32),
         resources: &StepResources,
         input: Json,
     ) -> Self {
@@ -63,7 +65,7 @@ impl Attempt {
             started_at: services.clock.now(),
         };
         let span = SpanId::fresh(&*services.ids);
-        Self { node, number, input, span, seed, row, since: services.clock.monotonic() }
+        Self { node, number, tries, input, span, seed, row, since: services.clock.monotonic() }
     }
 
     fn row(&self, state: NodeState) -> NodeExecution {
@@ -76,6 +78,7 @@ impl Attempt {
             component_sha256: Some(self.row.component),
             input: self.input.clone(),
             output: None,
+            contribution: Contribution::default(),
             error: None,
             random_seed: seed_text(&self.seed),
             started_at: self.row.started_at,
@@ -93,10 +96,12 @@ impl Attempt {
         &self,
         envelope: &Envelope<'_>,
         output: Json,
+        contribution: Contribution,
         measurements: BTreeMap<String, f64>,
     ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let mut row = self.row(NodeState::Completed);
         row.output = Some(output);
+        row.contribution = contribution;
         self.ended(envelope, row, "ok", measurements)
     }
 

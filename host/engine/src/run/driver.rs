@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use handshake_core::document::Proposal;
 use handshake_core::event::Actor;
-use handshake_core::job::{AiJob, JobEvent};
-use handshake_core::node::{NodeExecution, NodeKey, NodeState};
-use handshake_core::run::{FencingToken, RunEvent, WorkflowRun};
+use handshake_core::job::{AiJob, JobEvent, JobMetrics};
+use handshake_core::node::{Contribution, NodeExecution, NodeKey, NodeState};
+use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::step::{StepFailure, StepOutcome};
 use handshake_core::storage::{RunChange, StorageError};
 use handshake_core::{Json, RunId, StepId};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, NO_SEED};
 use super::ending::{self, Ending};
+use super::history::{History, Past};
 use super::prepared::StepResources;
 use super::progress::{Ended, Happening, Next, Progress};
 use super::starting::{self, OpenStep, Opened};
@@ -48,6 +49,10 @@ pub(super) struct Driver<'a> {
     run: WorkflowRun,
     job: AiJob,
     inputs: Arc<Value>,
+    /// What was done of it before.
+    history: History,
+    /// Whether a host had begun to execute it before.
+    resumed: bool,
     progress: Progress,
     /// Why the run fails: the first failure.
     failure: Option<String>,
@@ -61,6 +66,8 @@ pub(super) struct Driver<'a> {
     proposals: BTreeMap<Position, Vec<Proposal>>,
     tasks: JoinSet<Done>,
     since: Duration,
+    /// How long it had taken before this host went on with it.
+    before: Duration,
     /// What the next transaction writes.
     change: RunChange,
     /// What begins when it is durable.
@@ -70,11 +77,13 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    /// A driver for a queued run. What could not be prepared fails the run once it is claimed.
+    /// A driver for a run that waits. What could not be prepared ends a new run once it is claimed, and puts one that
+    /// had begun before a person.
     pub(super) fn new(
         inner: &'a Arc<Inner>,
         plan: Plan,
         prepared: Result<Vec<StepResources>, String>,
+        history: History,
         run: WorkflowRun,
         job: AiJob,
     ) -> Self {
@@ -84,8 +93,12 @@ impl<'a> Driver<'a> {
             Ok(resources) => (resources, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
+        let resumed = run.state != RunState::Queued;
         Self {
             inner,
+            before: if resumed { history.lasted() } else { Duration::ZERO },
+            history,
+            resumed,
             resources,
             inputs: Arc::new(run.inputs.clone()),
             progress,
@@ -107,8 +120,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    pub(super) async fn drive(mut self, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
-        self.claim().await?;
+    pub(super) async fn drive(mut self, by: &Actor, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+        self.claim(by).await?;
         let lost = CancellationToken::new();
         // Dropped with the driver, which ends it.
         let mut heartbeat = JoinSet::new();
@@ -145,21 +158,28 @@ impl<'a> Driver<'a> {
     }
 
     /// The first transaction: run and job become running, with the checkpoints of the nodes that are ready.
-    async fn claim(&mut self) -> Result<(), EngineError> {
+    async fn claim(&mut self, by: &Actor) -> Result<(), EngineError> {
         let services = &self.inner.services;
         let now = services.clock.now();
         let before = self.job.state;
         self.run.state = self.run.state.after(RunEvent::Claim)?;
         self.run.updated_at = now;
-        self.job.state = self.job.state.after(JobEvent::Start)?;
-        "a host executes it".clone_into(&mut self.job.status_reason);
+        let (event, reason) = if self.resumed {
+            (JobEvent::Resume, "a host goes on with it")
+        } else {
+            (JobEvent::Start, "a host executes it")
+        };
+        self.job.state = self.job.state.after(event)?;
+        reason.clone_into(&mut self.job.status_reason);
         self.job.updated_at = now;
+        // What earlier attempts cost comes back with them.
+        self.job.metrics = JobMetrics::default();
         let envelope = self.envelope();
-        let events = [
-            envelope.job_transition(Some(before), self.job.state, &self.job.status_reason, &Actor::system())?,
-            envelope.run_span_start(&self.job)?,
-        ];
-        self.change.events.extend(events);
+        let moved = envelope.job_transition(Some(before), self.job.state, &self.job.status_reason, by)?;
+        self.change.events.push(moved);
+        if !self.resumed {
+            self.change.events.push(envelope.run_span_start(&self.job)?);
+        }
         let steps = self.plan.order.iter().filter_map(|at| Some(self.plan.steps.get(*at)?.step.id.clone())).collect();
         self.news.push(RunUpdateKind::RunStarted { steps });
         self.advance()?;
@@ -222,7 +242,9 @@ impl<'a> Driver<'a> {
                 self.happened(Happening::Skipped { step })?;
                 let now = self.inner.services.clock.now();
                 let node = NodeKey { step: id, index: None };
-                self.change.nodes.push(skipped(self.run.run_id, node.clone(), now));
+                if self.history.take(&node).is_none() {
+                    self.change.nodes.push(skipped(self.run.run_id, node.clone(), now));
+                }
                 self.news.push(RunUpdateKind::NodeFinished {
                     node,
                     attempt: 1,
@@ -260,29 +282,63 @@ impl<'a> Driver<'a> {
     fn start(&mut self, position: Position) -> Result<(), EngineError> {
         let (step, item) = position;
         let planned = self.planned(step)?;
-        let open = self.open.get(&step).ok_or_else(|| EngineError::Internal("a step was not opened".into()))?;
         let index = planned.for_each.is_some().then(|| u32::try_from(item).unwrap_or(u32::MAX));
         let node = NodeKey { step: planned.step.id.clone(), index };
-        let input = open.input(planned, item);
+        let past = match self.history.take(&node) {
+            Some(past) if past.state == NodeState::Completed => {
+                self.happened(Happening::Started { step, item })?;
+                return self.done(position, past.contribution, past.output);
+            }
+            past => past,
+        };
+        let open = self.open.get(&step).ok_or_else(|| EngineError::Internal("a step was not opened".into()))?;
+        let input = open.input(self.planned(step)?, item);
         self.happened(Happening::Started { step, item })?;
-        match input {
-            Ok(input) => self.checkpoint(position, node, 1, input),
-            Err(reason) => {
+        match (input, past) {
+            (Ok(input), None) => self.checkpoint(position, node, (1, 1), input),
+            (Ok(input), Some(past)) if past.state == NodeState::Failed => self.go_on(position, node, &past, input),
+            (Ok(input), Some(past)) => self.checkpoint(position, node, (past.attempt + 1, past.failures + 1), input),
+            (Err(reason), _) => {
                 self.failure.get_or_insert(reason);
                 self.happened(Happening::Failed { step, item })
             }
         }
     }
 
-    /// Notes an attempt that begins when the next transaction is durable.
-    fn checkpoint(&mut self, position: Position, node: NodeKey, number: u32, input: Json) -> Result<(), EngineError> {
+    /// Goes on with a node whose latest attempt failed: waits for what is left until the next one, if there is one.
+    fn go_on(&mut self, position: Position, node: NodeKey, past: &Past, input: Json) -> Result<(), EngineError> {
+        let planned = self.planned(position.0)?;
+        let wait = retry::wait_after(planned.step.retry.as_ref(), past.failures).filter(|_| past.is_retryable());
+        let Some(wait) = wait else {
+            let why = past.error.as_ref().map_or("it failed", |error| error.message.as_str());
+            self.failure.get_or_insert(format!("step `{node}` failed: {why}"));
+            return self.happened(Happening::Failed { step: position.0, item: position.1 });
+        };
+        let resources =
+            self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
+        let counts = (past.attempt, past.failures);
+        let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, counts, resources, input);
+        let waited = past.finished_at.map_or(Duration::ZERO, |ended| self.inner.services.clock.now().since(ended));
+        self.waits.push((position, wait.saturating_sub(waited)));
+        self.waiting.insert(position, attempt);
+        Ok(())
+    }
+
+    /// Notes an attempt that begins when the next transaction is durable; its number, and how many tries it makes.
+    fn checkpoint(
+        &mut self,
+        position: Position,
+        node: NodeKey,
+        number: (u32, u32),
+        input: Json,
+    ) -> Result<(), EngineError> {
         let resources =
             self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
         let (row, event) = attempt.begin(&self.envelope())?;
         self.change.nodes.push(row);
         self.change.events.push(event);
-        self.news.push(RunUpdateKind::NodeStarted { node: attempt.node.clone(), attempt: number });
+        self.news.push(RunUpdateKind::NodeStarted { node: attempt.node.clone(), attempt: attempt.number });
         self.attempts.insert(position, attempt);
         self.begin.push(position);
         Ok(())
@@ -304,7 +360,7 @@ impl<'a> Driver<'a> {
             Done::Waited(position) => {
                 // It is gone when the run failed meanwhile.
                 let Some(last) = self.waiting.remove(&position) else { return Ok(()) };
-                self.checkpoint(position, last.node, last.number + 1, last.input)
+                self.checkpoint(position, last.node, (last.number + 1, last.tries + 1), last.input)
             }
         }
     }
@@ -313,15 +369,21 @@ impl<'a> Driver<'a> {
         let StepOutcome { output, measurements, mut metrics, proposals } = outcome;
         // From here on it is text: what a run holds grows with its items.
         let output = Json::of(&output);
-        let (row, event) = attempt.completed(&self.envelope(), output.clone(), measurements)?;
+        // The job's duration is that of its run: items that run side by side do not add up.
+        metrics.duration_ms = 0;
+        let contribution = Contribution { metrics, proposals };
+        let (row, event) = attempt.completed(&self.envelope(), output.clone(), contribution.clone(), measurements)?;
         self.change.nodes.push(row);
         self.change.events.push(event);
         self.news.push(finished(attempt, NodeState::Completed, None, false));
-        // The job's duration is that of its run: items that run side by side do not add up.
-        metrics.duration_ms = 0;
-        self.job.metrics.add(&metrics);
-        if !proposals.is_empty() {
-            self.proposals.insert(position, proposals);
+        self.done(position, contribution, output)
+    }
+
+    /// An item is done, now or before.
+    fn done(&mut self, position: Position, contribution: Contribution, output: Json) -> Result<(), EngineError> {
+        self.job.metrics.add(&contribution.metrics);
+        if !contribution.proposals.is_empty() {
+            self.proposals.insert(position, contribution.proposals);
         }
         if let Some(place) = self.open.get_mut(&position.0).and_then(|open| open.outputs.get_mut(position.1)) {
             *place = output;
@@ -337,7 +399,7 @@ impl<'a> Driver<'a> {
         self.change.events.push(event);
         let planned = self.planned(position.0)?;
         let may_retry = failure.is_retryable() && !self.progress.has_failed();
-        let wait = retry::wait_after(planned.step.retry.as_ref(), attempt.number).filter(|_| may_retry);
+        let wait = retry::wait_after(planned.step.retry.as_ref(), attempt.tries).filter(|_| may_retry);
         self.news.push(finished(&attempt, NodeState::Failed, error, wait.is_some()));
         if let Some(wait) = wait {
             self.waits.push((position, wait));
@@ -399,6 +461,10 @@ impl<'a> Driver<'a> {
     async fn finish(&mut self, ended: Ended) -> Result<(), EngineError> {
         let ending = match (ended, self.failure.take()) {
             (Ended::Completed, None) => self.outputs_of_workflow(),
+            // What it needs is not what it began with. Whether that matters is for a person to say.
+            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => {
+                Ending::AskUser(reason)
+            }
             (_, reason) => Ending::Failed(reason.unwrap_or_else(|| "a step failed".into())),
         };
         self.end(ending).await
@@ -431,7 +497,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
-        let lasted = self.inner.services.clock.monotonic().saturating_sub(self.since);
+        let lasted = self.before + self.inner.services.clock.monotonic().saturating_sub(self.since);
         let envelope = self.envelope();
         ending::end(&envelope, ending, &mut self.run, &mut self.job, lasted, &mut self.change)?;
         self.news.push(RunUpdateKind::RunFinished {
@@ -463,6 +529,7 @@ fn skipped(run_id: RunId, node: NodeKey, now: handshake_core::Timestamp) -> Node
         component_sha256: None,
         input: Json::default(),
         output: None,
+        contribution: Contribution::default(),
         error: None,
         random_seed: NO_SEED.to_owned(),
         started_at: now,

@@ -24,6 +24,8 @@ pub(super) enum Ending {
     },
     /// Something failed for good.
     Failed(String),
+    /// It cannot go on until a person has decided.
+    AskUser(String),
     /// Somebody cancelled it.
     Cancelled,
 }
@@ -61,6 +63,10 @@ pub(super) fn end(
             job.status_reason = reason;
             (RunEvent::Fail, JobEvent::Fail, "failed")
         }
+        Ending::AskUser(reason) => {
+            job.status_reason = bounded(reason);
+            (RunEvent::Wait, JobEvent::AskUser, "waiting")
+        }
         Ending::Cancelled => {
             job.status_reason = "cancelled while it was executed".to_owned();
             (RunEvent::Cancel, JobEvent::Cancel, "cancelled")
@@ -73,9 +79,14 @@ pub(super) fn end(
     job.updated_at = now;
     job.metrics.duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
     let system = handshake_core::event::Actor::system();
-    change.events.push(envelope.run_span_end(job, result, lasted)?);
-    change.events.push(envelope.job_transition(Some(before), job.state, &job.status_reason, &system)?);
-    change.events.push(envelope.job_span_end(job, result)?);
+    let moved = envelope.job_transition(Some(before), job.state, &job.status_reason, &system)?;
+    if run.state.is_final() {
+        change.events.push(envelope.run_span_end(job, result, lasted)?);
+        change.events.push(moved);
+        change.events.push(envelope.job_span_end(job, result)?);
+    } else {
+        change.events.push(moved);
+    }
     change.run = Some(run.clone());
     change.job = Some(job.clone());
     Ok(())

@@ -4,18 +4,22 @@ mod attempt;
 mod driver;
 mod ending;
 mod envelope;
+mod history;
 mod prepared;
 mod progress;
 mod retry;
 mod starting;
 
 pub(crate) use envelope::Envelope;
+pub(crate) use prepared::compile;
 
 use std::sync::Arc;
 
 use handshake_core::RunId;
-use handshake_core::job::AiJob;
+use handshake_core::event::{Actor, ActorKind};
+use handshake_core::job::{AiJob, JobState};
 use handshake_core::run::{RunState, WorkflowRun};
+use handshake_core::storage::Payloads;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -47,18 +51,24 @@ fn bounded_to(mut message: String, most: usize) -> String {
     message
 }
 
+/// Drives a run that waits for a host: from its beginning, or from where a lost host or an earlier run left it.
 pub(crate) async fn execute(
     inner: &Arc<Inner>,
     id: RunId,
+    by: &Actor,
     cancel: CancellationToken,
 ) -> Result<RunSummary, EngineError> {
     let services = &inner.services;
     let run = services.database.run(id).await?;
-    if run.state != RunState::Queued {
-        return Err(EngineError::NotQueued { run: id, state: run.state });
+    if !matches!(run.state, RunState::Queued | RunState::Stalled | RunState::Waiting) {
+        return Err(EngineError::NotWaiting { run: id, state: run.state });
     }
     let job = services.database.job(run.job_id).await?;
-    let plan = prepared::compile(&run)?;
+    if job.state == JobState::AwaitingUser && by.kind != ActorKind::Human {
+        return Err(EngineError::NeedsPerson { run: id, reason: job.status_reason });
+    }
+    let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
-    driver::Driver::new(inner, plan, prepared, run, job).drive(cancel).await
+    let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
+    driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, cancel).await
 }

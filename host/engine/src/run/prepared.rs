@@ -26,7 +26,7 @@ pub(super) struct StepResources {
 }
 
 /// Compiles the workflow that the run was made with.
-pub(super) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
+pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
     let unreadable = |problem: String| EngineError::Workflow { run: run.run_id, problem };
     let workflow: Workflow =
         serde_json::from_value(run.workflow.clone()).map_err(|error| unreadable(error.to_string()))?;

@@ -30,6 +30,7 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, WorkflowRun>,
     pub(super) nodes: BTreeMap<(String, u32), NodeExecution>,
     pub(super) events: Vec<Value>,
+    pub(super) effects: Vec<EffectNote>,
     keys: BTreeMap<String, JobId>,
     pub(super) commits: usize,
 }
@@ -115,14 +116,31 @@ impl JobStore for MemoryDatabase {
     async fn transition(&self, _: AiJob, _: JobState, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
         Err(StorageError::Guard("not in this double".into()))
     }
-    async fn rerun(&self, _: AiJob, _: JobState, _: WorkflowRun, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
-        Err(StorageError::Guard("not in this double".into()))
+    async fn rerun(
+        &self,
+        job: AiJob,
+        from: JobState,
+        run: WorkflowRun,
+        nodes: Vec<NodeExecution>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        if tables.jobs[&job.job_id].state != from {
+            return Err(StorageError::Conflict("the job has moved on".into()));
+        }
+        let id = run.run_id;
+        tables.runs.insert(id, run);
+        tables.nodes.clear();
+        tables.write(id, RunChange { job: Some(job), run: None, nodes, events });
+        Ok(())
     }
     async fn pin(&self, _: JobId, _: bool, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
         Err(StorageError::Guard("not in this double".into()))
     }
-    async fn jobs(&self, _: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
-        Ok(self.tables().jobs.values().cloned().collect())
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
+        let tables = self.tables();
+        let jobs = tables.jobs.values().filter(|job| filter.state.is_none_or(|state| job.state == state));
+        Ok(jobs.filter(|job| filter.after.is_none_or(|after| job.job_id > after)).cloned().collect())
     }
 }
 
@@ -136,8 +154,8 @@ impl RunStore for MemoryDatabase {
     }
     async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError> {
         let mut tables = self.tables();
-        if tables.runs[&id].state != RunState::Queued {
-            return Err(StorageError::Conflict("the run is not queued".into()));
+        if !matches!(tables.runs[&id].state, RunState::Queued | RunState::Stalled | RunState::Waiting) {
+            return Err(StorageError::Conflict("the run does not wait".into()));
         }
         tables.write(id, change);
         let host = HostId::fresh(&SequentialIds::default());
@@ -155,6 +173,14 @@ impl RunStore for MemoryDatabase {
         tables.write(id, change);
         Ok(())
     }
+    async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        if tables.runs[&id].state != from {
+            return Err(StorageError::Conflict("the run has moved on".into()));
+        }
+        tables.write(id, change);
+        Ok(())
+    }
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
         self.tables().check(id, fence)
     }
@@ -162,10 +188,26 @@ impl RunStore for MemoryDatabase {
         Ok(self.tables().nodes.values().cloned().collect())
     }
     async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {
-        Ok(Vec::new())
+        Ok(self.tables().effects.clone())
     }
     async fn interrupted(&self) -> Result<Vec<WorkflowRun>, StorageError> {
         Ok(self.tables().runs.values().filter(|run| run.state == RunState::Running).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl WorkQueue for MemoryDatabase {
+    async fn claim_queued(&self, _: u32, _: Arc<dyn OnClaim>) -> Result<Vec<Claim>, StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
+    }
+    async fn expired(&self, _: u32) -> Result<Vec<WorkflowRun>, StorageError> {
+        Ok(Vec::new())
+    }
+    async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
+        self.commit(id, fence, change).await
+    }
+    fn arrivals(&self) -> Box<dyn Arrivals> {
+        panic!("not in this double")
     }
 }
 
@@ -331,6 +373,7 @@ pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Be
         policy: Arc::new(policy),
         profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
         settings: Arc::default(),
+        lease: Duration::from_secs(30),
         max_parallel: 8,
     };
     Bench { engine: Engine::with_heartbeat(services, Duration::from_millis(5)), database, executor, clock }

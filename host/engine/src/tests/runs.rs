@@ -372,7 +372,11 @@ async fn recovery_marks_run_job_and_attempts_once() {
     killed.abort();
     assert!(killed.await.is_err());
 
-    assert_eq!(bench.engine.recover().await.unwrap(), [run]);
+    let recovered = bench.engine.recover().await.unwrap();
+    assert_eq!(
+        recovered.iter().map(|found| (found.run_id, found.state)).collect::<Vec<_>>(),
+        [(run, JobState::Stalled)]
+    );
     assert_eq!(bench.engine.recover().await.unwrap(), []);
     let tables = bench.database.tables();
     assert_eq!((tables.runs[&run].state, tables.jobs[&submitted.job_id].state), (RunState::Stalled, JobState::Stalled));
@@ -387,5 +391,5 @@ async fn a_run_is_executed_once() {
     let bench = bench(three);
     let run = bench.run(THREE_STEPS).await.run.run_id;
     let error = bench.engine.execute(run, CancellationToken::new()).await.unwrap_err();
-    assert!(matches!(error, EngineError::NotQueued { state: RunState::Completed, .. }), "{error}");
+    assert!(matches!(error, EngineError::NotWaiting { state: RunState::Completed, .. }), "{error}");
 }

@@ -1,0 +1,112 @@
+//! What people ask of jobs that no host executes: to give them up, or to try again.
+
+use std::collections::BTreeSet;
+
+use handshake_core::event::Actor;
+use handshake_core::job::{AiJob, JobEvent, JobMetrics};
+use handshake_core::node::NodeState;
+use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
+use handshake_core::storage::{Payloads, RunChange, StorageError};
+use handshake_core::{JobId, RunId, StepId};
+
+use crate::engine::{EngineError, EngineServices};
+use crate::run::{Envelope, compile};
+use crate::submission::{SubmittedJob, repin};
+use crate::workflow::Plan;
+
+async fn latest_run(services: &EngineServices, job: &AiJob) -> Result<WorkflowRun, EngineError> {
+    let runs = services.database.runs_of(job.job_id).await?;
+    let missing = || StorageError::NotFound { what: "run of job", id: job.job_id.to_string() };
+    Ok(runs.into_iter().next_back().ok_or_else(missing)?)
+}
+
+/// Cancels a job whose run no host executes.
+pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
+    let mut job = services.database.job(id).await?;
+    let before = job.state;
+    job.state = before.after(JobEvent::Cancel)?;
+    let mut run = latest_run(services, &job).await?;
+    if run.state == RunState::Running {
+        return Err(EngineError::Elsewhere { run: run.run_id });
+    }
+    let from = run.state;
+    run.state = from.after(RunEvent::Cancel)?;
+    let now = services.clock.now();
+    (run.updated_at, job.updated_at) = (now, now);
+    job.status_reason = format!("cancelled by {}", by.id);
+    let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
+    let events = vec![
+        envelope.job_transition(Some(before), job.state, &job.status_reason, by)?,
+        envelope.job_span_end(&job, "cancelled")?,
+    ];
+    let change = RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: Vec::new(), events };
+    services.database.amend(run.run_id, from, change).await?;
+    Ok(job)
+}
+
+/// Queues another run of a job. What earlier runs completed is not run again, but for `from` and what depends on it.
+pub(crate) async fn retry(
+    services: &EngineServices,
+    id: JobId,
+    from: Option<&StepId>,
+    by: &Actor,
+) -> Result<SubmittedJob, EngineError> {
+    let mut job = services.database.job(id).await?;
+    let before = job.state;
+    job.state = before.after(JobEvent::Retry)?;
+    let last = latest_run(services, &job).await?;
+    let plan = compile(&last)?;
+    let again = from.map(|from| dependents(&plan, from)).transpose()?.unwrap_or_default();
+    let run_id = RunId::fresh(&*services.ids);
+    let mut nodes = services.database.nodes(last.run_id, Payloads::Read).await?;
+    nodes.retain(|node| node.state == NodeState::Completed && !again.contains(&node.node.step));
+    for node in &mut nodes {
+        node.run_id = run_id;
+    }
+    let now = services.clock.now();
+    let run = WorkflowRun {
+        run_id,
+        state: RunState::Queued,
+        pinned: repin(services, &plan, &last)?,
+        host: None,
+        fence: FencingToken(0),
+        recoveries: 0,
+        heartbeat_at: None,
+        error: None,
+        created_at: now,
+        updated_at: now,
+        ..last
+    };
+    job.workflow_run_id = Some(run_id);
+    job.metrics = JobMetrics::default();
+    job.error_message = None;
+    job.job_outputs = None;
+    job.updated_at = now;
+    job.status_reason = match from {
+        Some(step) => format!("{} asked for another run from step `{step}`", by.id),
+        None => format!("{} asked for another run", by.id),
+    };
+    let envelope = Envelope { services, job: id, run: run_id, trace: run.trace_id };
+    let events = vec![
+        envelope.job_span_start(&job, by)?,
+        envelope.job_transition(Some(before), job.state, &job.status_reason, by)?,
+    ];
+    services.database.rerun(job, before, run, nodes, events).await?;
+    Ok(SubmittedJob { job_id: id, run_id, existing: false })
+}
+
+/// A step and every step that needs it, directly or not.
+fn dependents(plan: &Plan, from: &StepId) -> Result<BTreeSet<StepId>, EngineError> {
+    let position = plan.steps.iter().position(|planned| planned.step.id == *from);
+    let position = position.ok_or_else(|| EngineError::UnknownStep {
+        step: from.clone(),
+        known: plan.steps.iter().map(|planned| planned.step.id.to_string()).collect(),
+    })?;
+    let mut again = BTreeSet::from([position]);
+    for at in &plan.order {
+        if plan.steps.get(*at).is_some_and(|planned| !planned.needs.is_disjoint(&again)) {
+            again.insert(*at);
+        }
+    }
+    Ok(again.iter().filter_map(|at| Some(plan.steps.get(*at)?.step.id.clone())).collect())
+}
