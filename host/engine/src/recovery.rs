@@ -1,8 +1,10 @@
 //! What a lost host left behind: its running runs are marked, and the record tells which of them may go on.
 //!
-//! An attempt notes each effect before it has it. So an interrupted attempt without a note did nothing to the world and
-//! runs again; one with notes may have, and unless the workflow says that this does no harm, a person decides.
+//! An attempt notes each effect before it has it. So an interrupted attempt without a note, or with none of an effect
+//! that outlasts it, did nothing to the world and runs again; one with such notes may have, and unless the workflow
+//! says that this does no harm, a person decides.
 
+use handshake_core::capability::CapabilityId;
 use handshake_core::event::{Actor, AdmittedEvent, EventBody};
 use handshake_core::job::{AiJob, JobEvent, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
@@ -205,12 +207,16 @@ fn doubt(
     ))
 }
 
-/// What an attempt was permitted to do, in words; empty if nothing.
+/// What an attempt was permitted to do that outlasts it, in words; empty if nothing.
 fn effects_of(node: &NodeExecution, effects: &[EffectNote]) -> String {
     let own = |effect: &&EffectNote| {
         (&effect.step, effect.index, effect.attempt) == (&node.node.step, node.node.index, node.attempt)
     };
-    let own: Vec<_> = effects.iter().filter(own).collect();
+    // What this version does not know may last.
+    let lasts = |effect: &&EffectNote| {
+        effect.capability.parse::<CapabilityId>().map_or(true, |capability| capability.axis().is_lasting())
+    };
+    let own: Vec<_> = effects.iter().filter(own).filter(lasts).collect();
     let named = own.iter().take(NAMED_EFFECTS).map(|effect| format!("{} {}", effect.capability, effect.resource));
     let mut words = named.collect::<Vec<_>>().join(", ");
     if own.len() > NAMED_EFFECTS {

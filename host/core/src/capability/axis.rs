@@ -85,6 +85,18 @@ axes! {
 }
 
 impl Axis {
+    /// Whether what was done stays done when the attempt that did it is lost: the question that recovery asks. What
+    /// a model answered, a step proposed or a run stored for itself is gone with the attempt, and asking again leaves
+    /// nothing behind but its cost.
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::FsWrite | Self::NetHttp | Self::NetTcp | Self::NetUdp | Self::NetDns => true,
+            Self::ProcExec | Self::Device => true,
+            Self::FsRead | Self::EnvRead | Self::DocRead | Self::ArtifactRead | Self::ConfigRead => false,
+            Self::SecretsUse | Self::ModelInfer | Self::ModelEmbed | Self::DocPropose | Self::ArtifactWrite => false,
+        }
+    }
+
     /// Finds an axis by its canonical name.
     pub fn from_name(name: &str) -> Option<Self> {
         AXES.iter().copied().find(|axis| axis.name() == name)

@@ -462,9 +462,9 @@ impl<'a> Driver<'a> {
         let ending = match (ended, self.failure.take()) {
             (Ended::Completed, None) => self.outputs_of_workflow(),
             // What it needs is not what it began with. Whether that matters is for a person to say.
-            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => {
-                Ending::AskUser(reason)
-            }
+            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => Ending::AskUser(
+                format!("{reason}; or cancel the job and retry it: that goes on with what there is now"),
+            ),
             (_, reason) => Ending::Failed(reason.unwrap_or_else(|| "a step failed".into())),
         };
         self.end(ending).await

@@ -40,12 +40,12 @@ fn hangs_in_write(call: &Call) -> Act {
     if call.step == "write" && call.attempt == 1 { Act::Hang } else { Act::Give(json!(call.step)) }
 }
 
-async fn interrupted(text: &str, has_effect: bool) -> (Bench, JobId, RunId, Recovered) {
+async fn interrupted(text: &str, effect: &str) -> (Bench, JobId, RunId, Recovered) {
     let bench = bench(hangs_in_write);
     let submitted = bench.engine.submit(submission(text, &[])).await.unwrap();
     let run = submitted.run_id;
     lose(&bench, run).await;
-    if has_effect {
+    if !effect.is_empty() {
         let note = EffectNote {
             run,
             step: StepId::new("write").unwrap(),
@@ -53,7 +53,7 @@ async fn interrupted(text: &str, has_effect: bool) -> (Bench, JobId, RunId, Reco
             attempt: 1,
             fence: FencingToken(1),
             call: 1,
-            capability: "fs.write".into(),
+            capability: effect.into(),
             resource: "out/report.md".into(),
         };
         bench.database.tables().effects.push(note);
@@ -64,17 +64,20 @@ async fn interrupted(text: &str, has_effect: bool) -> (Bench, JobId, RunId, Reco
 
 #[tokio::test]
 async fn the_record_of_effects_and_the_workflow_decide_whether_a_step_runs_again() {
-    for (top, write, has_effect, expected) in [
-        ("", "", false, JobState::Stalled),
-        ("", "", true, JobState::AwaitingUser),
-        ("", ", idempotent: true", true, JobState::Stalled),
-        ("", ", recovery: always", true, JobState::Stalled),
-        ("", ", recovery: manual", false, JobState::AwaitingUser),
-        ("recovery: manual\n", "", false, JobState::AwaitingUser),
-        ("recovery: manual\n", ", recovery: auto", false, JobState::Stalled),
+    for (top, write, effect, expected) in [
+        ("", "", "", JobState::Stalled),
+        ("", "", "fs.write", JobState::AwaitingUser),
+        ("", "", "fs.write:out", JobState::AwaitingUser),
+        ("", "", "of.a.later.version", JobState::AwaitingUser),
+        ("", "", "model.infer", JobState::Stalled),
+        ("", ", idempotent: true", "fs.write", JobState::Stalled),
+        ("", ", recovery: always", "fs.write", JobState::Stalled),
+        ("", ", recovery: manual", "", JobState::AwaitingUser),
+        ("recovery: manual\n", "", "", JobState::AwaitingUser),
+        ("recovery: manual\n", ", recovery: auto", "", JobState::Stalled),
     ] {
-        let (bench, job, run, recovered) = interrupted(&flow(top, write), has_effect).await;
-        assert_eq!(recovered.state, expected, "{top:?} {write:?} {has_effect}");
+        let (bench, job, run, recovered) = interrupted(&flow(top, write), effect).await;
+        assert_eq!(recovered.state, expected, "{top:?} {write:?} {effect}");
         let resumable = bench.engine.resumable().await.unwrap();
         let may_go_on = expected == JobState::Stalled;
         assert_eq!(resumable, if may_go_on { vec![(run, job)] } else { vec![] });
@@ -94,7 +97,7 @@ async fn the_record_of_effects_and_the_workflow_decide_whether_a_step_runs_again
 
 #[tokio::test]
 async fn a_person_is_told_what_may_have_been_done() {
-    let (_, job, _, recovered) = interrupted(&flow("", ""), true).await;
+    let (_, job, _, recovered) = interrupted(&flow("", ""), "fs.write").await;
     let told = recovered.reason.replace(&job.to_string(), "JOB");
     insta::assert_snapshot!(told, @"the host's process ended; step `write` may have done fs.write out/report.md. Look what became of it; then `handshake jobs resume JOB` runs it again, and `handshake jobs cancel JOB` gives it up");
 }
@@ -137,7 +140,7 @@ async fn an_interrupted_attempt_is_not_one_of_the_tries() {
 
 #[tokio::test]
 async fn a_run_that_finds_another_plugin_than_it_began_with_waits_for_a_person() {
-    let (bench, _, run, _) = interrupted(&flow("", ""), false).await;
+    let (bench, _, run, _) = interrupted(&flow("", ""), "").await;
     *bench.executor.version.lock().unwrap() = "second";
     let summary = bench.engine.execute(run, CancellationToken::new()).await.unwrap();
     assert_eq!((summary.job.state, summary.run.state), (JobState::AwaitingUser, RunState::Waiting));
@@ -149,7 +152,7 @@ async fn a_run_that_finds_another_plugin_than_it_began_with_waits_for_a_person()
 
 #[tokio::test]
 async fn a_job_that_nobody_executes_can_be_cancelled_once() {
-    let (bench, job, run, _) = interrupted(&flow("", ""), true).await;
+    let (bench, job, run, _) = interrupted(&flow("", ""), "fs.write").await;
     let cancelled = bench.engine.cancel(job, &person()).await.unwrap();
     assert_eq!((cancelled.state, cancelled.status_reason.as_str()), (JobState::Cancelled, "cancelled by tester"));
     assert_eq!(bench.database.tables().runs[&run].state, RunState::Cancelled);
