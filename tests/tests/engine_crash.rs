@@ -22,7 +22,7 @@ use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, JobId, PluginId, RunId};
-use handshake_engine::{Engine, EngineServices, Format, Submission, WorkflowSource};
+use handshake_engine::{Control, Engine, EngineServices, Format, Submission, WorkflowSource};
 use handshake_storage::SqlDatabase;
 use handshake_tests::postgres::{Backend, backends};
 use handshake_tests::storage::{Place, event, open};
@@ -339,7 +339,7 @@ async fn lost_at_every_commit(backend: Backend) {
                 assert_eq!((found.run_id, found.state), (run, JobState::AwaitingUser));
                 assert!(found.reason.contains("`send` may have done net.http server"), "{}", found.reason);
                 assert!(engine.execute(run, CancellationToken::new()).await.is_err(), "nobody has decided");
-                engine.resume(run, &person, CancellationToken::new()).await.unwrap();
+                engine.resume(run, &person, &Control::default()).await.unwrap();
                 by_person = true;
                 asked += 1;
             }

@@ -106,10 +106,35 @@ fn a_waiting_job_can_be_cancelled_and_then_tried_again() {
 }
 
 #[test]
+fn a_job_is_paused_and_watched_from_another_terminal() {
+    let project = Project::new();
+    let text = "name: slow\nsteps:\n  - { id: nap, uses: hostile, for_each: '[1, 2, 3, 4, 5, 6]', max_parallel: 1, \
+                with: { behaviour: sleep-forever, count: 1 } }\n";
+    project.write("flow.yaml", text);
+    let mut running = project.start(&["run", "flow.yaml"]);
+    running.wait_for("nap: started");
+    let listed = project.run(&["jobs", "list", "--output", "json"]).success().json();
+    let job = listed["jobs"][0]["job_id"].as_str().unwrap().to_owned();
+    let watching = project.start(&["jobs", "watch", &job]);
+    project.run(&["jobs", "pause", &job]).success();
+    let ran = running.finish();
+    assert_eq!(ran.code, 4, "it waits for a person: {ran:?}");
+    assert!(watching.finish().stdout.contains("awaiting_user"));
+    let done = attempts(&show(&project, &job));
+    assert!(!done.is_empty() && done.len() < 6 && done.iter().all(|node| node == "nap 1 completed"), "{done:?}");
+
+    let resumed = project.run(&["jobs", "resume", &job]).success();
+    assert!(resumed.stdout.contains("completed"), "{resumed:?}");
+    let over = project.run(&["jobs", "watch", &job]).success();
+    assert!(over.stdout.contains("completed"), "{over:?}");
+    says(&project.run(&["jobs", "pause", &job]), 2, "only a job that is executed here can be paused");
+}
+
+#[test]
 fn typing_errors_in_the_commands_for_jobs() {
     let project = Project::new();
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
-    for command in ["resume", "retry", "cancel"] {
+    for command in ["resume", "retry", "cancel", "pause", "watch"] {
         says(&project.run(&["jobs", command, "not-an-id"]), 2, "not-an-id");
         says(&project.run(&["jobs", command, unknown]), 2, unknown);
         says(&project.run(&["jobs", command]), 2, "ID");

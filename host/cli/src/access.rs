@@ -122,6 +122,12 @@ impl Access {
         decode(&read(self.call(Method::POST, path, encode(body)?).await?).await?)
     }
 
+    /// Reads a resource line by line.
+    pub(crate) async fn get_lines(&self, path: &str) -> Result<Lines, CliError> {
+        let response = self.call(Method::GET, path, Body::empty()).await?;
+        Ok(Lines { stream: response.into_body().into_data_stream(), buffer: Vec::new() })
+    }
+
     /// Posts a document and reads the answer line by line.
     pub(crate) async fn post_for_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, CliError> {
         let response = self.call(Method::POST, path, encode(body)?).await?;

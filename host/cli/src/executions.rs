@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use handshake_core::event::Actor;
 use handshake_core::{JobId, RunId};
-use handshake_engine::Engine;
+use handshake_engine::{Control, Engine};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -16,7 +16,7 @@ use crate::error::CliError;
 #[derive(Debug)]
 pub(crate) struct Execution {
     job: JobId,
-    cancel: CancellationToken,
+    control: Control,
     /// Fires when the run is over, however it ended.
     pub(crate) finished: CancellationToken,
     /// Why it could not be driven to its end.
@@ -81,7 +81,7 @@ impl Executions {
         let finished = CancellationToken::new();
         let execution = Arc::new(Execution {
             job,
-            cancel: self.stop.child_token(),
+            control: Control::new(self.stop.child_token()),
             finished: finished.clone(),
             failure: OnceLock::new(),
         });
@@ -91,7 +91,7 @@ impl Executions {
         let own = Arc::clone(&execution);
         self.tasks.spawn(async move {
             let _leave = leave;
-            if let Err(error) = engine.resume(run, &by, own.cancel.clone()).await {
+            if let Err(error) = engine.resume(run, &by, &own.control).await {
                 tracing::error!(%run, %error, "the run could not be driven to its end");
                 // First write wins; there is only this one.
                 let _ = own.failure.set(error.into());
@@ -109,7 +109,17 @@ impl Executions {
     pub(crate) fn cancel_job(&self, job: JobId) -> bool {
         let mut any = false;
         for execution in self.active().values().filter(|execution| execution.job == job) {
-            execution.cancel.cancel();
+            execution.control.cancel();
+            any = true;
+        }
+        any
+    }
+
+    /// Pauses what runs of a job are under way; says whether there were any.
+    pub(crate) fn pause_job(&self, job: JobId, by: &Actor) -> bool {
+        let mut any = false;
+        for execution in self.active().values().filter(|execution| execution.job == job) {
+            execution.control.pause(by.clone());
             any = true;
         }
         any

@@ -1,6 +1,7 @@
-//! What people ask of jobs that no host executes: to give them up, or to try again.
+//! What people ask of jobs: to stop a run that is executed, to give one up that is not, to try again.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobEvent, JobMetrics};
@@ -8,11 +9,47 @@ use handshake_core::node::NodeState;
 use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::storage::{Payloads, RunChange, StorageError};
 use handshake_core::{JobId, RunId, StepId};
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::{EngineError, EngineServices};
 use crate::run::{Envelope, compile};
 use crate::submission::{SubmittedJob, repin};
 use crate::workflow::Plan;
+
+/// Stops a run that is being executed. Clones stop the same run.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    cancel: CancellationToken,
+    pause: CancellationToken,
+    paused_by: Arc<OnceLock<Actor>>,
+}
+
+impl Control {
+    /// One whose run is cancelled by this token, too.
+    pub fn new(cancel: CancellationToken) -> Self {
+        Self { cancel, ..Self::default() }
+    }
+
+    /// Stops running steps; the run and its job become cancelled.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Lets running steps end and begins no more; then the run waits for a person. The first call counts.
+    pub fn pause(&self, by: Actor) {
+        self.paused_by.get_or_init(|| by);
+        self.pause.cancel();
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    pub(crate) async fn paused(&self) -> Actor {
+        self.pause.cancelled().await;
+        self.paused_by.get().cloned().unwrap_or_else(Actor::system)
+    }
+}
 
 async fn latest_run(services: &EngineServices, job: &AiJob) -> Result<WorkflowRun, EngineError> {
     let runs = services.database.runs_of(job.job_id).await?;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::Control;
 use crate::recovery::Recovered;
 use crate::run::RunSummary;
 use crate::submission::{Submission, SubmitError, SubmittedJob};
@@ -157,12 +158,12 @@ impl Engine {
     /// Claims a run that is queued or was interrupted, and drives it to its end. When the token fires, running steps
     /// are stopped and the run and its job become cancelled.
     pub async fn execute(&self, run: RunId, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
-        crate::run::execute(&self.inner, run, &Actor::system(), cancel).await
+        crate::run::execute(&self.inner, run, &Actor::system(), &Control::new(cancel)).await
     }
 
     /// Likewise, at the word of somebody who may decide about a run that waits for a person.
-    pub async fn resume(&self, run: RunId, by: &Actor, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
-        crate::run::execute(&self.inner, run, by, cancel).await
+    pub async fn resume(&self, run: RunId, by: &Actor, control: &Control) -> Result<RunSummary, EngineError> {
+        crate::run::execute(&self.inner, run, by, control).await
     }
 
     /// Marks the runs that an earlier process of this host left running, and those of hosts that are gone. To be

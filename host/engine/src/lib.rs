@@ -17,6 +17,7 @@ pub mod workflow;
 #[cfg(test)]
 mod tests;
 
+pub use control::Control;
 pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
 pub use recovery::{MOST_RECOVERIES, Recovered};

@@ -34,6 +34,8 @@ pub(super) fn routes() -> Router<Arc<HostState>> {
         .route("/v1/jobs", get(list).post(submit))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/pause", post(pause))
+        .route("/v1/jobs/{id}/watch", get(watch))
         .route("/v1/jobs/{id}/resume", post(resume))
         .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/runs/{id}/updates", get(updates))
@@ -149,6 +151,33 @@ async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> 
     }
     host.engine.cancel(id, &person()).await?;
     Ok(Json(Cancelled { cancelled: true }))
+}
+
+/// That a job will wait.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Paused {
+    /// It begins no more steps, and waits once those that run have ended.
+    pub(crate) paused: bool,
+}
+
+async fn pause(State(host): Host, Path(id): Path<String>) -> Answer<Paused> {
+    let id = job_id(&id)?;
+    if host.executions.pause_job(id, &person()) {
+        return Ok(Json(Paused { paused: true }));
+    }
+    let job = host.database.job(id).await?;
+    let problem = format!("job `{id}` is `{}`; only a job that is executed here can be paused", job.state);
+    Err(Refusal(CliError::conflict(problem).hint(format!("handshake jobs show {id} tells why"))))
+}
+
+async fn watch(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let job = host.database.job(job_id(&id)?).await?;
+    let updates = host.engine.watch();
+    let Some(run_id) = job.workflow_run_id else {
+        return Err(Refusal(CliError::conflict(format!("job `{id}` has no run to watch"))));
+    };
+    let watched = SubmittedJob { job_id: job.job_id, run_id, existing: false };
+    answer(&host, &watched, true, updates, host.executions.of_run(run_id))
 }
 
 /// From which step a job is tried again; none reuses everything that was completed.

@@ -6,9 +6,9 @@ use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::{JobId, StepId};
 
 use super::Context;
-use super::run::{seconds, start, tone};
+use super::run::{seconds, start, tone, watch};
 use crate::access::{Need, with_parameters};
-use crate::api::jobs::{Cancelled, JobDetails, JobList, RetryRequest};
+use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
 
@@ -26,6 +26,10 @@ pub(crate) enum JobsCommand {
     Resume(JobArgs),
     /// Tries a job again that failed or was cancelled; what it completed is not run again
     Retry(RetryArgs),
+    /// Follows a job that is executed, to its end; Ctrl-C ends the following and not the job
+    Watch(JobArgs),
+    /// Lets the steps that run end and begins no more, until the job is resumed
+    Pause(JobArgs),
     /// Cancels a job
     Cancel(JobArgs),
 }
@@ -84,11 +88,21 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             let request = RetryRequest { from: args.from.clone() };
             return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
         }
-        JobsCommand::List(_) | JobsCommand::Show(_) | JobsCommand::Cancel(_) => {}
+        JobsCommand::Watch(args) => return watch(context, args.id).await,
+        JobsCommand::List(_) | JobsCommand::Show(_) | JobsCommand::Pause(_) | JobsCommand::Cancel(_) => {}
     }
     let access = context.access(Need::Answers).await?;
     match command {
-        JobsCommand::Resume(_) | JobsCommand::Retry(_) => {}
+        JobsCommand::Resume(_) | JobsCommand::Retry(_) | JobsCommand::Watch(_) => {}
+        JobsCommand::Pause(args) => {
+            let paused = access.post::<Paused>(&format!("/v1/jobs/{}/pause", args.id), &()).await;
+            let paused = access.finish(context.output, paused).await?;
+            if context.output.is_json() {
+                context.output.json(&paused)?;
+            } else {
+                context.output.note("pausing: it waits once the steps that run have ended");
+            }
+        }
         JobsCommand::Cancel(args) => {
             let cancelled = access.post::<Cancelled>(&format!("/v1/jobs/{}/cancel", args.id), &()).await;
             let cancelled = access.finish(context.output, cancelled).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use handshake_core::JobId;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_engine::{RunUpdate, SubmittedJob};
@@ -90,8 +91,24 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
 /// Starts something that runs, and follows it to its end.
 pub(super) async fn start(context: &Context<'_>, path: &str, request: &impl Serialize) -> Result<Exit, CliError> {
     let (access, lines) = post(context, path, request).await?;
+    to_the_end(context, access, lines, true).await
+}
+
+/// Follows a job that somebody else started.
+pub(super) async fn watch(context: &Context<'_>, job: JobId) -> Result<Exit, CliError> {
+    let access = context.access(Need::Answers).await?;
+    let lines = access.get_lines(&format!("/v1/jobs/{job}/watch")).await;
+    to_the_end(context, access, lines, false).await
+}
+
+async fn to_the_end(
+    context: &Context<'_>,
+    access: Access,
+    lines: Result<Lines, CliError>,
+    own: bool,
+) -> Result<Exit, CliError> {
     let result = match lines {
-        Ok(lines) => follow(context.output, &access, lines).await,
+        Ok(lines) => follow(context.output, &access, lines, own).await,
         Err(error) => Err(error),
     };
     let details = access.finish(context.output, result).await?;
@@ -124,8 +141,9 @@ enum Line {
     Failed { error: CliError },
 }
 
-/// Shows the updates until the run is over, then asks how it ended.
-async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<JobDetails, CliError> {
+/// Shows the updates until the run is over, then asks how it ended. A signal cancels one's own job, and ends the
+/// watching of another's.
+async fn follow(output: &Output, access: &Access, mut lines: Lines, own: bool) -> Result<JobDetails, CliError> {
     let not_understood =
         |error: serde_json::Error| CliError::internal("a line of the local API cannot be understood").because(&error);
     let first = lines.next().await.ok_or_else(|| CliError::internal("the local API gave no answer"))??;
@@ -156,6 +174,9 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines) -> Result<Jo
                 }
             }
             () = signals.next() => {
+                if !own {
+                    break;
+                }
                 progress.say("cancelling the job; once more ends at once");
                 access.post::<Cancelled>(&format!("{job}/cancel"), &()).await?;
             }

@@ -27,6 +27,7 @@ use super::prepared::StepResources;
 use super::progress::{Ended, Happening, Next, Progress};
 use super::starting::{self, OpenStep, Opened};
 use super::{Envelope, RunSummary, retry};
+use crate::control::Control;
 use crate::engine::{EngineError, Inner};
 use crate::updates::RunUpdateKind;
 use crate::workflow::{Frame, Plan, PlannedStep};
@@ -53,6 +54,8 @@ pub(super) struct Driver<'a> {
     history: History,
     /// Whether a host had begun to execute it before.
     resumed: bool,
+    /// Who paused it: nothing more begins, and it waits once what runs has ended.
+    paused: Option<Actor>,
     progress: Progress,
     /// Why the run fails: the first failure.
     failure: Option<String>,
@@ -99,6 +102,7 @@ impl<'a> Driver<'a> {
             before: if resumed { history.lasted() } else { Duration::ZERO },
             history,
             resumed,
+            paused: None,
             resources,
             inputs: Arc::new(run.inputs.clone()),
             progress,
@@ -120,30 +124,41 @@ impl<'a> Driver<'a> {
         }
     }
 
-    pub(super) async fn drive(mut self, by: &Actor, cancel: CancellationToken) -> Result<RunSummary, EngineError> {
+    pub(super) async fn drive(mut self, by: &Actor, control: &Control) -> Result<RunSummary, EngineError> {
         self.claim(by).await?;
         let lost = CancellationToken::new();
         // Dropped with the driver, which ends it.
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(beat(Arc::clone(self.inner), self.run.run_id, self.run.fence, lost.clone()));
-        let driven = self.until_the_end(&cancel, &lost).await;
+        let driven = self.until_the_end(control, &lost).await;
         // Whatever happened, no step outlives its run, and what a step was permitted is on record before we return.
         self.tasks.shutdown().await;
         driven?;
         Ok(RunSummary { job: self.job, run: self.run })
     }
 
-    async fn until_the_end(&mut self, cancel: &CancellationToken, lost: &CancellationToken) -> Result<(), EngineError> {
+    async fn until_the_end(&mut self, control: &Control, lost: &CancellationToken) -> Result<(), EngineError> {
         loop {
             self.advance()?;
             if let Some(ended) = self.ended() {
                 return self.finish(ended).await;
             }
+            if let Some(by) = self.paused.take_if(|_| self.attempts.is_empty()) {
+                let reason = format!("paused by {}; `handshake jobs resume {}` goes on", by.id, self.run.job_id);
+                return self.end(Ending::AskUser { reason, by }).await;
+            }
             self.commit().await?;
             let done = tokio::select! {
                 biased;
                 () = lost.cancelled() => return Err(EngineError::LostLease { run: self.run.run_id }),
-                () = cancel.cancelled() => return self.cancel().await,
+                () = control.cancelled() => return self.cancel().await,
+                by = control.paused(), if self.paused.is_none() => {
+                    // Items that wait for another try have their failure on record; whoever goes on finds it.
+                    self.waiting.clear();
+                    self.waits.clear();
+                    self.paused = Some(by);
+                    continue;
+                }
                 done = self.tasks.join_next() => done,
             };
             let Some(done) = done else {
@@ -208,7 +223,7 @@ impl<'a> Driver<'a> {
         if self.resources.len() != self.plan.steps.len() {
             return Ok(());
         }
-        while let Some(next) = self.progress.next() {
+        while let Some(next) = self.progress.next().filter(|_| self.paused.is_none()) {
             match next {
                 Next::Open { step } => self.open(step)?,
                 Next::Start { step, item } => self.start((step, item))?,
@@ -462,9 +477,10 @@ impl<'a> Driver<'a> {
         let ending = match (ended, self.failure.take()) {
             (Ended::Completed, None) => self.outputs_of_workflow(),
             // What it needs is not what it began with. Whether that matters is for a person to say.
-            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => Ending::AskUser(
-                format!("{reason}; or cancel the job and retry it: that goes on with what there is now"),
-            ),
+            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => {
+                let reason = format!("{reason}; or cancel the job and retry it: that goes on with what there is now");
+                Ending::AskUser { reason, by: Actor::system() }
+            }
             (_, reason) => Ending::Failed(reason.unwrap_or_else(|| "a step failed".into())),
         };
         self.end(ending).await

@@ -1,6 +1,7 @@
 //! How runs end: the final forms of run and job, with metrics, proposals and the sentence that says why.
 
 use handshake_core::document::Proposal;
+use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, EntityRef, JobEvent};
 use handshake_core::node::NodeKey;
 use handshake_core::run::{RunEvent, WorkflowRun};
@@ -25,7 +26,12 @@ pub(super) enum Ending {
     /// Something failed for good.
     Failed(String),
     /// It cannot go on until a person has decided.
-    AskUser(String),
+    AskUser {
+        /// What it waits for.
+        reason: String,
+        /// Who made it wait.
+        by: Actor,
+    },
     /// Somebody cancelled it.
     Cancelled,
 }
@@ -40,6 +46,7 @@ pub(super) fn end(
     change: &mut RunChange,
 ) -> Result<(), EngineError> {
     let before = job.state;
+    let mut by = Actor::system();
     let (run_event, job_event, result) = match ending {
         Ending::Completed { outputs, proposals } => {
             job.job_outputs = Some(outputs);
@@ -63,7 +70,8 @@ pub(super) fn end(
             job.status_reason = reason;
             (RunEvent::Fail, JobEvent::Fail, "failed")
         }
-        Ending::AskUser(reason) => {
+        Ending::AskUser { reason, by: who } => {
+            by = who;
             job.status_reason = bounded(reason);
             (RunEvent::Wait, JobEvent::AskUser, "waiting")
         }
@@ -78,8 +86,7 @@ pub(super) fn end(
     job.state = job.state.after(job_event)?;
     job.updated_at = now;
     job.metrics.duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
-    let system = handshake_core::event::Actor::system();
-    let moved = envelope.job_transition(Some(before), job.state, &job.status_reason, &system)?;
+    let moved = envelope.job_transition(Some(before), job.state, &job.status_reason, &by)?;
     if run.state.is_final() {
         change.events.push(envelope.run_span_end(job, result, lasted)?);
         change.events.push(moved);

@@ -21,8 +21,8 @@ use handshake_core::job::{AiJob, JobState};
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::Payloads;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
+use crate::control::Control;
 use crate::engine::{EngineError, Inner};
 
 /// How a run ended.
@@ -56,7 +56,7 @@ pub(crate) async fn execute(
     inner: &Arc<Inner>,
     id: RunId,
     by: &Actor,
-    cancel: CancellationToken,
+    control: &Control,
 ) -> Result<RunSummary, EngineError> {
     let services = &inner.services;
     let run = services.database.run(id).await?;
@@ -70,5 +70,5 @@ pub(crate) async fn execute(
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
     let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
-    driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, cancel).await
+    driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, control).await
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doubles::*;
 use crate::recovery::MOST_RECOVERIES;
-use crate::{EngineError, Recovered, RunUpdateKind};
+use crate::{Control, EngineError, Recovered, RunUpdateKind};
 
 fn person() -> Actor {
     Actor { kind: ActorKind::Human, id: "tester".into() }
@@ -85,7 +85,7 @@ async fn the_record_of_effects_and_the_workflow_decide_whether_a_step_runs_again
         assert_eq!(alone.is_ok(), may_go_on, "{alone:?}");
         if !may_go_on {
             assert!(matches!(alone, Err(EngineError::NeedsPerson { .. })));
-            bench.engine.resume(run, &person(), CancellationToken::new()).await.unwrap();
+            bench.engine.resume(run, &person(), &Control::default()).await.unwrap();
         }
         let nodes = ["read 1 completed", "write 1 interrupted", "write 2 completed"];
         assert_eq!(bench.database.nodes_by_text(), nodes);
@@ -118,7 +118,7 @@ async fn a_run_that_is_always_interrupted_is_poisoned() {
     let types = tables.events.iter().filter(|event| event["event_type"] == "security_violation").count();
     assert_eq!(types, 1);
     drop(tables);
-    assert!(bench.engine.resume(run, &person(), CancellationToken::new()).await.is_err());
+    assert!(bench.engine.resume(run, &person(), &Control::default()).await.is_err());
     assert!(bench.engine.retry(submitted.job_id, None, &person()).await.is_err(), "never again");
 }
 
@@ -146,7 +146,7 @@ async fn a_run_that_finds_another_plugin_than_it_began_with_waits_for_a_person()
     assert_eq!((summary.job.state, summary.run.state), (JobState::AwaitingUser, RunState::Waiting));
     assert!(summary.job.status_reason.contains("is not the one that the run was made with"));
     *bench.executor.version.lock().unwrap() = "first";
-    let summary = bench.engine.resume(run, &person(), CancellationToken::new()).await.unwrap();
+    let summary = bench.engine.resume(run, &person(), &Control::default()).await.unwrap();
     assert_eq!(summary.job.state, JobState::Completed);
 }
 
@@ -157,7 +157,7 @@ async fn a_job_that_nobody_executes_can_be_cancelled_once() {
     assert_eq!((cancelled.state, cancelled.status_reason.as_str()), (JobState::Cancelled, "cancelled by tester"));
     assert_eq!(bench.database.tables().runs[&run].state, RunState::Cancelled);
     assert!(matches!(bench.engine.cancel(job, &person()).await, Err(EngineError::Job(_))));
-    assert!(bench.engine.resume(run, &person(), CancellationToken::new()).await.is_err());
+    assert!(bench.engine.resume(run, &person(), &Control::default()).await.is_err());
 }
 
 #[tokio::test]
@@ -204,4 +204,29 @@ steps:
     let job = bench.run(flow).await.job.job_id;
     let unknown = bench.engine.retry(job, Some(&StepId::new("wirte").unwrap()), &person()).await.unwrap_err();
     insta::assert_snapshot!(unknown.to_string(), @"the workflow has no step `wirte`; it has read, other, middle, write");
+}
+
+#[tokio::test]
+async fn a_paused_run_lets_what_runs_end_and_goes_on_when_it_is_told_to() {
+    let control = Control::default();
+    let pauses = control.clone();
+    let bench = bench(move |call| {
+        if call.node == "work[1]" {
+            pauses.pause(person());
+        }
+        Act::Give(json!(call.node))
+    });
+    let text = "name: x\nsteps:\n  - { id: work, uses: summarize, for_each: '[1, 2, 3, 4, 5]', max_parallel: 2 }\n";
+    let run = bench.engine.submit(submission(text, &[])).await.unwrap().run_id;
+    let paused = bench.engine.resume(run, &Actor::system(), &control).await.unwrap();
+    assert_eq!((paused.job.state, paused.run.state), (JobState::AwaitingUser, RunState::Waiting));
+    assert!(paused.job.status_reason.starts_with("paused by tester"), "{}", paused.job.status_reason);
+    let nodes = bench.database.nodes_by_text();
+    assert!(nodes.len() < 5 && nodes.iter().all(|node| node.ends_with("completed")), "{nodes:?}");
+    assert!(bench.engine.execute(run, CancellationToken::new()).await.is_err(), "nobody has said so");
+
+    let ended = bench.engine.resume(run, &person(), &Control::default()).await.unwrap();
+    assert_eq!(ended.job.state, JobState::Completed);
+    assert_eq!(ended.job.metrics.total_tokens, 25);
+    assert_eq!(bench.calls().len(), 5, "each item once");
 }
