@@ -1,6 +1,6 @@
 //! A host that is lost at any of its commits: the run goes on in the next process and ends as if nothing had been.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
