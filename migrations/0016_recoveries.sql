@@ -1,2 +1,2 @@
--- How often recovery has found a run interrupted; NULL is never.
+-- How often recovery has found a run interrupted. NULL is never.
 ALTER TABLE runs ADD COLUMN recoveries BIGINT;
