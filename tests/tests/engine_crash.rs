@@ -4,133 +4,28 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
 use handshake_core::document::Proposal;
-use handshake_core::event::{Actor, ActorKind, AdmittedEvent};
-use handshake_core::job::{AiJob, JobMetrics, JobState, PlannedOperation};
-use handshake_core::manifest::{ComponentRef, Limits, PluginManifest};
+use handshake_core::event::{Actor, ActorKind};
+use handshake_core::job::{JobMetrics, JobState, PlannedOperation};
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
-use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::node::NodeState;
 use handshake_core::recorder::EffectNote;
-use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::run::RunState;
 use handshake_core::step::*;
 use handshake_core::storage::*;
-use handshake_core::testing::{FixedClock, MemoryRecorder, SequentialIds};
+use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, JobId, PluginId, RunId};
 use handshake_engine::{Control, Engine, EngineServices, Format, Submission, WorkflowSource};
 use handshake_storage::SqlDatabase;
 use handshake_tests::postgres::{Backend, backends};
-use handshake_tests::storage::{Place, event, open};
+use handshake_tests::storage::{Place, Recorded, event, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-
-/// Every write is a commit. From the given one on, the process is dead: that one is lost, or is done and its answer lost.
-struct Dying {
-    database: Arc<SqlDatabase>,
-    written: AtomicUsize,
-    dies_at: usize,
-    after: bool,
-}
-
-impl Dying {
-    async fn write<T>(&self, write: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
-        let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        if number > self.dies_at || (number == self.dies_at && !self.after) {
-            return Err(StorageError::Guard("the process is dead".into()));
-        }
-        let written = write.await;
-        if number == self.dies_at { Err(StorageError::Guard("the process is dead".into())) } else { written }
-    }
-}
-
-type Answer<T> = Result<T, StorageError>;
-
-#[async_trait]
-impl JobStore for Dying {
-    async fn submit(
-        &self,
-        job: AiJob,
-        run: WorkflowRun,
-        key: Option<&str>,
-        e: Vec<AdmittedEvent>,
-    ) -> Answer<Submitted> {
-        self.database.submit(job, run, key, e).await
-    }
-    async fn transition(&self, job: AiJob, from: JobState, e: Vec<AdmittedEvent>) -> Answer<()> {
-        self.write(self.database.transition(job, from, e)).await
-    }
-    async fn rerun(
-        &self,
-        job: AiJob,
-        from: JobState,
-        run: WorkflowRun,
-        nodes: Vec<NodeExecution>,
-        events: Vec<AdmittedEvent>,
-    ) -> Answer<()> {
-        self.write(self.database.rerun(job, from, run, nodes, events)).await
-    }
-    async fn pin(&self, id: JobId, pinned: bool, e: Vec<AdmittedEvent>) -> Answer<()> {
-        self.write(self.database.pin(id, pinned, e)).await
-    }
-    async fn job(&self, id: JobId) -> Answer<AiJob> {
-        self.database.job(id).await
-    }
-    async fn jobs(&self, filter: &JobFilter) -> Answer<Vec<AiJob>> {
-        self.database.jobs(filter).await
-    }
-}
-
-#[async_trait]
-impl RunStore for Dying {
-    async fn run(&self, id: RunId) -> Answer<WorkflowRun> {
-        self.database.run(id).await
-    }
-    async fn runs_of(&self, job: JobId) -> Answer<Vec<WorkflowRun>> {
-        self.database.runs_of(job).await
-    }
-    async fn claim(&self, id: RunId, change: RunChange) -> Answer<Claim> {
-        self.write(self.database.claim(id, change)).await
-    }
-    async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Answer<()> {
-        self.write(self.database.commit(id, fence, change)).await
-    }
-    async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Answer<()> {
-        self.write(self.database.amend(id, from, change)).await
-    }
-    async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Answer<()> {
-        self.database.heartbeat(id, fence).await
-    }
-    async fn nodes(&self, run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>> {
-        self.database.nodes(run, payloads).await
-    }
-    async fn effects(&self, run: RunId) -> Answer<Vec<EffectNote>> {
-        self.database.effects(run).await
-    }
-    async fn interrupted(&self) -> Answer<Vec<WorkflowRun>> {
-        self.database.interrupted().await
-    }
-}
-
-#[async_trait]
-impl WorkQueue for Dying {
-    async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Answer<Vec<Claim>> {
-        self.write(self.database.claim_queued(limit, on_claim)).await
-    }
-    async fn expired(&self, limit: u32) -> Answer<Vec<WorkflowRun>> {
-        self.database.expired(limit).await
-    }
-    async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Answer<()> {
-        self.write(self.database.take_away(id, fence, change)).await
-    }
-    fn arrivals(&self) -> Box<dyn Arrivals> {
-        self.database.arrivals()
-    }
-}
 
 /// Plugins whose effects reach a server. It lives on when a host dies.
 struct Plugins {
@@ -145,33 +40,11 @@ struct Plugins {
 #[async_trait]
 impl StepExecutor for Plugins {
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
-        let manifest = PluginManifest {
-            schema: 1,
-            id: PluginId::new(uses).unwrap(),
-            version: "0.1.0".into(),
-            api: "handshake:step@0.1".into(),
-            description: "test".into(),
-            idempotent: true,
-            component: ComponentRef { path: "test.wasm".into(), sha256: None },
-            limits: Limits::default(),
-            capabilities: Vec::new(),
-        };
-        Ok(Arc::new(Plugin {
-            manifest,
-            manifest_sha256: Digest::of(b"manifest"),
-            component_sha256: Digest::of(b"component"),
-            folder: "plugins".into(),
-        }))
+        Ok(testing::plugin(PluginId::new(uses).unwrap(), b"component"))
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
-        Ok(Descriptor {
-            name: plugin.label(),
-            version: "0.1.0".into(),
-            input_schema: json!({}),
-            output_schema: json!({}),
-            capabilities: Vec::new(),
-        })
+        Ok(testing::descriptor(plugin))
     }
 
     async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
@@ -252,9 +125,8 @@ impl World {
     }
 
     /// A process: its engine, and the store that dies with it.
-    fn engine(&self, dies_at: usize, after: bool) -> (Engine, Arc<Dying>) {
-        let database =
-            Arc::new(Dying { database: Arc::clone(&self.database), written: AtomicUsize::new(0), dies_at, after });
+    fn engine(&self, dies_at: usize, after: bool) -> (Engine, Arc<Recorded>) {
+        let database = Recorded::dying(&self.database, dies_at, after);
         let policy =
             Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
         let engine = Engine::new(EngineServices {
@@ -308,7 +180,7 @@ async fn lost_at_every_commit(backend: Backend) {
     let undisturbed = world.end(job, run).await;
     assert_eq!(undisturbed.0, JobState::CompletedWithIssues);
     assert_eq!(undisturbed.4.len(), 6, "{:?}", undisturbed.4);
-    let commits = store.written.load(Ordering::SeqCst);
+    let commits = store.commits();
     assert!(commits > 5, "{commits}");
     let person = Actor { kind: ActorKind::Human, id: "somebody".into() };
 

@@ -124,14 +124,12 @@ impl Access {
 
     /// Reads a resource line by line.
     pub(crate) async fn get_lines(&self, path: &str) -> Result<Lines, CliError> {
-        let response = self.call(Method::GET, path, Body::empty()).await?;
-        Ok(Lines { stream: response.into_body().into_data_stream(), buffer: Vec::new() })
+        self.call(Method::GET, path, Body::empty()).await.map(Lines::of)
     }
 
     /// Posts a document and reads the answer line by line.
     pub(crate) async fn post_for_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, CliError> {
-        let response = self.call(Method::POST, path, encode(body)?).await?;
-        Ok(Lines { stream: response.into_body().into_data_stream(), buffer: Vec::new() })
+        self.call(Method::POST, path, encode(body)?).await.map(Lines::of)
     }
 
     /// Ends the use of the data directory. An owner finishes what it executes and writes everything.
@@ -187,6 +185,10 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    fn of(response: Response<Body>) -> Self {
+        Self { stream: response.into_body().into_data_stream(), buffer: Vec::new() }
+    }
+
     /// The next line, once it is there. Giving up while it waits loses nothing.
     pub(crate) async fn next(&mut self) -> Option<Result<Vec<u8>, CliError>> {
         loop {

@@ -107,19 +107,18 @@ impl Executions {
 
     /// Cancels what runs of a job are under way; says whether there were any.
     pub(crate) fn cancel_job(&self, job: JobId) -> bool {
-        let mut any = false;
-        for execution in self.active().values().filter(|execution| execution.job == job) {
-            execution.control.cancel();
-            any = true;
-        }
-        any
+        self.each_of(job, Control::cancel)
     }
 
     /// Pauses what runs of a job are under way; says whether there were any.
     pub(crate) fn pause_job(&self, job: JobId, by: &Actor) -> bool {
+        self.each_of(job, |control| control.pause(by.clone()))
+    }
+
+    fn each_of(&self, job: JobId, act: impl Fn(&Control)) -> bool {
         let mut any = false;
         for execution in self.active().values().filter(|execution| execution.job == job) {
-            execution.control.pause(by.clone());
+            act(&execution.control);
             any = true;
         }
         any

@@ -1,15 +1,49 @@
 //! Predictable implementations of the ports, for the tests of every crate.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::event::{AdmittedEvent, Event, Redactor};
+use crate::manifest::{ComponentRef, Limits, PluginManifest};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
-use crate::{Clock, Ids, Timestamp};
+use crate::step::{Descriptor, Plugin};
+use crate::{Clock, Digest, Ids, PluginId, Timestamp};
+
+/// A plugin with this component, which says that running it twice does no harm.
+pub fn plugin(id: PluginId, component: &[u8]) -> Arc<Plugin> {
+    let manifest = PluginManifest {
+        schema: 1,
+        id,
+        version: "0.1.0".into(),
+        api: "handshake:step@0.1".into(),
+        description: "test".into(),
+        idempotent: true,
+        component: ComponentRef { path: "test.wasm".into(), sha256: None },
+        limits: Limits::default(),
+        capabilities: Vec::new(),
+    };
+    Arc::new(Plugin {
+        manifest,
+        manifest_sha256: Digest::of(b"manifest"),
+        component_sha256: Digest::of(component),
+        folder: "plugins".into(),
+    })
+}
+
+/// What such a plugin says about itself: it takes and gives anything.
+pub fn descriptor(plugin: &Plugin) -> Descriptor {
+    Descriptor {
+        name: plugin.label(),
+        version: "0.1.0".into(),
+        input_schema: serde_json::json!({}),
+        output_schema: serde_json::json!({}),
+        capabilities: Vec::new(),
+    }
+}
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -83,7 +117,7 @@ pub enum Behaviour {
 /// A recorder that keeps events in memory, in the order in which they were handed over.
 #[derive(Debug, Default)]
 pub struct MemoryRecorder {
-    events: std::sync::Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<Event>>>,
     effects: Mutex<Vec<EffectNote>>,
     behaviour: Mutex<Behaviour>,
 }
@@ -119,7 +153,7 @@ impl MemoryRecorder {
     }
 }
 
-struct MemorySlot(std::sync::Arc<Mutex<Vec<Event>>>);
+struct MemorySlot(Arc<Mutex<Vec<Event>>>);
 
 impl OutcomeSlot for MemorySlot {
     fn fill(self: Box<Self>, event: Event) {
@@ -136,7 +170,7 @@ impl FlightRecorder for MemoryRecorder {
         self.take(event)
     }
     fn reserve(&self) -> Result<Box<dyn OutcomeSlot>, RecorderError> {
-        Ok(Box::new(MemorySlot(std::sync::Arc::clone(&self.events))))
+        Ok(Box::new(MemorySlot(Arc::clone(&self.events))))
     }
     async fn record_event(&self, event: &Event) -> Result<(), RecorderError> {
         self.take(event)

@@ -51,31 +51,29 @@ impl Control {
     }
 }
 
-async fn latest_run(services: &EngineServices, job: &AiJob) -> Result<WorkflowRun, EngineError> {
+/// The latest run of a job.
+pub(crate) async fn latest_run(services: &EngineServices, job: &AiJob) -> Result<RunId, StorageError> {
+    if let Some(run) = job.workflow_run_id {
+        return Ok(run);
+    }
     let runs = services.database.runs_of(job.job_id).await?;
     let missing = || StorageError::NotFound { what: "run of job", id: job.job_id.to_string() };
-    Ok(runs.into_iter().next_back().ok_or_else(missing)?)
+    Ok(runs.last().ok_or_else(missing)?.run_id)
 }
 
 /// Cancels a job whose run no host executes.
 pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
     let mut job = services.database.job(id).await?;
-    let before = job.state;
-    job.state = before.after(JobEvent::Cancel)?;
-    let mut run = latest_run(services, &job).await?;
+    let mut run = services.database.run(latest_run(services, &job).await?).await?;
+    let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
+    let moved = envelope.moves(&mut job, JobEvent::Cancel, format!("cancelled by {}", by.id), by)?;
     if run.state == RunState::Running {
         return Err(EngineError::Elsewhere { run: run.run_id });
     }
     let from = run.state;
     run.state = from.after(RunEvent::Cancel)?;
-    let now = services.clock.now();
-    (run.updated_at, job.updated_at) = (now, now);
-    job.status_reason = format!("cancelled by {}", by.id);
-    let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
-    let events = vec![
-        envelope.job_transition(Some(before), job.state, &job.status_reason, by)?,
-        envelope.job_span_end(&job, "cancelled")?,
-    ];
+    run.updated_at = job.updated_at;
+    let events = vec![moved, envelope.job_span_end(&job, "cancelled")?];
     let change = RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: Vec::new(), events };
     services.database.amend(run.run_id, from, change).await?;
     Ok(job)
@@ -90,17 +88,23 @@ pub(crate) async fn retry(
 ) -> Result<SubmittedJob, EngineError> {
     let mut job = services.database.job(id).await?;
     let before = job.state;
-    job.state = before.after(JobEvent::Retry)?;
-    let last = latest_run(services, &job).await?;
+    let last = services.database.run(latest_run(services, &job).await?).await?;
+    let run_id = RunId::fresh(&*services.ids);
+    let envelope = Envelope { services, job: id, run: run_id, trace: last.trace_id };
+    let reason = match from {
+        Some(step) => format!("{} asked for another run from step `{step}`", by.id),
+        None => format!("{} asked for another run", by.id),
+    };
+    let moved = envelope.moves(&mut job, JobEvent::Retry, reason, by)?;
+    let events = vec![envelope.job_span_start(&job, by)?, moved];
     let plan = compile(&last)?;
     let again = from.map(|from| dependents(&plan, from)).transpose()?.unwrap_or_default();
-    let run_id = RunId::fresh(&*services.ids);
     let mut nodes = services.database.nodes(last.run_id, Payloads::Read).await?;
     nodes.retain(|node| node.state == NodeState::Completed && !again.contains(&node.node.step));
     for node in &mut nodes {
         node.run_id = run_id;
     }
-    let now = services.clock.now();
+    let now = job.updated_at;
     let run = WorkflowRun {
         run_id,
         state: RunState::Queued,
@@ -118,16 +122,6 @@ pub(crate) async fn retry(
     job.metrics = JobMetrics::default();
     job.error_message = None;
     job.job_outputs = None;
-    job.updated_at = now;
-    job.status_reason = match from {
-        Some(step) => format!("{} asked for another run from step `{step}`", by.id),
-        None => format!("{} asked for another run", by.id),
-    };
-    let envelope = Envelope { services, job: id, run: run_id, trace: run.trace_id };
-    let events = vec![
-        envelope.job_span_start(&job, by)?,
-        envelope.job_transition(Some(before), job.state, &job.status_reason, by)?,
-    ];
     services.database.rerun(job, before, run, nodes, events).await?;
     Ok(SubmittedJob { job_id: id, run_id, existing: false })
 }

@@ -1,7 +1,8 @@
 //! The workflow engine: reads workflow files, plans them, and drives runs to their end through the ports of core.
 //!
 //! Reading order: `workflow` turns a file into a [`workflow`] plan (pure), `submission` makes a job of it,
-//! `run` executes it, `recovery` takes up what a lost host left behind, `control` is what people ask of jobs. The engine performs no I/O of its own.
+//! `run` executes it, `recovery` takes up what a lost host left behind, `control` is what people ask of jobs.
+//! The engine performs no I/O of its own.
 
 mod nearest;
 

@@ -16,7 +16,7 @@ use handshake_core::{JobId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineError, EngineServices};
-use crate::run::{Envelope, bounded};
+use crate::run::Envelope;
 
 /// How often a run may be found interrupted before it is given up as the cause.
 pub const MOST_RECOVERIES: u32 = 5;
@@ -102,14 +102,13 @@ async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> 
             None => format!("{why} while step {} was executed; it can go on", steps(&nodes)),
             Some(doubt) => format!("{why}; {doubt}"),
         };
-        step(&envelope, &mut job, JobEvent::Stall, &reason, &mut events)?;
+        events.push(envelope.moves(&mut job, JobEvent::Stall, reason.clone(), &Actor::system())?);
         if run.recoveries > MOST_RECOVERIES {
             let reason = format!("it was interrupted {} times, which is as often as it is tried", run.recoveries);
-            poison(&envelope, &mut job, &mut run, &reason, &mut events)?;
+            poison(&envelope, &mut job, &mut run, reason, &mut events)?;
         } else if doubt.is_some() {
-            step(&envelope, &mut job, JobEvent::AskUser, &reason, &mut events)?;
+            events.push(envelope.moves(&mut job, JobEvent::AskUser, reason, &Actor::system())?);
         }
-        job.updated_at = now;
     }
     let recovered = Recovered { run_id: id, job_id: job.job_id, state: job.state, reason: job.status_reason.clone() };
     let change = RunChange { job: moved.then_some(job), run: Some(run), nodes, events };
@@ -128,34 +127,19 @@ async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> 
     }
 }
 
-/// Moves the job and adds the event.
-fn step(
-    envelope: &Envelope<'_>,
-    job: &mut AiJob,
-    event: JobEvent,
-    reason: &str,
-    events: &mut Vec<AdmittedEvent>,
-) -> Result<(), EngineError> {
-    let before = job.state;
-    job.state = before.after(event)?;
-    job.status_reason = bounded(reason.to_owned());
-    events.push(envelope.job_transition(Some(before), job.state, &job.status_reason, &Actor::system())?);
-    Ok(())
-}
-
 /// Gives the run up for good.
 fn poison(
     envelope: &Envelope<'_>,
     job: &mut AiJob,
     run: &mut WorkflowRun,
-    reason: &str,
+    reason: String,
     events: &mut Vec<AdmittedEvent>,
 ) -> Result<(), EngineError> {
     run.state = run.state.after(RunEvent::Fail)?;
-    run.error = Some(reason.to_owned());
-    job.error_message = Some(reason.to_owned());
-    step(envelope, job, JobEvent::Poison, reason, events)?;
-    let body = EventBody::SecurityViolation { kind: "too_many_recoveries".to_owned(), detail: reason.to_owned() };
+    run.error = Some(reason.clone());
+    job.error_message = Some(reason.clone());
+    events.push(envelope.moves(job, JobEvent::Poison, reason.clone(), &Actor::system())?);
+    let body = EventBody::SecurityViolation { kind: "too_many_recoveries".to_owned(), detail: reason };
     events.push(envelope.admit(Actor::system(), body)?);
     events.push(envelope.job_span_end(job, "poisoned")?);
     Ok(())
@@ -187,12 +171,15 @@ fn doubt(
                 Recovery::Always => None,
                 Recovery::Manual => Some(format!("step `{}` was running, and `recovery` is manual", node.node)),
                 Recovery::Auto => {
-                    let repeatable = step.is_some_and(|step| {
-                        step.idempotent
-                            && services.executor.find(&step.uses).is_ok_and(|plugin| plugin.manifest.idempotent)
-                    });
                     let had = effects_of(node, effects);
-                    (!repeatable && !had.is_empty()).then(|| format!("step `{}` may have done {had}", node.node))
+                    let repeatable = || {
+                        step.is_some_and(|step| {
+                            step.idempotent
+                                && services.executor.find(&step.uses).is_ok_and(|plugin| plugin.manifest.idempotent)
+                        })
+                    };
+                    // The plugin is looked for last: that reads its files.
+                    (!had.is_empty() && !repeatable()).then(|| format!("step `{}` may have done {had}", node.node))
                 }
             }
         })

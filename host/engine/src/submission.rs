@@ -20,6 +20,7 @@ use serde_json::Value;
 
 pub use inputs::{InputError, InputValue};
 
+use crate::control::latest_run;
 use crate::engine::EngineServices;
 use crate::run::Envelope;
 use crate::workflow::{self, Frame, ParsedWorkflow, Plan, Problem, WorkflowError, WorkflowSource};
@@ -140,14 +141,7 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     match services.database.submit(job, run, submission.idempotency_key.as_deref(), events).await? {
         Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false }),
         Submitted::Existing(job) => {
-            let run_id = match job.workflow_run_id {
-                Some(run) => run,
-                None => {
-                    let runs = services.database.runs_of(job.job_id).await?;
-                    let missing = || StorageError::NotFound { what: "run of job", id: job.job_id.to_string() };
-                    runs.last().ok_or_else(missing)?.run_id
-                }
-            };
+            let run_id = latest_run(services, &job).await?;
             Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true })
         }
     }

@@ -87,11 +87,12 @@ struct Holder {
     state: RunState,
     fence: FencingToken,
     lease_expires_at: Option<i64>,
-    current: bool,
+    /// Whether it is this host.
+    own: bool,
 }
 
-/// Reads who holds a run; `current` says whether it is this host under this token.
-async fn holder(step: &mut Step<'_>, id: RunId, fence: Option<FencingToken>) -> Result<Holder, Refusal> {
+/// Reads who holds a run.
+async fn holder(step: &mut Step<'_>, id: RunId) -> Result<Holder, Refusal> {
     let row = query(HOLDER)
         .keep_rows()
         .bind(id.to_string())
@@ -100,20 +101,19 @@ async fn holder(step: &mut Step<'_>, id: RunId, fence: Option<FencingToken>) -> 
         .map_err(failed("read a run's claim"))?;
     let Some(row) = row else { return Err(Refusal::Answer(runs::missing(id))) };
     let host: Option<String> = column(&row, "host")?;
-    let current = FencingToken(column(&row, "fence")?);
     Ok(Holder {
         job: column::<String>(&row, "job_id")?.parse().map_err(unreadable("job id"))?,
         state: column::<String>(&row, "state")?.parse().map_err(unreadable("run state"))?,
-        fence: current,
+        fence: FencingToken(column(&row, "fence")?),
         lease_expires_at: column(&row, "lease_expires_at")?,
-        current: host == Some(step.host.to_string()) && Some(current) == fence,
+        own: host == Some(step.host.to_string()),
     })
 }
 
 /// Lets only the holder of the current claim pass.
 async fn require_claim(step: &mut Step<'_>, id: RunId, fence: FencingToken) -> Result<Holder, Refusal> {
-    let holder = holder(step, id, Some(fence)).await?;
-    if holder.current {
+    let holder = holder(step, id).await?;
+    if holder.own && holder.fence == fence {
         return Ok(holder);
     }
     let number = fence.0;
@@ -145,7 +145,7 @@ impl ClaimRun {
         let conflict = |why: String| {
             Refusal::Answer(StorageError::Conflict(format!("run `{}` cannot be claimed: {why}", self.id)))
         };
-        let found = holder(step, self.id, None).await?;
+        let found = holder(step, self.id).await?;
         let state = found.state.after(RunEvent::Claim).map_err(|error| conflict(error.to_string()))?;
         self.change.check_job(self.id, found.job)?;
         let before = jobs::find(step.connection, found.job).await?.state;
@@ -248,7 +248,7 @@ impl Operation for TakeAway {
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let id = self.id;
-        let found = holder(step, id, None).await?;
+        let found = holder(step, id).await?;
         self.change.check_job(id, found.job)?;
         let expired = found.lease_expires_at.is_some_and(|at| at < step.now.micros());
         if found.state != RunState::Running || found.fence != self.fence || !expired {
@@ -343,7 +343,7 @@ impl Operation for Amend {
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let (id, from) = (self.id, self.from);
-        let found = holder(step, id, None).await?;
+        let found = holder(step, id).await?;
         self.change.check_job(id, found.job)?;
         if found.state != from || from == RunState::Running {
             let state = found.state;

@@ -1,6 +1,7 @@
 //! A database that notes which of its methods are called, and hands every call on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -30,16 +31,55 @@ impl Calls {
     }
 }
 
-/// The database with notes.
+/// Writes of an engine, each of which is a commit.
+const COMMITS: [&str; 7] = ["transition", "rerun", "claim", "commit", "amend", "claim_queued", "take_away"];
+
+/// The database with notes. It can die like a process: from one commit on, that one is lost, or is done and its answer
+/// lost, and no other is done.
 pub struct Recorded {
     database: Arc<SqlDatabase>,
     calls: Calls,
+    commits: AtomicUsize,
+    dies_at: usize,
+    after: bool,
 }
 
 impl Recorded {
     /// Notes the calls of this database in `calls`.
     pub fn new(database: &Arc<SqlDatabase>, calls: &Calls) -> Arc<Self> {
-        Arc::new(Self { database: Arc::clone(database), calls: calls.clone() })
+        let database = Arc::clone(database);
+        Arc::new(Self {
+            database,
+            calls: calls.clone(),
+            commits: AtomicUsize::new(0),
+            dies_at: usize::MAX,
+            after: false,
+        })
+    }
+
+    /// Dies at this commit, counted from 1; after it or before.
+    pub fn dying(database: &Arc<SqlDatabase>, dies_at: usize, after: bool) -> Arc<Self> {
+        let (database, calls) = (Arc::clone(database), Calls::default());
+        Arc::new(Self { database, calls, commits: AtomicUsize::new(0), dies_at, after })
+    }
+
+    /// How many commits were asked for.
+    pub fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    async fn around<T>(&self, name: &'static str, call: impl Future<Output = Answer<T>>) -> Answer<T> {
+        self.note(name);
+        if !COMMITS.contains(&name) {
+            return call.await;
+        }
+        let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
+        let dead = || StorageError::Guard("the process is dead".into());
+        if number > self.dies_at || (number == self.dies_at && !self.after) {
+            return Err(dead());
+        }
+        let answer = call.await;
+        if number == self.dies_at { Err(dead()) } else { answer }
     }
 
     fn note(&self, name: &'static str) -> &SqlDatabase {
@@ -54,7 +94,7 @@ macro_rules! hand_on {
         #[async_trait]
         impl $port for Recorded {
             $(async fn $name(&self, $($argument: $type),*) $(-> $answer)? {
-                self.note(stringify!($name)).$name($($argument),*).await
+                self.around(stringify!($name), self.database.$name($($argument),*)).await
             })*
         }
     };
@@ -115,13 +155,13 @@ hand_on! { ApprovalStore:
 #[async_trait]
 impl WorkQueue for Recorded {
     async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Answer<Vec<Claim>> {
-        self.note("claim_queued").claim_queued(limit, on_claim).await
+        self.around("claim_queued", self.database.claim_queued(limit, on_claim)).await
     }
     async fn expired(&self, limit: u32) -> Answer<Vec<WorkflowRun>> {
         self.note("expired").expired(limit).await
     }
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Answer<()> {
-        self.note("take_away").take_away(id, fence, change).await
+        self.around("take_away", self.database.take_away(id, fence, change)).await
     }
     fn arrivals(&self) -> Box<dyn Arrivals> {
         self.note("arrivals").arrivals()

@@ -166,8 +166,7 @@ async fn pause(State(host): Host, Path(id): Path<String>) -> Answer<Paused> {
         return Ok(Json(Paused { paused: true }));
     }
     let job = host.database.job(id).await?;
-    let problem = format!("job `{id}` is `{}`; only a job that is executed here can be paused", job.state);
-    Err(Refusal(CliError::conflict(problem).hint(format!("handshake jobs show {id} tells why"))))
+    Err(refused(&job, "only a job that is executed here can be paused"))
 }
 
 async fn watch(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {
@@ -199,13 +198,10 @@ async fn resume(
     let waits = matches!(job.state, JobState::Queued | JobState::Stalled | JobState::AwaitingUser);
     let run_id = match job.workflow_run_id {
         Some(run) if waits || host.executions.of_run(run).is_some() => run,
-        _ => {
-            let problem = format!("job `{id}` is `{}`; only a job that waits or was interrupted goes on", job.state);
-            return Err(Refusal(CliError::conflict(problem).hint(format!("handshake jobs show {id} tells why"))));
-        }
+        _ => return Err(refused(&job, "only a job that waits or was interrupted goes on")),
     };
-    let execution = host.executions.start(host.engine.clone(), run_id, job.job_id, person());
     let started = SubmittedJob { job_id: job.job_id, run_id, existing: false };
+    let execution = begin(&host, &started, person());
     answer(&host, &started, parameters.watch, updates, Some(execution))
 }
 
@@ -218,8 +214,20 @@ async fn retry(
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let updates = host.engine.watch();
     let started = host.engine.retry(job_id(&id)?, request.from.as_ref(), &person()).await?;
-    let execution = host.executions.start(host.engine.clone(), started.run_id, started.job_id, Actor::system());
+    let execution = begin(&host, &started, Actor::system());
     answer(&host, &started, parameters.watch, updates, Some(execution))
+}
+
+/// Starts a run, and with it the projection of what it will leave on record.
+fn begin(host: &Arc<HostState>, started: &SubmittedJob, by: Actor) -> Arc<Execution> {
+    host.start_projection();
+    host.executions.start(host.engine.clone(), started.run_id, started.job_id, by)
+}
+
+fn refused(job: &AiJob, rule: &str) -> Refusal {
+    let (id, state) = (job.job_id, job.state);
+    let error = CliError::conflict(format!("job `{id}` is `{state}`; {rule}"));
+    Refusal(error.hint(format!("handshake jobs show {id} tells why")))
 }
 
 fn takes_no_jobs() -> Refusal {
@@ -234,7 +242,6 @@ fn answer(
     updates: broadcast::Receiver<RunUpdate>,
     execution: Option<Arc<Execution>>,
 ) -> Result<Response, Refusal> {
-    host.start_projection();
     if !watch {
         return Ok((StatusCode::CREATED, Json(started)).into_response());
     }
@@ -287,7 +294,7 @@ async fn execution_of(host: &Arc<HostState>, submitted: &SubmittedJob) -> Result
             return Ok(None);
         }
     }
-    Ok(Some(host.executions.start(host.engine.clone(), submitted.run_id, submitted.job_id, Actor::system())))
+    Ok(Some(begin(host, submitted, Actor::system())))
 }
 
 async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {

@@ -4,10 +4,11 @@ use clap::{Args, Subcommand};
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::{JobId, StepId};
+use serde::Serialize;
 
 use super::Context;
 use super::run::{seconds, start, tone, watch};
-use crate::access::{Need, with_parameters};
+use crate::access::{Access, Need, with_parameters};
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
@@ -80,6 +81,7 @@ pub(crate) struct ShowArgs {
 
 /// Does what was asked.
 pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result<Exit, CliError> {
+    let output = context.output;
     match command {
         JobsCommand::Resume(args) => {
             return start(context, &format!("/v1/jobs/{}/resume?watch=true", args.id), &()).await;
@@ -89,32 +91,19 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
         }
         JobsCommand::Watch(args) => return watch(context, args.id).await,
-        JobsCommand::List(_) | JobsCommand::Show(_) | JobsCommand::Pause(_) | JobsCommand::Cancel(_) => {}
-    }
-    let access = context.access(Need::Answers).await?;
-    match command {
-        JobsCommand::Resume(_) | JobsCommand::Retry(_) | JobsCommand::Watch(_) => {}
         JobsCommand::Pause(args) => {
-            let paused = access.post::<Paused>(&format!("/v1/jobs/{}/pause", args.id), &()).await;
-            let paused = access.finish(context.output, paused).await?;
-            if context.output.is_json() {
-                context.output.json(&paused)?;
-            } else {
-                context.output.note("pausing: it waits once the steps that run have ended");
-            }
+            let path = format!("/v1/jobs/{}/pause", args.id);
+            let paused = ask(context, async |access| access.post::<Paused>(&path, &()).await).await?;
+            said(output, &paused, "pausing: it waits once the steps that run have ended")?;
         }
         JobsCommand::Cancel(args) => {
-            let cancelled = access.post::<Cancelled>(&format!("/v1/jobs/{}/cancel", args.id), &()).await;
-            let cancelled = access.finish(context.output, cancelled).await?;
+            let path = format!("/v1/jobs/{}/cancel", args.id);
+            let cancelled = ask(context, async |access| access.post::<Cancelled>(&path, &()).await).await?;
             if !cancelled.cancelled {
                 let problem = format!("job `{}` has ended already", args.id);
                 return Err(CliError::conflict(problem).hint(format!("handshake jobs show {}", args.id)));
             }
-            if context.output.is_json() {
-                context.output.json(&cancelled)?;
-            } else {
-                context.output.note("cancelled");
-            }
+            said(output, &cancelled, "cancelled")?;
         }
         JobsCommand::List(args) => {
             let path = with_parameters(
@@ -126,16 +115,33 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
                     ("after", args.after.map(|id| id.to_string())),
                 ],
             );
-            let list = access.get::<JobList>(&path).await;
-            show_list(context.output, &access.finish(context.output, list).await?)?;
+            show_list(output, &ask(context, async |access| access.get::<JobList>(&path).await).await?)?;
         }
         JobsCommand::Show(args) => {
             let path = format!("/v1/jobs/{}?payloads={}", args.id, args.payloads);
-            let details = access.get::<JobDetails>(&path).await;
-            show_details(context.output, &access.finish(context.output, details).await?)?;
+            show_details(output, &ask(context, async |access| access.get::<JobDetails>(&path).await).await?)?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Asks for something that needs no execution here.
+async fn ask<T>(
+    context: &Context<'_>,
+    request: impl AsyncFnOnce(&Access) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let access = context.access(Need::Answers).await?;
+    let answer = request(&access).await;
+    access.finish(context.output, answer).await
+}
+
+/// Shows an answer as JSON, or what it means.
+fn said(output: &Output, answer: &impl Serialize, meaning: &str) -> Result<(), CliError> {
+    if output.is_json() {
+        return output.json(answer);
+    }
+    output.note(meaning);
+    Ok(())
 }
 
 fn show_list(output: &Output, list: &JobList) -> Result<(), CliError> {

@@ -176,7 +176,6 @@ impl<'a> Driver<'a> {
     async fn claim(&mut self, by: &Actor) -> Result<(), EngineError> {
         let services = &self.inner.services;
         let now = services.clock.now();
-        let before = self.job.state;
         self.run.state = self.run.state.after(RunEvent::Claim)?;
         self.run.updated_at = now;
         let (event, reason) = if self.resumed {
@@ -184,14 +183,10 @@ impl<'a> Driver<'a> {
         } else {
             (JobEvent::Start, "a host executes it")
         };
-        self.job.state = self.job.state.after(event)?;
-        reason.clone_into(&mut self.job.status_reason);
-        self.job.updated_at = now;
         // What earlier attempts cost comes back with them.
         self.job.metrics = JobMetrics::default();
         let envelope = self.envelope();
-        let moved = envelope.job_transition(Some(before), self.job.state, &self.job.status_reason, by)?;
-        self.change.events.push(moved);
+        self.change.events.push(envelope.moves(&mut self.job, event, reason.to_owned(), by)?);
         if !self.resumed {
             self.change.events.push(envelope.run_span_start(&self.job)?);
         }

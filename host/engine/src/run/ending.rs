@@ -45,48 +45,39 @@ pub(super) fn end(
     lasted: Duration,
     change: &mut RunChange,
 ) -> Result<(), EngineError> {
-    let before = job.state;
     let mut by = Actor::system();
-    let (run_event, job_event, result) = match ending {
+    let (run_event, job_event, result, reason) = match ending {
         Ending::Completed { outputs, proposals } => {
             job.job_outputs = Some(outputs);
-            let event = if proposals.is_empty() {
-                job.status_reason = "every step is done".to_owned();
-                JobEvent::Complete
+            let (event, reason) = if proposals.is_empty() {
+                (JobEvent::Complete, "every step is done".to_owned())
             } else {
                 let count = proposals.len();
                 let noun = if count == 1 { "proposal awaits" } else { "proposals await" };
-                job.status_reason =
-                    format!("every step is done; {count} {noun} a version of the host that can apply them");
+                let reason = format!("every step is done; {count} {noun} a version of the host that can apply them");
                 keep(job, proposals);
-                JobEvent::CompleteWithIssues
+                (JobEvent::CompleteWithIssues, reason)
             };
-            (RunEvent::Complete, event, "ok")
+            (RunEvent::Complete, event, "ok", reason)
         }
         Ending::Failed(reason) => {
             let reason = bounded(reason);
             run.error = Some(reason.clone());
             job.error_message = Some(reason.clone());
-            job.status_reason = reason;
-            (RunEvent::Fail, JobEvent::Fail, "failed")
+            (RunEvent::Fail, JobEvent::Fail, "failed", reason)
         }
         Ending::AskUser { reason, by: who } => {
             by = who;
-            job.status_reason = bounded(reason);
-            (RunEvent::Wait, JobEvent::AskUser, "waiting")
+            (RunEvent::Wait, JobEvent::AskUser, "waiting", reason)
         }
         Ending::Cancelled => {
-            job.status_reason = "cancelled while it was executed".to_owned();
-            (RunEvent::Cancel, JobEvent::Cancel, "cancelled")
+            (RunEvent::Cancel, JobEvent::Cancel, "cancelled", "cancelled while it was executed".to_owned())
         }
     };
-    let now = envelope.services.clock.now();
     run.state = run.state.after(run_event)?;
-    run.updated_at = now;
-    job.state = job.state.after(job_event)?;
-    job.updated_at = now;
+    run.updated_at = envelope.services.clock.now();
     job.metrics.duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
-    let moved = envelope.job_transition(Some(before), job.state, &job.status_reason, &by)?;
+    let moved = envelope.moves(job, job_event, reason, &by)?;
     if run.state.is_final() {
         change.events.push(envelope.run_span_end(job, result, lasted)?);
         change.events.push(moved);

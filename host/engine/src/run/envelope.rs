@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
-use handshake_core::job::{AiJob, JobState};
+use handshake_core::job::{AiJob, JobEvent, JobState};
 use handshake_core::node::NodeKey;
 use handshake_core::recorder::RecorderError;
 use handshake_core::{EventId, JobId, RunId, SpanId, TraceId};
 
-use crate::engine::EngineServices;
+use super::bounded;
+use crate::engine::{EngineError, EngineServices};
 
 /// What all events of a run have in common.
 ///
@@ -51,6 +52,21 @@ impl Envelope<'_> {
     ) -> Result<AdmittedEvent, RecorderError> {
         let body = EventBody::JobTransition { from_state, to_state, reason: reason.to_owned() };
         self.span(SpanId::from_uuid(self.job.uuid()), actor, body)
+    }
+
+    /// Moves the job on, and returns the event of it.
+    pub(crate) fn moves(
+        &self,
+        job: &mut AiJob,
+        event: JobEvent,
+        reason: String,
+        by: &Actor,
+    ) -> Result<AdmittedEvent, EngineError> {
+        let before = job.state;
+        job.state = before.after(event)?;
+        job.status_reason = bounded(reason);
+        job.updated_at = self.services.clock.now();
+        Ok(self.job_transition(Some(before), job.state, &job.status_reason, by)?)
     }
 
     pub(crate) fn job_span_start(&self, job: &AiJob, actor: &Actor) -> Result<AdmittedEvent, RecorderError> {

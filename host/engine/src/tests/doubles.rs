@@ -10,16 +10,15 @@ use async_trait::async_trait;
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
-use handshake_core::manifest::{ComponentRef, Limits, PluginManifest};
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::step::*;
 use handshake_core::storage::*;
-use handshake_core::testing::{FixedClock, MemoryRecorder, SequentialIds};
-use handshake_core::{Digest, HostId, JobId, PluginId, RunId};
-use serde_json::{Value, json};
+use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
+use handshake_core::{Digest, HostId, JobId, RunId};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Submission, WorkflowSource};
@@ -257,33 +256,11 @@ impl StepExecutor for ScriptedExecutor {
             let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
             return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
         }
-        let manifest = PluginManifest {
-            schema: 1,
-            id: PluginId::new(request.id.as_str()).unwrap(),
-            version: "0.1.0".into(),
-            api: "handshake:step@0.1".into(),
-            description: "test".into(),
-            idempotent: true,
-            component: ComponentRef { path: "test.wasm".into(), sha256: None },
-            limits: Limits::default(),
-            capabilities: Vec::new(),
-        };
-        Ok(Arc::new(Plugin {
-            manifest,
-            manifest_sha256: Digest::of(b"manifest"),
-            component_sha256: Digest::of(version.as_bytes()),
-            folder: "plugins".into(),
-        }))
+        Ok(testing::plugin(request.id, version.as_bytes()))
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
-        Ok(Descriptor {
-            name: plugin.label(),
-            version: "0.1.0".into(),
-            input_schema: json!({}),
-            output_schema: json!({}),
-            capabilities: Vec::new(),
-        })
+        Ok(testing::descriptor(plugin))
     }
 
     async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
