@@ -9,7 +9,7 @@ use handshake_core::mount::MountError;
 use handshake_core::recorder::RecorderError;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{FaultKind, StorageError};
-use handshake_engine::{EngineError, SubmitError, WorkflowError};
+use handshake_engine::{EngineError, InvalidWorkflow, SubmitError};
 use handshake_models::ModelSettingsError;
 use serde::{Deserialize, Serialize};
 
@@ -309,9 +309,18 @@ impl From<ModelError> for CliError {
     }
 }
 
-impl From<WorkflowError> for CliError {
-    fn from(error: WorkflowError) -> Self {
-        Self::of(Exit::Usage, "invalid_workflow", &error).hint(error.hint())
+impl From<InvalidWorkflow> for CliError {
+    fn from(error: InvalidWorkflow) -> Self {
+        match error.problems() {
+            [problem] => Self::of(Exit::Usage, "invalid_workflow", problem).hint(problem.hint()),
+            problems => {
+                let file = problems.first().map_or("the workflow", |problem| &problem.file);
+                let message = format!("{file}: {} problems", problems.len());
+                let why = problems.iter().map(|problem| format!("{problem}; {}", problem.hint()));
+                Self { why: why.collect(), ..Self::new(Exit::Usage, "invalid_workflow", message) }
+                    .hint("correct them all; nothing was run")
+            }
+        }
     }
 }
 
@@ -344,6 +353,11 @@ impl From<EngineError> for CliError {
                 Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells how it stands")
             }
             EngineError::UnknownStep { .. } => Self::of(Exit::Usage, "usage", &error),
+            EngineError::Approval(_) | EngineError::NoQuestion { .. } | EngineError::Part { .. } => {
+                Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells what a job asks")
+            }
+            EngineError::WhichQuestion { .. } => Self::of(Exit::Usage, "usage", &error),
+            EngineError::Submit(error) => (*error).into(),
             EngineError::NeedsPerson { .. } => Self::of(Exit::Waiting, "awaiting_user", &error),
             _ => Self::of(Exit::Internal, "internal", &error),
         }

@@ -88,6 +88,12 @@ impl Progress {
             RunUpdateKind::RunStarted { steps } => self.started(steps),
             RunUpdateKind::StepPlanned { step, items } => self.planned(step, *items),
             RunUpdateKind::NodeStarted { node, .. } => self.node_started(node),
+            RunUpdateKind::NodeWaits { node, on, until } => {
+                self.node_started(node);
+                let what = if on.is_empty() { String::new() } else { format!(" for {on}") };
+                let until = until.map_or_else(String::new, |until| format!(", until {until} at most"));
+                self.say(&format!("{node}: waits{what}{until}"));
+            }
             RunUpdateKind::NodeProgress { node, done, total, message } => {
                 self.node_progress(node, *done, *total, message)
             }

@@ -30,6 +30,13 @@ impl Digest {
         Self::from(&context.finish())
     }
 
+    /// A UUID (version 8) made of its first 16 bytes: the id of something that the same data always leads to.
+    pub fn uuid(&self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -12,7 +12,7 @@ use crate::edit::{EditAction, EditMetadata};
 use crate::job::{JobState, canonical_enum};
 use crate::model::TokenUsage;
 use crate::run::RunState;
-use crate::{Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
+use crate::{ApprovalId, Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
 
 canonical_enum! {
     /// Who did it.
@@ -238,6 +238,15 @@ pub enum EventBody {
     },
     /// Content was created, changed or deleted.
     ContentMutation(MutationRecord),
+    /// People were asked, or answered; the envelope says who and about which step.
+    Approval {
+        /// The question; none for the review of what a job proposes.
+        approval_id: Option<ApprovalId>,
+        /// `requested`, `approved` or `rejected` by somebody, `expired`, `cancelled`.
+        decision: String,
+        /// What was asked, or why it was decided so.
+        reason: Option<String>,
+    },
 }
 
 impl EventBody {
@@ -255,6 +264,7 @@ impl EventBody {
             Self::SpanEnd { .. } => "span_end",
             Self::JobTransition { .. } => "job_transition",
             Self::ContentMutation(_) => "content_mutation",
+            Self::Approval { .. } => "approval",
         }
     }
 }

@@ -11,6 +11,8 @@ canonical_enum! {
     NodeState, "node state" {
         /// Is executed.
         Running = "running",
+        /// Waits for people, for a moment, or for the workflow that it runs. A lost host changes nothing about that.
+        Waiting = "waiting",
         /// Done.
         Completed = "completed",
         /// Its `when` was false, or a step that it needs was skipped.

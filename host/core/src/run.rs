@@ -106,6 +106,9 @@ pub struct WorkflowRun {
     /// How often recovery has found it interrupted.
     #[serde(default)]
     pub recoveries: u32,
+    /// When it goes on by itself, while it waits for people; none when a person has to resume it.
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
     /// Last sign of life of its host.
     pub heartbeat_at: Option<Timestamp>,
     /// Why it failed.

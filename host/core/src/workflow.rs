@@ -1,11 +1,14 @@
 //! The workflow file: YAML, TOML or JSON of one structure. Parsing and checking are the engine's.
 
+mod action;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+pub use self::action::{Action, ApprovalSpec, ChildWorkflow, OnExpiry};
 use crate::capability::CapabilityId;
 use crate::job::{AccessMode, JobKind, SafetyMode};
 use crate::mount::MountAccess;
@@ -37,6 +40,9 @@ pub struct Workflow {
     /// Outputs: values with `${…}` expressions.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub outputs: Map<Value>,
+    /// Workflows that steps of this file run with `workflow: NAME`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub workflows: Map<ChildWorkflow>,
 }
 
 /// What kind of job a workflow makes.
@@ -113,8 +119,21 @@ pub struct MountSpec {
 pub struct Step {
     /// Its id.
     pub id: StepId,
-    /// Plugin: `id`, `id@0.1` or `id@0.1.0`.
-    pub uses: String,
+    /// Runs a plugin: `id`, `id@0.1` or `id@0.1.0`. A step has this or one of the next four.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<String>,
+    /// Asks people, and waits for their answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalSpec>,
+    /// Waits for a length of time such as `1h`; may hold `${…}` expressions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<String>,
+    /// Waits until a moment such as `2026-01-31T08:00:00Z`; may hold `${…}` expressions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep_until: Option<String>,
+    /// Runs a workflow of `workflows`, as a job of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
     /// Steps that must end first, besides those that its expressions name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<StepId>,

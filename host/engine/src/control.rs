@@ -11,6 +11,7 @@ use handshake_core::storage::{Payloads, RunChange, StorageError};
 use handshake_core::{JobId, RunId, StepId};
 use tokio_util::sync::CancellationToken;
 
+use crate::approvals;
 use crate::engine::{EngineError, EngineServices};
 use crate::run::{Envelope, compile};
 use crate::submission::{SubmittedJob, repin};
@@ -41,13 +42,22 @@ impl Control {
         self.pause.cancel();
     }
 
+    /// One for something that is done within the run: it is stopped with the run, and can be by itself.
+    pub(crate) fn child(&self) -> Self {
+        Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
     pub(crate) async fn cancelled(&self) {
         self.cancel.cancelled().await;
     }
 
-    pub(crate) async fn paused(&self) -> Actor {
+    pub(crate) async fn paused(&self) {
         self.pause.cancelled().await;
-        self.paused_by.get().cloned().unwrap_or_else(Actor::system)
+    }
+
+    /// Who has paused it.
+    pub(crate) fn is_paused(&self) -> Option<Actor> {
+        self.pause.is_cancelled().then(|| self.paused_by.get().cloned().unwrap_or_else(Actor::system))
     }
 }
 
@@ -61,9 +71,29 @@ pub(crate) async fn latest_run(services: &EngineServices, job: &AiJob) -> Result
     Ok(runs.last().ok_or_else(missing)?.run_id)
 }
 
-/// Cancels a job whose run no host executes.
+/// Refuses what can only be said to the job that started this one.
+pub(crate) async fn require_whole(services: &EngineServices, job: &AiJob) -> Result<(), EngineError> {
+    if job.parent_job_id.is_none() {
+        return Ok(());
+    }
+    let root = approvals::root(services, job.clone()).await?;
+    Err(EngineError::Part { job: job.job_id, parent: root.job_id })
+}
+
+/// Cancels a job whose run no host executes, and what it has started.
 pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
-    let mut job = services.database.job(id).await?;
+    let mut family = approvals::family(services, id).await?;
+    let job = family.remove(0);
+    require_whole(services, &job).await?;
+    // The job itself last: while it waits, what a crash has left of the others can be cancelled again.
+    for child in family.into_iter().rev().filter(|child| !child.state.is_final()) {
+        cancel_one(services, child, by).await?;
+    }
+    cancel_one(services, job, by).await
+}
+
+async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
+    let id = job.job_id;
     let mut run = services.database.run(latest_run(services, &job).await?).await?;
     let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
     let moved = envelope.moves(&mut job, JobEvent::Cancel, format!("cancelled by {}", by.id), by)?;
@@ -76,6 +106,7 @@ pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> 
     let events = vec![moved, envelope.job_span_end(&job, "cancelled")?];
     let change = RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: Vec::new(), events };
     services.database.amend(run.run_id, from, change).await?;
+    approvals::withdraw(services, id, run.run_id).await?;
     Ok(job)
 }
 
@@ -87,6 +118,7 @@ pub(crate) async fn retry(
     by: &Actor,
 ) -> Result<SubmittedJob, EngineError> {
     let mut job = services.database.job(id).await?;
+    require_whole(services, &job).await?;
     let before = job.state;
     let last = services.database.run(latest_run(services, &job).await?).await?;
     let run_id = RunId::fresh(&*services.ids);
@@ -112,6 +144,7 @@ pub(crate) async fn retry(
         host: None,
         fence: FencingToken(0),
         recoveries: 0,
+        wake_at: None,
         heartbeat_at: None,
         error: None,
         created_at: now,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handshake_core::approval::{Approval, ApprovalError};
 use handshake_core::capability::{Policy, Profile};
 use handshake_core::event::Actor;
-use handshake_core::job::{AiJob, IllegalTransition};
+use handshake_core::job::{AiJob, IllegalTransition, JobState};
 use handshake_core::mount::MountResolver;
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::run::{IllegalRunTransition, RunState};
@@ -14,15 +15,16 @@ use handshake_core::step::{PluginError, StepExecutor};
 use handshake_core::storage::{StorageError, Workflows};
 use handshake_core::{Clock, Ids, JobId, PluginId, RunId, StepId};
 use serde_json::Value;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::approvals::{Question, Voted};
 use crate::control::Control;
 use crate::recovery::Recovered;
 use crate::run::RunSummary;
 use crate::submission::{Submission, SubmitError, SubmittedJob};
 use crate::updates::{RunUpdate, Updates};
-use crate::workflow::{self, CheckedWorkflow, WorkflowError, WorkflowSource};
+use crate::workflow::{self, CheckedWorkflow, InvalidWorkflow, WorkflowSource};
 
 /// How often a run shows that its host is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) services: EngineServices,
     pub(crate) updates: Updates,
     pub(crate) heartbeat: Duration,
+    /// Counts answers to questions, for the runs that wait for them.
+    pub(crate) decided: watch::Sender<u64>,
 }
 
 /// Why a run could not be driven. A run whose steps fail is not an error: its summary says so.
@@ -112,6 +116,38 @@ pub enum EngineError {
         /// Those that it has.
         known: Vec<String>,
     },
+    /// What a step runs cannot be run.
+    #[error(transparent)]
+    Submit(Box<SubmitError>),
+    /// A question cannot be answered like that.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// Nobody is asked anything.
+    #[error("job `{job}` is `{state}` and has no such question{}", listed(asks))]
+    NoQuestion {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        state: JobState,
+        /// The steps that ask something.
+        asks: Vec<String>,
+    },
+    /// Several steps ask something.
+    #[error("job `{job}` has {} questions{}; say which with `--step`", asks.len(), listed(asks))]
+    WhichQuestion {
+        /// The job.
+        job: JobId,
+        /// The steps that ask something.
+        asks: Vec<String>,
+    },
+    /// It belongs to a job that started it.
+    #[error("job `{job}` is part of job `{parent}`; say it to that one")]
+    Part {
+        /// The job.
+        job: JobId,
+        /// The one that started it all.
+        parent: JobId,
+    },
     /// A host that is not this one executes it.
     #[error("run `{run}` is executed by another host; cancel it there")]
     Elsewhere {
@@ -132,6 +168,10 @@ pub enum EngineError {
     Internal(String),
 }
 
+fn listed(asks: &[String]) -> String {
+    if asks.is_empty() { String::new() } else { format!(": {}", asks.join(", ")) }
+}
+
 impl Engine {
     /// An engine on these services.
     pub fn new(services: EngineServices) -> Self {
@@ -140,11 +180,11 @@ impl Engine {
 
     pub(crate) fn with_heartbeat(services: EngineServices, heartbeat: Duration) -> Self {
         let updates = Updates::new(Arc::clone(&services.clock));
-        Self { inner: Arc::new(Inner { services, updates, heartbeat }) }
+        Self { inner: Arc::new(Inner { services, updates, heartbeat, decided: watch::Sender::new(0) }) }
     }
 
     /// Checks a workflow: its file, graph and expressions, its plugins, capabilities and profile. Stores nothing.
-    pub fn check(&self, source: &WorkflowSource) -> Result<CheckedWorkflow, WorkflowError> {
+    pub fn check(&self, source: &WorkflowSource) -> Result<CheckedWorkflow, InvalidWorkflow> {
         let parsed = workflow::parse(source)?;
         let services = &self.inner.services;
         Ok(workflow::check(&parsed, &*services.executor, &services.profiles)?.describe(&parsed))
@@ -175,6 +215,39 @@ impl Engine {
     /// Runs that were interrupted and may go on by themselves, with their jobs.
     pub async fn resumable(&self) -> Result<Vec<(RunId, JobId)>, EngineError> {
         crate::recovery::resumable(&self.inner.services).await
+    }
+
+    /// Runs of whichever host that may go on now: those whose host let its lease expire, and those that have waited
+    /// long enough. To be called now and then by whoever executes runs.
+    pub async fn look(&self) -> Result<Vec<(RunId, JobId)>, EngineError> {
+        let services = &self.inner.services;
+        for found in crate::recovery::expired(services).await? {
+            tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
+        }
+        crate::recovery::resumable(services).await
+    }
+
+    /// What a job and those that it started ask people, oldest first.
+    pub async fn questions(&self, job: JobId) -> Result<Vec<Approval>, EngineError> {
+        crate::approvals::questions(&self.inner.services, job).await
+    }
+
+    /// Answers a question of a job, or of one that it started; `which` may be left out when there is only one. The
+    /// run that can go on is the caller's to execute.
+    pub async fn vote(
+        &self,
+        job: JobId,
+        which: Option<&Question>,
+        approve: bool,
+        reason: Option<String>,
+        by: &Actor,
+    ) -> Result<Voted, EngineError> {
+        crate::approvals::vote(&self.inner, job, which, approve, reason, by).await
+    }
+
+    /// Refuses a job that another one has started: it is paused, resumed, cancelled and tried again with that one.
+    pub async fn require_whole(&self, job: &AiJob) -> Result<(), EngineError> {
+        crate::control::require_whole(&self.inner.services, job).await
     }
 
     /// Cancels a job whose run no host executes.

@@ -6,6 +6,7 @@
 
 mod nearest;
 
+mod approvals;
 mod control;
 mod engine;
 mod janitor;
@@ -18,6 +19,7 @@ pub mod workflow;
 #[cfg(test)]
 mod tests;
 
+pub use approvals::{Question, Voted};
 pub use control::Control;
 pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
@@ -25,4 +27,6 @@ pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};
-pub use workflow::{CheckedStep, CheckedWorkflow, Format, ParsedWorkflow, WorkflowError, WorkflowSource, parse};
+pub use workflow::{
+    CheckedStep, CheckedWorkflow, Format, InvalidWorkflow, ParsedWorkflow, WorkflowError, WorkflowSource, parse,
+};

@@ -4,6 +4,8 @@
 //! that outlasts it, did nothing to the world and runs again; one with such notes may have, and unless the workflow
 //! says that this does no harm, a person decides.
 
+use std::collections::BTreeMap;
+
 use handshake_core::capability::CapabilityId;
 use handshake_core::event::{Actor, AdmittedEvent, EventBody};
 use handshake_core::job::{AiJob, JobEvent, JobState};
@@ -15,6 +17,7 @@ use handshake_core::workflow::{Recovery, Workflow};
 use handshake_core::{JobId, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::approvals;
 use crate::engine::{EngineError, EngineServices};
 use crate::run::Envelope;
 
@@ -24,6 +27,8 @@ pub const MOST_RECOVERIES: u32 = 5;
 const NAMED_EFFECTS: usize = 3;
 /// Expired leases that one look takes up; the next look finds the rest.
 const MOST_EXPIRED: u32 = 256;
+/// Likewise for runs that are due.
+const MOST_DUE: u32 = 256;
 
 /// A run that was found interrupted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,32 +51,58 @@ pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<Recovered>,
     for run in services.database.interrupted().await? {
         recovered.extend(take_up(services, run, true).await?);
     }
+    recovered.extend(expired(services).await?);
+    Ok(recovered)
+}
+
+/// Marks the runs whose host let its lease expire.
+pub(crate) async fn expired(services: &EngineServices) -> Result<Vec<Recovered>, EngineError> {
+    let mut recovered = Vec::new();
     for run in services.database.expired(MOST_EXPIRED).await? {
         recovered.extend(take_up(services, run, false).await?);
     }
     Ok(recovered)
 }
 
-/// Runs that were interrupted and may go on, with their jobs.
+/// Runs that were interrupted, or have waited long enough, and may go on by themselves, with their jobs. What a job
+/// has started goes on with that job.
 pub(crate) async fn resumable(services: &EngineServices) -> Result<Vec<(RunId, JobId)>, EngineError> {
     let mut found = Vec::new();
     let mut filter = JobFilter { state: Some(JobState::Stalled), limit: 1_000, ..JobFilter::default() };
     loop {
         let jobs = services.database.jobs(&filter).await?;
-        let Some(last) = jobs.last() else { return Ok(found) };
+        let Some(last) = jobs.last() else {
+            found.extend(due(services).await?);
+            return Ok(found);
+        };
         filter.after = Some(last.job_id);
-        found.extend(jobs.iter().filter_map(|job| Some((job.workflow_run_id?, job.job_id))));
+        let own = jobs.iter().filter(|job| job.parent_job_id.is_none());
+        found.extend(own.filter_map(|job| Some((job.workflow_run_id?, job.job_id))));
     }
+}
+
+/// Runs whose time to go on by themselves has come, with their jobs.
+pub(crate) async fn due(services: &EngineServices) -> Result<Vec<(RunId, JobId)>, EngineError> {
+    let mut found = BTreeMap::new();
+    for run in services.database.due(MOST_DUE).await? {
+        let root = approvals::root(services, services.database.job(run.job_id).await?).await?;
+        found.extend(root.workflow_run_id.map(|run| (run, root.job_id)));
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// Marks one run. `own` when the process that executed it was this host's.
 async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> Result<Option<Recovered>, EngineError> {
     let (id, fence, from_state) = (run.run_id, run.fence, run.state);
     let mut nodes = services.database.nodes(id, Payloads::Read).await?;
+    // Those that wait go on waiting, and are no reason to give the run up.
+    let waits = nodes.iter().any(|node| node.state == NodeState::Waiting);
     nodes.retain(|node| node.state == NodeState::Running);
     let now = services.clock.now();
     run.state = run.state.after(RunEvent::Stall)?;
-    run.recoveries = run.recoveries.saturating_add(1);
+    if !(waits && nodes.is_empty()) {
+        run.recoveries = run.recoveries.saturating_add(1);
+    }
     run.updated_at = now;
     for node in &mut nodes {
         node.state = NodeState::Interrupted;
@@ -175,7 +206,9 @@ fn doubt(
                     let repeatable = || {
                         step.is_some_and(|step| {
                             step.idempotent
-                                && services.executor.find(&step.uses).is_ok_and(|plugin| plugin.manifest.idempotent)
+                                && step.plugin().is_some_and(|uses| {
+                                    services.executor.find(uses).is_ok_and(|plugin| plugin.manifest.idempotent)
+                                })
                         })
                     };
                     // The plugin is looked for last: that reads its files.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use handshake_core::capability::Policy;
 use handshake_core::event::Actor;
-use handshake_core::job::{AiJob, JobKind, JobMetrics, JobState};
+use handshake_core::job::{AiJob, EntityRef, JobKind, JobMetrics, JobState};
 use handshake_core::mount::{Mount, MountError, MountResolver};
 use handshake_core::recorder::RecorderError;
 use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, WorkflowRun};
 use handshake_core::step::{Plugin, PluginError};
 use handshake_core::storage::{StorageError, Submitted};
+use handshake_core::workflow::Workflow;
 use handshake_core::{JobId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub use inputs::{InputError, InputValue};
 use crate::control::latest_run;
 use crate::engine::EngineServices;
 use crate::run::Envelope;
-use crate::workflow::{self, Frame, ParsedWorkflow, Plan, Problem, WorkflowError, WorkflowSource};
+use crate::workflow::{self, Frame, InvalidWorkflow, ParsedWorkflow, Plan, Problem, WorkflowSource};
 
 /// Profile of behaviour of jobs that workflows make; the only one that there is.
 const PROFILE: &str = "default";
@@ -59,7 +60,7 @@ pub struct SubmittedJob {
 pub enum SubmitError {
     /// The workflow is not right.
     #[error(transparent)]
-    Workflow(#[from] WorkflowError),
+    Workflow(#[from] InvalidWorkflow),
     /// An input is not right.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -87,7 +88,9 @@ impl SubmitError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::Workflow(error) => error.remedy.clone(),
+            Self::Workflow(error) => {
+                error.problems().iter().map(|problem| problem.hint()).collect::<Vec<_>>().join("\n")
+            }
             Self::Input(error) => error.hint().to_owned(),
             Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => {
                 "create the folder, or correct the path in the workflow file or its inputs".into()
@@ -121,24 +124,36 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
-    let mut prepared = std::collections::BTreeSet::new();
     for plugin in &checked.plugins {
-        if prepared.insert(plugin.label()) {
-            services.executor.prepare(plugin).await?;
-        }
+        services.executor.prepare(plugin).await?;
     }
 
     // Last, because resolving creates folders that are to be written.
     resolve_mounts(&*services.mounts, &parsed.plan, &submission.base, &paths)?;
 
-    let (job, run) = records(services, &parsed, &submission.base, &inputs, pinned)?;
+    let origin = Origin {
+        trace: TraceId::fresh(&*services.ids),
+        base: submission.base,
+        pinned,
+        parent: None,
+        entity_refs: Vec::new(),
+    };
+    let (job, run) = records(services, &parsed.workflow, inputs.as_ref().clone(), origin)?;
+    store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await
+}
+
+async fn store(
+    services: &EngineServices,
+    job: AiJob,
+    run: WorkflowRun,
+    key: Option<&str>,
+    by: &Actor,
+) -> Result<SubmittedJob, SubmitError> {
     let (job_id, run_id) = (job.job_id, run.run_id);
     let envelope = Envelope { services, job: job_id, run: run_id, trace: job.trace_id };
-    let events = vec![
-        envelope.job_span_start(&job, &submission.actor)?,
-        envelope.job_transition(None, job.state, &job.status_reason, &submission.actor)?,
-    ];
-    match services.database.submit(job, run, submission.idempotency_key.as_deref(), events).await? {
+    let events =
+        vec![envelope.job_span_start(&job, by)?, envelope.job_transition(None, job.state, &job.status_reason, by)?];
+    match services.database.submit(job, run, key, events).await? {
         Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false }),
         Submitted::Existing(job) => {
             let run_id = latest_run(services, &job).await?;
@@ -147,18 +162,48 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     }
 }
 
+/// Stores a job for a workflow that a step runs, or finds the one that an earlier process of the same run has stored.
+pub(crate) async fn submit_child(
+    services: &EngineServices,
+    workflow: Workflow,
+    inputs: BTreeMap<String, InputValue>,
+    parent: &WorkflowRun,
+    parent_job: &AiJob,
+    key: &str,
+) -> Result<SubmittedJob, SubmitError> {
+    let inputs = inputs::resolve(&workflow.inputs, inputs)?;
+    let origin = Origin {
+        trace: parent.trace_id,
+        base: parent.base.clone(),
+        pinned: parent.pinned.clone(),
+        parent: Some(parent_job.job_id),
+        entity_refs: parent_job.entity_refs.clone(),
+    };
+    let (job, run) = records(services, &workflow, inputs, origin)?;
+    store(services, job, run, Some(key), &Actor::system()).await
+}
+
+/// Where a job comes from.
+struct Origin {
+    trace: TraceId,
+    base: PathBuf,
+    pinned: PinnedDigests,
+    parent: Option<JobId>,
+    entity_refs: Vec<EntityRef>,
+}
+
 fn records(
     services: &EngineServices,
-    parsed: &ParsedWorkflow,
-    base: &Path,
-    inputs: &Value,
-    pinned: PinnedDigests,
+    workflow: &Workflow,
+    inputs: Value,
+    origin: Origin,
 ) -> Result<(AiJob, WorkflowRun), StorageError> {
     let now = services.clock.now();
-    let (job_id, run_id, trace_id) =
-        (JobId::fresh(&*services.ids), RunId::fresh(&*services.ids), TraceId::fresh(&*services.ids));
-    let spec = &parsed.workflow.job;
-    let workflow = serde_json::to_value(&parsed.workflow)
+    let (job_id, run_id) = (JobId::fresh(&*services.ids), RunId::fresh(&*services.ids));
+    let trace_id = origin.trace;
+    let spec = &workflow.job;
+    let protocol_id = workflow.name.clone();
+    let workflow = serde_json::to_value(workflow)
         .map_err(|error| StorageError::Serialization { what: "workflow", source: Box::new(error) })?;
     let job = AiJob {
         job_id,
@@ -166,12 +211,12 @@ fn records(
         workflow_run_id: Some(run_id),
         job_kind: spec.kind,
         state: JobState::Queued,
-        protocol_id: parsed.workflow.name.clone(),
+        protocol_id,
         profile_id: PROFILE.to_owned(),
         capability_profile_id: spec.profile.clone(),
         access_mode: spec.access_mode,
         safety_mode: spec.safety_mode,
-        entity_refs: Vec::new(),
+        entity_refs: origin.entity_refs,
         planned_operations: Vec::new(),
         metrics: JobMetrics::default(),
         status_reason: "submitted".to_owned(),
@@ -181,7 +226,7 @@ fn records(
         job_inputs: inputs.clone(),
         job_outputs: None,
         is_pinned: false,
-        parent_job_id: None,
+        parent_job_id: origin.parent,
     };
     let run = WorkflowRun {
         run_id,
@@ -189,12 +234,13 @@ fn records(
         trace_id,
         state: RunState::Queued,
         workflow,
-        pinned,
-        inputs: inputs.clone(),
-        base: base.to_owned(),
+        pinned: origin.pinned,
+        inputs,
+        base: origin.base,
         host: None,
         fence: FencingToken(0),
         recoveries: 0,
+        wake_at: None,
         heartbeat_at: None,
         error: None,
         created_at: now,
@@ -210,7 +256,7 @@ fn pin(parsed: &ParsedWorkflow, policy: &Policy, plugins: &[Arc<Plugin>]) -> Pin
 
 /// What another run of the same workflow is pinned to: plugins and policy as they are now.
 pub(crate) fn repin(services: &EngineServices, plan: &Plan, last: &WorkflowRun) -> Result<PinnedDigests, PluginError> {
-    let plugins = plan.steps.iter().map(|planned| services.executor.find(&planned.step.uses));
+    let plugins = plan.plugin_steps().map(|(_, _, uses)| services.executor.find(uses));
     let plugins = plugins.map(|plugin| plugin.map(|plugin| (plugin.label(), pinned(&plugin))));
     Ok(PinnedDigests {
         workflow: last.pinned.workflow,

@@ -9,3 +9,4 @@ mod graphs;
 mod recovery;
 mod runs;
 mod submissions;
+mod waiting;

@@ -50,6 +50,15 @@ pub enum RunUpdateKind {
         /// Attempt, from 1.
         attempt: u32,
     },
+    /// A node waits for people, for a moment, or for a workflow.
+    NodeWaits {
+        /// The node.
+        node: NodeKey,
+        /// What for, in words; empty for a moment.
+        on: String,
+        /// How long at most.
+        until: Option<Timestamp>,
+    },
     /// The step reports how far it is.
     NodeProgress {
         /// The node.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::event::AdmittedEvent;
+use handshake_core::run::RunState;
 use handshake_core::storage::{ApprovalFilter, ApprovalStore, StorageError};
 use handshake_core::{ApprovalId, StepId, Timestamp};
 
@@ -27,6 +28,8 @@ const LIST: &str = concat!("SELECT ", columns!(), " FROM approvals WHERE 1 = 1")
 const INSERT: &str =
     concat!("INSERT INTO approvals (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
 const DECIDE: &str = "UPDATE approvals SET state = $1, votes = $2, decided_at = $3 WHERE approval_id = $4";
+// A run that waits for a person has no such time.
+const WAKE: &str = "UPDATE runs SET wake_at = $1 WHERE run_id = $2 AND state = $3 AND wake_at IS NOT NULL";
 const JOB_OF: &str = "SELECT job_id FROM runs WHERE run_id = $1";
 const AGE: &str = "SELECT created_at FROM approvals WHERE approval_id = $1";
 
@@ -135,6 +138,10 @@ impl Operation for Decide {
             .bind(self.approval.decided_at.map(Timestamp::micros))
             .bind(id.to_string());
         decide.execute(step.connection).await.map_err(failed(operation))?;
+        if let Some(at) = self.approval.decided_at {
+            let wake = query(WAKE).bind(at.micros()).bind(stored.run_id.to_string()).bind(RunState::Waiting.as_str());
+            wake.execute(step.connection).await.map_err(failed(operation))?;
+        }
         Ok(Applied::Wrote(()))
     }
 

@@ -279,6 +279,21 @@ impl Arrivals for Queued {
     }
 }
 
+impl SqlDatabase {
+    /// Runs in a state whose time has come, the longest past first.
+    async fn past(
+        &self,
+        statement: &'static str,
+        state: RunState,
+        limit: u32,
+        operation: &'static str,
+    ) -> Result<Vec<WorkflowRun>, StorageError> {
+        let mut reader = self.reader(operation).await?;
+        let past = query(statement).bind(state.as_str()).bind(self.clock.now().micros()).bind(i64::from(limit));
+        past.fetch_each(&mut reader, operation, runs::decode).await
+    }
+}
+
 #[async_trait]
 impl WorkQueue for SqlDatabase {
     async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Result<Vec<Claim>, StorageError> {
@@ -288,13 +303,11 @@ impl WorkQueue for SqlDatabase {
     }
 
     async fn expired(&self, limit: u32) -> Result<Vec<WorkflowRun>, StorageError> {
-        let operation = "look for expired leases";
-        let mut reader = self.reader(operation).await?;
-        let expired = query(runs::EXPIRED)
-            .bind(RunState::Running.as_str())
-            .bind(self.clock.now().micros())
-            .bind(i64::from(limit));
-        expired.fetch_each(&mut reader, operation, runs::decode).await
+        self.past(runs::EXPIRED, RunState::Running, limit, "look for expired leases").await
+    }
+
+    async fn due(&self, limit: u32) -> Result<Vec<WorkflowRun>, StorageError> {
+        self.past(runs::DUE, RunState::Waiting, limit, "look for runs that have waited long enough").await
     }
 
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {

@@ -374,6 +374,9 @@ impl JobStore for SqlDatabase {
         if let Some(protocol) = &filter.protocol_id {
             list = list.push(" AND protocol_id = ").push_bind(text::plain("protocol id", protocol)?);
         }
+        if let Some(parent) = filter.parent {
+            list = list.push(" AND parent_job_id = ").push_bind(parent.to_string());
+        }
         if let Some(since) = filter.since {
             list = list.push(" AND created_at >= ").push_bind(since.micros());
         }

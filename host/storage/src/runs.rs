@@ -20,7 +20,7 @@ use crate::text;
 /// The columns of a run.
 macro_rules! columns {
     () => {
-        "run_id, job_id, trace_id, state, workflow, pinned, inputs, base, host, fence, heartbeat_at, error, created_at, updated_at, recoveries"
+        "run_id, job_id, trace_id, state, workflow, pinned, inputs, base, host, fence, heartbeat_at, error, created_at, updated_at, recoveries, wake_at"
     };
 }
 
@@ -30,16 +30,19 @@ pub(crate) const EXPIRED: &str = concat!(
     columns!(),
     " FROM runs WHERE state = $1 AND lease_expires_at < $2 ORDER BY lease_expires_at, run_id LIMIT $3"
 );
+pub(crate) const DUE: &str =
+    concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND wake_at <= $2 ORDER BY wake_at, run_id LIMIT $3");
 const OF_JOB: &str = concat!("SELECT ", columns!(), " FROM runs WHERE job_id = $1 ORDER BY created_at, run_id");
 const INTERRUPTED: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
 const INSERT: &str = concat!(
     "INSERT INTO runs (",
     columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11, $12)"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, NULL, $9, $10, $11, $12, $13)"
 );
 // What a run is pinned to never changes, and its claim changes only by being claimed.
-const UPDATE: &str = "UPDATE runs SET state = $1, error = $2, updated_at = $3, recoveries = $4 WHERE run_id = $5";
+const UPDATE: &str =
+    "UPDATE runs SET state = $1, error = $2, updated_at = $3, recoveries = $4, wake_at = $5 WHERE run_id = $6";
 
 /// A run as the database holds it.
 pub(crate) struct RunRow {
@@ -99,7 +102,8 @@ impl RunRow {
             .bind(run.error.as_deref())
             .bind(run.created_at.micros())
             .bind(run.updated_at.micros())
-            .bind(i64::from(run.recoveries));
+            .bind(i64::from(run.recoveries))
+            .bind(run.wake_at.map(Timestamp::micros));
         let stored = statement.execute(connection).await.map(drop).map_err(failed("store a run"));
         stored.map_err(|error| jobs::exists(error, "run", self.run_id))
     }
@@ -111,6 +115,7 @@ impl RunRow {
             .bind(self.run.error.as_deref())
             .bind(self.run.updated_at.micros())
             .bind(i64::from(self.run.recoveries))
+            .bind(self.run.wake_at.map(Timestamp::micros))
             .bind(self.run_id.to_string());
         statement.execute(connection).await.map(drop).map_err(failed("update a run"))
     }
@@ -136,6 +141,7 @@ pub(crate) fn decode(row: &Row) -> Result<WorkflowRun, StorageError> {
             .transpose()
             .map_err(unreadable("recoveries"))?
             .unwrap_or(0),
+        wake_at: column::<Option<i64>>(row, "wake_at")?.map(Timestamp::from_micros),
         created_at: Timestamp::from_micros(column(row, "created_at")?),
         updated_at: Timestamp::from_micros(column(row, "updated_at")?),
     })

@@ -160,6 +160,9 @@ impl WorkQueue for Recorded {
     async fn expired(&self, limit: u32) -> Answer<Vec<WorkflowRun>> {
         self.note("expired").expired(limit).await
     }
+    async fn due(&self, limit: u32) -> Answer<Vec<WorkflowRun>> {
+        self.note("due").due(limit).await
+    }
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Answer<()> {
         self.around("take_away", self.database.take_away(id, fence, change)).await
     }

@@ -124,6 +124,7 @@ pub fn job(ids: &dyn Ids, now: Timestamp) -> (AiJob, WorkflowRun) {
         host: None,
         fence: FencingToken(0),
         recoveries: 0,
+        wake_at: None,
         heartbeat_at: None,
         error: None,
         created_at: now,

@@ -36,6 +36,7 @@ pub(crate) const PAYLOADS: &[&str] = &[
     "StepOutcome.output",
     "Workflow.outputs",
     "WorkflowRun.inputs",
+    "ChildWorkflow.outputs",
     "WorkflowRun.workflow",
 ];
 

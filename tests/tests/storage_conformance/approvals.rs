@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use handshake_core::approval::{Approval, ApprovalState, Vote};
-use handshake_core::storage::{ApprovalFilter, ApprovalStore, JobStore, Page};
-use handshake_core::{ApprovalId, Clock, JobId, RunId, StepId};
+use handshake_core::run::{RunState, WorkflowRun};
+use handshake_core::storage::{ApprovalFilter, ApprovalStore, JobStore, Page, RunChange, RunStore, WorkQueue};
+use handshake_core::{ApprovalId, Clock, JobId, RunId, StepId, Timestamp};
 use handshake_tests::postgres::Backend;
 use handshake_tests::storage::World;
 
@@ -188,4 +189,39 @@ pub(crate) async fn approvals_go_with_their_run(world: World) {
     desk.world.database.request_approval(approval.clone(), vec![]).await.unwrap();
     desk.raw(&format!("DELETE FROM runs WHERE run_id = '{}'", approval.run_id)).await.unwrap();
     assert!(is_missing(&desk.world.database.approval(approval.approval_id).await, "approval"));
+}
+
+pub(crate) async fn a_decision_wakes_the_run_that_waits_for_it_and_no_other(world: World) {
+    let now = || world.clock.now();
+    let waits = async |approval: &Approval, wake_at: Option<Timestamp>| {
+        let run = world.database.run(approval.run_id).await.unwrap();
+        let change =
+            RunChange { run: Some(WorkflowRun { state: RunState::Waiting, wake_at, ..run }), ..RunChange::default() };
+        world.database.amend(approval.run_id, RunState::Queued, change).await.unwrap();
+        world.database.request_approval(approval.clone(), vec![]).await.unwrap();
+    };
+    let (asks, paused, queued) = (asked(&world).await, asked(&world).await, asked(&world).await);
+    let late = now().plus(Duration::from_secs(60));
+    waits(&asks, Some(late)).await;
+    waits(&paused, None).await;
+    world.database.request_approval(queued.clone(), vec![]).await.unwrap();
+    let due = async || {
+        let due = world.database.due(10).await.unwrap();
+        due.into_iter().map(|run| (run.run_id, run.wake_at)).collect::<Vec<_>>()
+    };
+    assert_eq!(due().await, []);
+    let once = asks.clone().vote(vote(&world, "Ada", true)).unwrap();
+    world.database.decide(once.clone(), 0, vec![]).await.unwrap();
+    assert_eq!(due().await, [], "a vote is missing");
+    world.clock.advance(Duration::from_secs(1));
+    let decided = once.vote(vote(&world, "Bob", true)).unwrap();
+    world.database.decide(decided, 1, vec![]).await.unwrap();
+    for other in [paused, queued] {
+        let run = other.run_id;
+        let no = other.vote(vote(&world, "Ada", false)).unwrap();
+        world.database.decide(no, 0, vec![]).await.unwrap();
+        assert_eq!(world.database.run(run).await.unwrap().wake_at, None);
+    }
+    assert_eq!(due().await, [(asks.run_id, Some(now()))]);
+    assert!(world.database.due(0).await.unwrap().is_empty());
 }

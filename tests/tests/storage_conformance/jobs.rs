@@ -107,6 +107,14 @@ pub(crate) async fn lists_are_filtered_before_the_limit_and_page_without_gaps(wo
     let wanted = expected.iter().filter(|row| row.2 == JobState::Failed && row.3 == JobKind::DocIngest).count();
     assert_eq!(world.database.jobs(&both).await.unwrap().len(), wanted);
 
+    let (mut child, run) = world.job();
+    child.parent_job_id = Some(expected[0].1);
+    world.database.submit(child.clone(), run, None, vec![]).await.unwrap();
+    for (parent, found) in [(expected[0].1, vec![child]), (expected[1].1, vec![])] {
+        let filter = JobFilter { parent: Some(parent), ..JobFilter::default() };
+        assert_eq!(world.database.jobs(&filter).await.unwrap(), found);
+    }
+
     let unknown = JobFilter { after: Some(JobId::from_uuid(world.ids.uuid())), ..JobFilter::default() };
     assert!(matches!(world.database.jobs(&unknown).await, Err(StorageError::NotFound { .. })));
 }

@@ -109,6 +109,7 @@ const CASES: &[Case] = &cases![
     approvals::approvals_are_filtered_before_the_limit_and_page_without_gaps,
     approvals::approvals_that_cannot_be_stored_are_refused,
     approvals::approvals_go_with_their_run,
+    approvals::a_decision_wakes_the_run_that_waits_for_it_and_no_other,
 ];
 
 async fn conformance(backend: Backend) {

@@ -11,13 +11,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use handshake_core::approval::Approval;
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
-use handshake_core::storage::{JobFilter, Payloads, StorageError};
+use handshake_core::storage::{JobFilter, Payloads};
 use handshake_core::{JobId, RunId, StepId};
-use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
+use handshake_engine::{InputValue, Question, RunUpdate, Submission, SubmittedJob, Voted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -38,6 +39,7 @@ pub(super) fn routes() -> Router<Arc<HostState>> {
         .route("/v1/jobs/{id}/watch", get(watch))
         .route("/v1/jobs/{id}/resume", post(resume))
         .route("/v1/jobs/{id}/retry", post(retry))
+        .route("/v1/jobs/{id}/vote", post(vote))
         .route("/v1/runs/{id}/updates", get(updates))
 }
 
@@ -82,6 +84,9 @@ pub(crate) struct JobDetails {
     pub(crate) job: AiJob,
     /// Its runs, oldest first.
     pub(crate) runs: Vec<RunDetails>,
+    /// What it and the jobs that it started ask people, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) questions: Vec<Approval>,
 }
 
 /// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
@@ -131,14 +136,40 @@ async fn show(
     Ok(Json(details(&host, id, payloads).await?))
 }
 
-async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, StorageError> {
+async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, CliError> {
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
         let nodes = host.database.nodes(run.run_id, payloads).await?;
         runs.push(RunDetails { run, nodes });
     }
-    Ok(JobDetails { job, runs })
+    let questions = if job.state.is_final() { Vec::new() } else { host.engine.questions(id).await? };
+    Ok(JobDetails { job, runs, questions })
+}
+
+/// An answer to a question of a job.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VoteRequest {
+    /// Which question; may be left out when there is only one.
+    #[serde(default)]
+    pub(crate) question: Option<Question>,
+    /// Yes or no.
+    pub(crate) approve: bool,
+    /// Why, at most 4 KiB.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// Counts a vote. When it decides, the job goes on here.
+async fn vote(State(host): Host, Path(id): Path<String>, Document(request): Document<VoteRequest>) -> Answer<Voted> {
+    let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
+    let VoteRequest { question, approve, reason } = request;
+    let voted = host.engine.vote(job_id(&id)?, question.as_ref(), approve, reason, &person()).await?;
+    if let Some((run_id, job_id)) = voted.goes_on {
+        begin(&host, &SubmittedJob { job_id, run_id, existing: false }, Actor::system());
+    }
+    Ok(Json(voted))
 }
 
 async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {
@@ -166,6 +197,7 @@ async fn pause(State(host): Host, Path(id): Path<String>) -> Answer<Paused> {
         return Ok(Json(Paused { paused: true }));
     }
     let job = host.database.job(id).await?;
+    host.engine.require_whole(&job).await?;
     Err(refused(&job, "only a job that is executed here can be paused"))
 }
 
@@ -194,6 +226,7 @@ async fn resume(
 ) -> Result<Response, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let job = host.database.job(job_id(&id)?).await?;
+    host.engine.require_whole(&job).await?;
     let updates = host.engine.watch();
     let waits = matches!(job.state, JobState::Queued | JobState::Stalled | JobState::AwaitingUser);
     let run_id = match job.workflow_run_id {

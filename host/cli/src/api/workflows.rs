@@ -48,9 +48,9 @@ pub(crate) struct Graph {
 pub(crate) struct GraphStep {
     /// Id.
     pub(crate) id: String,
-    /// As the file names the plugin.
-    pub(crate) uses: String,
-    /// `id@version`.
+    /// As the file names the plugin or workflow.
+    pub(crate) uses: Option<String>,
+    /// `id@version`, or what a built-in step does.
     pub(crate) plugin: String,
     /// Steps it directly needs.
     pub(crate) needs: Vec<String>,

@@ -1,15 +1,17 @@
 //! `handshake jobs`: jobs, their runs, their steps' attempts.
 
 use clap::{Args, Subcommand};
+use handshake_core::approval::ApprovalState;
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::{JobId, StepId};
+use handshake_engine::{Question, Voted};
 use serde::Serialize;
 
 use super::Context;
-use super::run::{seconds, start, tone, watch};
+use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
-use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest};
+use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
 
@@ -23,6 +25,10 @@ pub(crate) enum JobsCommand {
     List(ListArgs),
     /// Shows a job with its runs and every attempt of its steps
     Show(ShowArgs),
+    /// Says yes to what a job asks; it goes on when nobody else is needed
+    Approve(VoteArgs),
+    /// Says no to what a job asks
+    Reject(VoteArgs),
     /// Goes on with a job that was interrupted or waits for a person, and follows it to its end
     Resume(JobArgs),
     /// Tries a job again that failed or was cancelled; what it completed is not run again
@@ -79,6 +85,19 @@ pub(crate) struct ShowArgs {
     payloads: bool,
 }
 
+/// Arguments of `handshake jobs approve` and `reject`.
+#[derive(Debug, Args)]
+pub(crate) struct VoteArgs {
+    /// The job that asks
+    id: JobId,
+    /// The step that asks, when several do; with its position for a list: `STEP[0]`
+    #[arg(long, value_name = "STEP", value_parser = question)]
+    step: Option<Question>,
+    /// Why
+    #[arg(long)]
+    reason: Option<String>,
+}
+
 /// Does what was asked.
 pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result<Exit, CliError> {
     let output = context.output;
@@ -91,6 +110,8 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
         }
         JobsCommand::Watch(args) => return watch(context, args.id).await,
+        JobsCommand::Approve(args) => return vote(context, args, true).await,
+        JobsCommand::Reject(args) => return vote(context, args, false).await,
         JobsCommand::Pause(args) => {
             let path = format!("/v1/jobs/{}/pause", args.id);
             let paused = ask(context, async |access| access.post::<Paused>(&path, &()).await).await?;
@@ -123,6 +144,34 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
         }
     }
     Ok(Exit::Done)
+}
+
+/// Answers a question, and follows the job if that lets it go on.
+async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool) -> Result<Exit, CliError> {
+    let output = context.output;
+    let request = VoteRequest { question: args.step.clone(), approve, reason: args.reason.clone() };
+    let access = context.access(Need::Jobs).await?;
+    let voted = access.post::<Voted>(&format!("/v1/jobs/{}/vote", args.id), &request).await;
+    let voted = match voted {
+        Ok(voted) => voted,
+        Err(error) => return access.finish(output, Err(error)).await,
+    };
+    let Some((_, job)) = voted.goes_on else {
+        access.finish(output, Ok(())).await?;
+        let (votes, quorum) = (voted.approval.votes.len(), voted.approval.quorum);
+        said(output, &voted, &format!("counted: {votes} of {quorum} needed"))?;
+        return Ok(if voted.approval.state == ApprovalState::Pending { Exit::Waiting } else { Exit::Done });
+    };
+    let lines = access.get_lines(&format!("/v1/jobs/{job}/watch")).await;
+    to_the_end(context, access, lines, true).await
+}
+
+fn question(text: &str) -> Result<Question, String> {
+    let (step, index) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+        Some((step, index)) => (step, Some(index.parse().map_err(|_| format!("`{index}` is not a position"))?)),
+        None => (text, None),
+    };
+    Ok(Question { step: StepId::new(step).map_err(|error| error.to_string())?, index })
 }
 
 /// Asks for something that needs no execution here.
@@ -202,6 +251,13 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
     if let Some(outputs) = &job.job_outputs {
         output.field("outputs", &outputs.to_string())?;
     }
+    for asked in &details.questions {
+        let node = asked.index.map_or_else(|| asked.step_id.to_string(), |at| format!("{}[{at}]", asked.step_id));
+        let (votes, quorum) = (asked.votes.len(), asked.quorum);
+        let who = if asked.approvers.is_empty() { "anybody".to_owned() } else { names(&asked.approvers) };
+        let until = asked.expires_at.map_or_else(String::new, |at| format!(", until {at}"));
+        output.field("asks", &format!("{node}: {} ({votes} of {quorum} by {who}{until})", asked.prompt))?;
+    }
     for run in &details.runs {
         output.line("")?;
         output.line(&format!("run {} {}", run.run.run_id, run.run.state))?;
@@ -214,6 +270,10 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+fn names(people: &std::collections::BTreeSet<String>) -> String {
+    people.iter().cloned().collect::<Vec<_>>().join(", ")
 }
 
 fn row(node: &NodeExecution) -> Vec<String> {

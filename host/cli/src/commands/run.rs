@@ -101,7 +101,7 @@ pub(super) async fn watch(context: &Context<'_>, job: JobId) -> Result<Exit, Cli
     to_the_end(context, access, lines, false).await
 }
 
-async fn to_the_end(
+pub(super) async fn to_the_end(
     context: &Context<'_>,
     access: Access,
     lines: Result<Lines, CliError>,

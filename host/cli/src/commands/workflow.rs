@@ -159,7 +159,7 @@ mod tests {
     fn graph() -> Graph {
         let step = |id: &str, needs: &[&str], when: Option<&str>| GraphStep {
             id: id.into(),
-            uses: "p".into(),
+            uses: Some("p".into()),
             plugin: "p@0.1.0".into(),
             needs: needs.iter().map(|need| (*need).to_owned()).collect(),
             when: when.map(str::to_owned),

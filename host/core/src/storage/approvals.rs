@@ -30,7 +30,8 @@ pub trait ApprovalStore: Send + Sync {
     /// Approvals, newest first by creation, then by id.
     async fn approvals(&self, filter: &ApprovalFilter) -> Result<Vec<Approval>, StorageError>;
     /// Stores an approval's new form with its events, if the stored one is pending and has `expected_votes` votes,
-    /// with which the new ones begin; `Conflict` otherwise. Only its state, votes and time of decision change.
+    /// with which the new ones begin; `Conflict` otherwise. Only its state, votes and time of decision change. When it
+    /// is decided, its run is due if it waits.
     async fn decide(
         &self,
         approval: Approval,

@@ -89,13 +89,13 @@ impl From<crate::gate::WrongPermit> for StorageError {
 }
 
 /// What executing workflows needs.
-pub trait Workflows: JobStore + RunStore + WorkQueue {}
+pub trait Workflows: JobStore + RunStore + WorkQueue + ApprovalStore {}
 
-impl<T: JobStore + RunStore + WorkQueue + ?Sized> Workflows for T {}
+impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + ?Sized> Workflows for T {}
 
 /// The database as a whole.
 #[async_trait]
-pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore + ApprovalStore {
+pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore {
     /// The host whose data this is.
     fn host(&self) -> HostId;
     /// Answers when the database does.

@@ -90,6 +90,8 @@ pub trait WorkQueue: Send + Sync {
     async fn claim_queued(&self, limit: u32, on_claim: Arc<dyn OnClaim>) -> Result<Vec<Claim>, StorageError>;
     /// Running runs, of whichever host, whose lease has expired; the longest expired first, at most `limit`.
     async fn expired(&self, limit: u32) -> Result<Vec<WorkflowRun>, StorageError>;
+    /// Runs that wait, and whose time to go on by themselves has come; the longest due first, at most `limit`.
+    async fn due(&self, limit: u32) -> Result<Vec<WorkflowRun>, StorageError>;
     /// Takes a run away from a host whose lease on it has expired, and writes the change; that host's later writes
     /// are refused. `Conflict` when the lease was renewed, or the run has got another token.
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError>;

@@ -17,38 +17,50 @@ use handshake_core::step::{StepFailure, StepOutcome};
 use handshake_core::storage::{RunChange, StorageError};
 use handshake_core::{Json, RunId, StepId};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, NO_SEED};
+use super::child::{self, Parked};
 use super::ending::{self, Ending};
 use super::history::{History, Past};
 use super::prepared::StepResources;
 use super::progress::{Ended, Happening, Next, Progress};
 use super::starting::{self, OpenStep, Opened};
+use super::waiting::{Pending, WaitsOn};
 use super::{Envelope, RunSummary, retry};
+use crate::approvals;
 use crate::control::Control;
 use crate::engine::{EngineError, Inner};
 use crate::updates::RunUpdateKind;
 use crate::workflow::{Frame, Plan, PlannedStep};
 
 /// Where an item stands: position of the step, and position within `for_each`.
-type Position = (usize, usize);
+pub(super) type Position = (usize, usize);
 
 /// What a task of the run came back with.
-enum Done {
+pub(super) enum Done {
     Attempt(Position, Result<StepOutcome, StepFailure>),
     /// The wait before another attempt is over.
     Waited(Position),
+    /// The moment that a step sleeps until has come.
+    Reached(Position),
+    /// A workflow that a step runs came to an end, or to where it waits for people.
+    Child(Position, child::Returned),
 }
 
 /// Drives one run.
 pub(super) struct Driver<'a> {
-    inner: &'a Arc<Inner>,
+    pub(super) inner: &'a Arc<Inner>,
     plan: Plan,
-    resources: Vec<StepResources>,
-    run: WorkflowRun,
-    job: AiJob,
+    /// Of the steps that run plugins, in the order of the plan's steps; none if they could not be prepared.
+    resources: Option<Vec<Option<StepResources>>>,
+    pub(super) run: WorkflowRun,
+    pub(super) job: AiJob,
+    /// At whose word it is executed.
+    pub(super) by: Actor,
+    pub(super) control: Control,
     inputs: Arc<Value>,
     /// What was done of it before.
     history: History,
@@ -58,25 +70,30 @@ pub(super) struct Driver<'a> {
     paused: Option<Actor>,
     progress: Progress,
     /// Why the run fails: the first failure.
-    failure: Option<String>,
+    pub(super) failure: Option<String>,
     open: BTreeMap<usize, OpenStep>,
     /// Outputs of steps that are done and were not skipped.
     outputs: BTreeMap<StepId, Json>,
     /// Attempts that run.
-    attempts: BTreeMap<Position, Attempt>,
+    pub(super) attempts: BTreeMap<Position, Attempt>,
     /// Failed attempts that will be followed by another.
-    waiting: BTreeMap<Position, Attempt>,
+    pub(super) waiting: BTreeMap<Position, Attempt>,
+    /// Nodes that wait for the world.
+    pub(super) pending: BTreeMap<Position, Pending>,
+    /// Fires when a question was answered in this process.
+    pub(super) decided: watch::Receiver<u64>,
     proposals: BTreeMap<Position, Vec<Proposal>>,
-    tasks: JoinSet<Done>,
+    pub(super) tasks: JoinSet<Done>,
     since: Duration,
     /// How long it had taken before this host went on with it.
     before: Duration,
     /// What the next transaction writes.
-    change: RunChange,
+    pub(super) change: RunChange,
     /// What begins when it is durable.
     begin: Vec<Position>,
+    pub(super) begin_waits: Vec<Position>,
     waits: Vec<(Position, Duration)>,
-    news: Vec<RunUpdateKind>,
+    pub(super) news: Vec<RunUpdateKind>,
 }
 
 impl<'a> Driver<'a> {
@@ -85,16 +102,16 @@ impl<'a> Driver<'a> {
     pub(super) fn new(
         inner: &'a Arc<Inner>,
         plan: Plan,
-        prepared: Result<Vec<StepResources>, String>,
+        prepared: Result<Vec<Option<StepResources>>, String>,
         history: History,
-        run: WorkflowRun,
-        job: AiJob,
+        (run, job): (WorkflowRun, AiJob),
+        (by, control): (&Actor, &Control),
     ) -> Self {
         let needs = plan.steps.iter().map(|step| step.needs.clone()).collect();
         let progress = Progress::new(needs, plan.order.clone(), inner.services.max_parallel);
         let (resources, failure) = match prepared {
-            Ok(resources) => (resources, None),
-            Err(reason) => (Vec::new(), Some(reason)),
+            Ok(resources) => (Some(resources), None),
+            Err(reason) => (None, Some(reason)),
         };
         let resumed = run.state != RunState::Queued;
         Self {
@@ -111,55 +128,77 @@ impl<'a> Driver<'a> {
             outputs: BTreeMap::new(),
             attempts: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            decided: inner.decided.subscribe(),
             proposals: BTreeMap::new(),
             tasks: JoinSet::new(),
             since: inner.services.clock.monotonic(),
             change: RunChange::default(),
             begin: Vec::new(),
+            begin_waits: Vec::new(),
             waits: Vec::new(),
             news: Vec::new(),
             plan,
             run,
             job,
+            by: by.clone(),
+            control: control.clone(),
         }
     }
 
-    pub(super) async fn drive(mut self, by: &Actor, control: &Control) -> Result<RunSummary, EngineError> {
-        self.claim(by).await?;
+    /// Drives it. The second answer says whether it may go on at once: it waits for people, and they have answered.
+    pub(super) async fn drive(mut self) -> Result<(RunSummary, bool), EngineError> {
+        self.claim().await?;
         let lost = CancellationToken::new();
         // Dropped with the driver, which ends it.
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(beat(Arc::clone(self.inner), self.run.run_id, self.run.fence, lost.clone()));
-        let driven = self.until_the_end(control, &lost).await;
+        let driven = self.until_the_end(&lost).await;
         // Whatever happened, no step outlives its run, and what a step was permitted is on record before we return.
         self.tasks.shutdown().await;
         driven?;
-        Ok(RunSummary { job: self.job, run: self.run })
+        let again = self.run.wake_at.is_some() && self.was_answered().await?;
+        Ok((RunSummary { job: self.job, run: self.run }, again))
     }
 
-    async fn until_the_end(&mut self, control: &Control, lost: &CancellationToken) -> Result<(), EngineError> {
+    async fn until_the_end(&mut self, lost: &CancellationToken) -> Result<(), EngineError> {
+        let control = self.control.clone();
         loop {
+            if let Some(by) = control.is_paused().filter(|_| self.paused.is_none()) {
+                // Items that wait for another try have their failure on record; whoever goes on finds it.
+                self.waiting.clear();
+                self.waits.clear();
+                self.paused = Some(by);
+            }
             self.advance()?;
             if let Some(ended) = self.ended() {
                 return self.finish(ended).await;
             }
-            if let Some(by) = self.paused.take_if(|_| self.attempts.is_empty()) {
+            if let Some(by) = self.paused.take_if(|_| self.attempts.is_empty() && !runs_a_child(&self.pending)) {
                 let reason = format!("paused by {}; `handshake jobs resume {}` goes on", by.id, self.run.job_id);
-                return self.end(Ending::AskUser { reason, by }).await;
+                return self.end(Ending::AskUser { reason, by, wake_at: None }).await;
+            }
+            let begins = !self.begin_waits.is_empty();
+            if !begins && let Some(Parked { reason, wake_at }) = self.parked() {
+                let wake_at = Some(wake_at);
+                return self.end(Ending::AskUser { reason, by: Actor::system(), wake_at }).await;
             }
             self.commit().await?;
+            if begins {
+                // What has just been asked may be answered already.
+                continue;
+            }
+            let answered = self.answered();
             let done = tokio::select! {
                 biased;
                 () = lost.cancelled() => return Err(EngineError::LostLease { run: self.run.run_id }),
                 () = control.cancelled() => return self.cancel().await,
-                by = control.paused(), if self.paused.is_none() => {
-                    // Items that wait for another try have their failure on record; whoever goes on finds it.
-                    self.waiting.clear();
-                    self.waits.clear();
-                    self.paused = Some(by);
+                () = control.paused(), if self.paused.is_none() => continue,
+                () = answered => {
+                    self.look().await?;
                     continue;
                 }
-                done = self.tasks.join_next() => done,
+                done = self.tasks.join_next(), if !self.tasks.is_empty() || self.pending.is_empty() => done,
             };
             let Some(done) = done else {
                 return Err(EngineError::Internal("nothing runs and nothing can begin".into()));
@@ -173,11 +212,12 @@ impl<'a> Driver<'a> {
     }
 
     /// The first transaction: run and job become running, with the checkpoints of the nodes that are ready.
-    async fn claim(&mut self, by: &Actor) -> Result<(), EngineError> {
+    async fn claim(&mut self) -> Result<(), EngineError> {
         let services = &self.inner.services;
         let now = services.clock.now();
         self.run.state = self.run.state.after(RunEvent::Claim)?;
         self.run.updated_at = now;
+        self.run.wake_at = None;
         let (event, reason) = if self.resumed {
             (JobEvent::Resume, "a host goes on with it")
         } else {
@@ -186,7 +226,7 @@ impl<'a> Driver<'a> {
         // What earlier attempts cost comes back with them.
         self.job.metrics = JobMetrics::default();
         let envelope = self.envelope();
-        self.change.events.push(envelope.moves(&mut self.job, event, reason.to_owned(), by)?);
+        self.change.events.push(envelope.moves(&mut self.job, event, reason.to_owned(), &self.by)?);
         if !self.resumed {
             self.change.events.push(envelope.run_span_start(&self.job)?);
         }
@@ -200,11 +240,10 @@ impl<'a> Driver<'a> {
         self.run = claim.run;
         self.job = claim.job;
         self.run.fence = claim.fence;
-        self.committed();
-        Ok(())
+        self.committed().await
     }
 
-    fn envelope(&self) -> Envelope<'a> {
+    pub(super) fn envelope(&self) -> Envelope<'a> {
         Envelope {
             services: &self.inner.services,
             job: self.run.job_id,
@@ -215,7 +254,7 @@ impl<'a> Driver<'a> {
 
     /// Begins whatever can begin, until there is only waiting left.
     fn advance(&mut self) -> Result<(), EngineError> {
-        if self.resources.len() != self.plan.steps.len() {
+        if self.resources.is_none() {
             return Ok(());
         }
         while let Some(next) = self.progress.next().filter(|_| self.paused.is_none()) {
@@ -234,11 +273,11 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn happened(&mut self, happening: Happening) -> Result<(), EngineError> {
+    pub(super) fn happened(&mut self, happening: Happening) -> Result<(), EngineError> {
         self.progress.after(happening).map_err(|error| EngineError::Internal(error.to_string()))
     }
 
-    fn planned(&self, step: usize) -> Result<&PlannedStep, EngineError> {
+    pub(super) fn planned(&self, step: usize) -> Result<&PlannedStep, EngineError> {
         self.plan.steps.get(step).ok_or_else(|| EngineError::Internal("a step is missing from the plan".into()))
     }
 
@@ -304,6 +343,9 @@ impl<'a> Driver<'a> {
         let open = self.open.get(&step).ok_or_else(|| EngineError::Internal("a step was not opened".into()))?;
         let input = open.input(self.planned(step)?, item);
         self.happened(Happening::Started { step, item })?;
+        if let (Ok(input), true) = (&input, self.planned(step)?.step.plugin().is_none()) {
+            return self.wait(position, node, past.as_ref(), input.clone());
+        }
         match (input, past) {
             (Ok(input), None) => self.checkpoint(position, node, (1, 1), input),
             (Ok(input), Some(past)) if past.state == NodeState::Failed => self.go_on(position, node, &past, input),
@@ -315,6 +357,11 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn resources(&self, step: usize) -> Result<&StepResources, EngineError> {
+        let resources = self.resources.as_ref().and_then(|all| all.get(step)?.as_ref());
+        resources.ok_or_else(|| EngineError::Internal("a step was not prepared".into()))
+    }
+
     /// Goes on with a node whose latest attempt failed: waits for what is left until the next one, if there is one.
     fn go_on(&mut self, position: Position, node: NodeKey, past: &Past, input: Json) -> Result<(), EngineError> {
         let planned = self.planned(position.0)?;
@@ -324,8 +371,7 @@ impl<'a> Driver<'a> {
             self.failure.get_or_insert(format!("step `{node}` failed: {why}"));
             return self.happened(Happening::Failed { step: position.0, item: position.1 });
         };
-        let resources =
-            self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
+        let resources = self.resources(position.0)?;
         let counts = (past.attempt, past.failures);
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, counts, resources, input);
         let waited = past.finished_at.map_or(Duration::ZERO, |ended| self.inner.services.clock.now().since(ended));
@@ -342,8 +388,7 @@ impl<'a> Driver<'a> {
         number: (u32, u32),
         input: Json,
     ) -> Result<(), EngineError> {
-        let resources =
-            self.resources.get(position.0).ok_or_else(|| EngineError::Internal("a step was not prepared".into()))?;
+        let resources = self.resources(position.0)?;
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
         let (row, event) = attempt.begin(&self.envelope())?;
         self.change.nodes.push(row);
@@ -372,6 +417,8 @@ impl<'a> Driver<'a> {
                 let Some(last) = self.waiting.remove(&position) else { return Ok(()) };
                 self.checkpoint(position, last.node, (last.number + 1, last.tries + 1), last.input)
             }
+            Done::Reached(position) => self.moment_reached(position),
+            Done::Child(position, returned) => self.child_returned(position, returned),
         }
     }
 
@@ -390,7 +437,12 @@ impl<'a> Driver<'a> {
     }
 
     /// An item is done, now or before.
-    fn done(&mut self, position: Position, contribution: Contribution, output: Json) -> Result<(), EngineError> {
+    pub(super) fn done(
+        &mut self,
+        position: Position,
+        contribution: Contribution,
+        output: Json,
+    ) -> Result<(), EngineError> {
         self.job.metrics.add(&contribution.metrics);
         if !contribution.proposals.is_empty() {
             self.proposals.insert(position, contribution.proposals);
@@ -416,17 +468,14 @@ impl<'a> Driver<'a> {
             self.waiting.insert(position, attempt);
             return Ok(());
         }
-        if let Some(resources) = self.resources.get(position.0) {
-            let planned = self.planned(position.0)?;
-            let reason =
-                ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, &resources.plugin);
-            self.failure.get_or_insert(reason);
-        }
+        let (planned, plugin) = (self.planned(position.0)?, &self.resources(position.0)?.plugin);
+        let reason = ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, plugin);
+        self.failure.get_or_insert(reason);
         self.happened(Happening::Failed { step: position.0, item: position.1 })
     }
 
     fn ended(&self) -> Option<Ended> {
-        if self.resources.len() != self.plan.steps.len() { Some(Ended::Failed) } else { self.progress.ended() }
+        if self.resources.is_none() { Some(Ended::Failed) } else { self.progress.ended() }
     }
 
     /// Writes what changed, if anything did, and then begins what was waiting for it.
@@ -439,18 +488,17 @@ impl<'a> Driver<'a> {
                 other => other.into(),
             })?;
         }
-        self.committed();
-        Ok(())
+        self.committed().await
     }
 
     /// After a transaction: tells who watches, and lets begin what was waiting.
-    fn committed(&mut self) {
+    async fn committed(&mut self) -> Result<(), EngineError> {
         for news in self.news.drain(..) {
             self.inner.updates.publish(self.run.run_id, self.run.job_id, news);
         }
         for position in self.begin.drain(..) {
             let step = self.plan.steps.get(position.0);
-            let resources = self.resources.get(position.0);
+            let resources = self.resources.as_ref().and_then(|all| all.get(position.0)?.as_ref());
             let (Some(attempt), Some(planned), Some(resources)) = (self.attempts.get(&position), step, resources)
             else {
                 continue;
@@ -466,15 +514,17 @@ impl<'a> Driver<'a> {
                 Done::Waited(position)
             });
         }
+        self.begin_to_wait().await
     }
 
     async fn finish(&mut self, ended: Ended) -> Result<(), EngineError> {
+        self.give_up_waiting().await?;
         let ending = match (ended, self.failure.take()) {
             (Ended::Completed, None) => self.outputs_of_workflow(),
             // What it needs is not what it began with. Whether that matters is for a person to say.
-            (_, Some(reason)) if self.resumed && self.resources.len() != self.plan.steps.len() => {
+            (_, Some(reason)) if self.resumed && self.resources.is_none() => {
                 let reason = format!("{reason}; or cancel the job and retry it: that goes on with what there is now");
-                Ending::AskUser { reason, by: Actor::system() }
+                Ending::AskUser { reason, by: Actor::system(), wake_at: None }
             }
             (_, reason) => Ending::Failed(reason.unwrap_or_else(|| "a step failed".into())),
         };
@@ -497,6 +547,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn cancel(&mut self) -> Result<(), EngineError> {
+        self.give_up_waiting().await?;
         self.tasks.shutdown().await;
         for attempt in std::mem::take(&mut self.attempts).values() {
             let (row, event) = attempt.cancelled(&self.envelope())?;
@@ -516,8 +567,17 @@ impl<'a> Driver<'a> {
             error: self.job.error_message.clone(),
             outputs: self.job.job_outputs.clone(),
         });
-        self.commit().await
+        self.commit().await?;
+        if self.run.state.is_final() && self.plan.steps.iter().any(|planned| planned.step.approval.is_some()) {
+            approvals::withdraw(&self.inner.services, self.run.job_id, self.run.run_id).await?;
+        }
+        Ok(())
     }
+}
+
+/// Whether a workflow that a step runs is at work.
+fn runs_a_child(pending: &BTreeMap<Position, Pending>) -> bool {
+    pending.values().any(|pending| matches!(pending.on, WaitsOn::Child { parked: None, .. }))
 }
 
 fn finished(

@@ -1,5 +1,6 @@
 //! How runs end: the final forms of run and job, with metrics, proposals and the sentence that says why.
 
+use handshake_core::Timestamp;
 use handshake_core::document::Proposal;
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, EntityRef, JobEvent};
@@ -31,6 +32,8 @@ pub(super) enum Ending {
         reason: String,
         /// Who made it wait.
         by: Actor,
+        /// When it goes on by itself; none if somebody has to say so.
+        wake_at: Option<Timestamp>,
     },
     /// Somebody cancelled it.
     Cancelled,
@@ -66,8 +69,9 @@ pub(super) fn end(
             job.error_message = Some(reason.clone());
             (RunEvent::Fail, JobEvent::Fail, "failed", reason)
         }
-        Ending::AskUser { reason, by: who } => {
+        Ending::AskUser { reason, by: who, wake_at } => {
             by = who;
+            run.wake_at = wake_at;
             (RunEvent::Wait, JobEvent::AskUser, "waiting", reason)
         }
         Ending::Cancelled => {

@@ -7,7 +7,7 @@ use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
 use handshake_core::job::{AiJob, JobEvent, JobState};
 use handshake_core::node::NodeKey;
 use handshake_core::recorder::RecorderError;
-use handshake_core::{EventId, JobId, RunId, SpanId, TraceId};
+use handshake_core::{ApprovalId, EventId, JobId, RunId, SpanId, StepId, TraceId};
 
 use super::bounded;
 use crate::engine::{EngineError, EngineServices};
@@ -67,6 +67,21 @@ impl Envelope<'_> {
         job.status_reason = bounded(reason);
         job.updated_at = self.services.clock.now();
         Ok(self.job_transition(Some(before), job.state, &job.status_reason, by)?)
+    }
+
+    /// A question to people, or its answer.
+    pub(crate) fn approval(
+        &self,
+        id: ApprovalId,
+        step: &StepId,
+        decision: &str,
+        reason: Option<String>,
+        actor: &Actor,
+    ) -> Result<AdmittedEvent, RecorderError> {
+        let body = EventBody::Approval { approval_id: Some(id), decision: decision.to_owned(), reason };
+        let mut event = self.event(actor.clone(), body);
+        event.step_id = Some(step.clone());
+        self.services.recorder.admit(&event)
     }
 
     pub(crate) fn job_span_start(&self, job: &AiJob, actor: &Actor) -> Result<AdmittedEvent, RecorderError> {

@@ -18,6 +18,7 @@ pub(super) struct Past {
     pub(super) output: Json,
     pub(super) contribution: Contribution,
     pub(super) error: Option<NodeError>,
+    pub(super) started_at: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
 }
 
@@ -51,6 +52,7 @@ impl History {
                 output: row.output.unwrap_or_default(),
                 contribution: row.contribution,
                 error: row.error,
+                started_at: row.started_at,
                 finished_at: row.finished_at,
             };
             history.nodes.insert(row.node, past);

@@ -1,6 +1,7 @@
 //! Driving one run to its end: what is ready (`progress`, pure), attempts, retries, checkpoints and the loop.
 
 mod attempt;
+mod child;
 mod driver;
 mod ending;
 mod envelope;
@@ -9,6 +10,7 @@ mod prepared;
 mod progress;
 mod retry;
 mod starting;
+mod waiting;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use prepared::compile;
@@ -58,17 +60,27 @@ pub(crate) async fn execute(
     by: &Actor,
     control: &Control,
 ) -> Result<RunSummary, EngineError> {
+    loop {
+        let (summary, again) = once(inner, id, by, control).await?;
+        if !again {
+            return Ok(summary);
+        }
+    }
+}
+
+async fn once(inner: &Arc<Inner>, id: RunId, by: &Actor, control: &Control) -> Result<(RunSummary, bool), EngineError> {
     let services = &inner.services;
     let run = services.database.run(id).await?;
     if !matches!(run.state, RunState::Queued | RunState::Stalled | RunState::Waiting) {
         return Err(EngineError::NotWaiting { run: id, state: run.state });
     }
     let job = services.database.job(run.job_id).await?;
-    if job.state == JobState::AwaitingUser && by.kind != ActorKind::Human {
+    // A run that knows when it goes on waits for answers, not for a word that it may.
+    if job.state == JobState::AwaitingUser && by.kind != ActorKind::Human && run.wake_at.is_none() {
         return Err(EngineError::NeedsPerson { run: id, reason: job.status_reason });
     }
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
     let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
-    driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, control).await
+    driver::Driver::new(inner, plan, prepared, history, (run, job), (by, control)).drive().await
 }

@@ -30,7 +30,8 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
     let unreadable = |problem: String| EngineError::Workflow { run: run.run_id, problem };
     let workflow: Workflow =
         serde_json::from_value(run.workflow.clone()).map_err(|error| unreadable(error.to_string()))?;
-    Plan::compile(workflow).map_err(|problem| unreadable(problem.to_string()))
+    Plan::compile(workflow)
+        .map_err(|problems| unreadable(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
 /// Looks everything up again, in the order of the plan's steps. The error is a sentence for a person: why the run
@@ -40,7 +41,7 @@ pub(super) fn prepare(
     plan: &Plan,
     run: &WorkflowRun,
     job: &AiJob,
-) -> Result<Vec<StepResources>, String> {
+) -> Result<Vec<Option<StepResources>>, String> {
     if services.policy.digest != run.pinned.policy {
         return Err("the policy changed since the run was made; submit the workflow again so that it is checked against the new one".into());
     }
@@ -58,7 +59,8 @@ pub(super) fn prepare(
     plan.steps
         .iter()
         .map(|planned| {
-            let plugin = services.executor.find(&planned.step.uses).map_err(|error| bounded(error.to_string()))?;
+            let Some(uses) = planned.step.plugin() else { return Ok(None) };
+            let plugin = services.executor.find(uses).map_err(|error| bounded(error.to_string()))?;
             if run.pinned.plugins.get(&plugin.label()) != Some(&pinned(&plugin)) {
                 return Err(format!(
                     "plugin `{}` of step `{}` is not the one that the run was made with; submit the workflow again to use the changed plugin",
@@ -66,13 +68,13 @@ pub(super) fn prepare(
                     planned.step.id
                 ));
             }
-            Ok(StepResources {
+            Ok(Some(StepResources {
                 rights: rights(services, &planned.step, &plugin, profile, job),
                 // All of them: what a step may do there is for the gate to decide, on record.
                 mounts: mounts.clone(),
                 settings: services.settings.get(&plugin.manifest.id).cloned().unwrap_or_default(),
                 plugin,
-            })
+            }))
         })
         .collect()
 }

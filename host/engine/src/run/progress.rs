@@ -32,6 +32,7 @@ enum Phase {
 enum Item {
     Pending,
     Running,
+    Resting,
     Done,
     Failed,
 }
@@ -47,6 +48,8 @@ pub(crate) enum Happening {
     Broken { step: usize },
     /// An item's first attempt began.
     Started { step: usize, item: usize },
+    /// An item that began waits for the world, and takes no place of those that work.
+    Rested { step: usize, item: usize },
     /// An item succeeded.
     Completed { step: usize, item: usize },
     /// An item failed for good.
@@ -112,30 +115,43 @@ impl Progress {
                     self.running += 1;
                 }
             }
-            Happening::Completed { step, item } => match self.steps.get_mut(step) {
-                Some(Phase::Open { running, done, items, .. }) if items.get(item) == Some(&Item::Running) => {
-                    items[item] = Item::Done;
-                    *running -= 1;
-                    *done += 1;
+            Happening::Rested { step, item } => match self.steps.get_mut(step) {
+                Some(Phase::Open { items, .. }) if items.get(item) == Some(&Item::Running) => {
+                    items[item] = Item::Resting;
                     self.running -= 1;
-                    if *done == items.len() {
-                        self.steps[step] = Phase::Done;
-                    }
                 }
                 _ => return impossible,
             },
-            Happening::Failed { step, item } => match self.steps.get_mut(step) {
-                Some(Phase::Open { running, items, .. }) if items.get(item) == Some(&Item::Running) => {
-                    items[item] = Item::Failed;
-                    *running -= 1;
-                    self.running -= 1;
-                    self.failed = true;
+            Happening::Completed { step, item } => {
+                let Some(done) = self.over(step, item, Item::Done) else { return impossible };
+                if done {
+                    self.steps[step] = Phase::Done;
                 }
-                _ => return impossible,
-            },
+            }
+            Happening::Failed { step, item } => {
+                if self.over(step, item, Item::Failed).is_none() {
+                    return impossible;
+                }
+                self.failed = true;
+            }
             _ => return impossible,
         }
         Ok(())
+    }
+
+    /// An item is over; says whether the step is done with it. None when the item had not begun.
+    fn over(&mut self, step: usize, item: usize, how: Item) -> Option<bool> {
+        let Some(Phase::Open { running, done, items, .. }) = self.steps.get_mut(step) else { return None };
+        let place = items.get_mut(item)?;
+        self.running -= match *place {
+            Item::Running => 1,
+            Item::Resting => 0,
+            Item::Pending | Item::Done | Item::Failed => return None,
+        };
+        *place = how;
+        *running -= 1;
+        *done += usize::from(how == Item::Done);
+        Some(*done == items.len())
     }
 
     fn can_open(&self, step: usize) -> bool {
@@ -174,7 +190,7 @@ impl Progress {
         self.failed
     }
 
-    /// How it ended; none while something runs or can begin.
+    /// How it ended; none while something runs or can begin. After a failure nobody waits for items that rest.
     pub(crate) fn ended(&self) -> Option<Ended> {
         if self.failed {
             return (self.running == 0).then_some(Ended::Failed);

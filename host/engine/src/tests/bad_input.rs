@@ -5,7 +5,8 @@ use crate::{Format, WorkflowSource};
 
 fn message(source: &WorkflowSource) -> String {
     let error = bench(|_| Act::Hang).engine.check(source).expect_err("the workflow is accepted");
-    format!("{error}\n{}", error.hint())
+    let told = error.problems().iter().map(|problem| format!("{problem}\n{}", problem.hint()));
+    told.collect::<Vec<_>>().join("\n")
 }
 
 fn refused(text: &str) -> String {
@@ -35,7 +36,7 @@ fn files_that_cannot_be_read() {
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps: []\nstpes: []"), @r##"
     flow.yaml:3:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(refused("steps: []"), @r##"
     flow.yaml:1:1: key `name` is missing
@@ -61,7 +62,7 @@ fn files_that_cannot_be_read() {
         |text: &str| message(&WorkflowSource { file: "flow.toml".into(), text: text.into(), format: Format::Toml });
     insta::assert_snapshot!(toml("name = \"x\"\nstpes = []\n"), @r##"
     flow.toml:2:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(toml("name = \"x\"\n[[steps]]\nid = \"a\"\nuses = \"summarize\"\nwhen = \"inputs.nope\"\n"), @r##"
     flow.toml:5:16: steps[0].when: input `nope` is not defined
@@ -228,5 +229,65 @@ fn expressions_that_are_wrong() {
     insta::assert_snapshot!(step("    when: ''"), @r##"
     flow.yaml:9:11: steps[0].when: the expression is empty
     write a CEL expression, for example `steps.read.output`
+    "##);
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    insta::assert_snapshot!(refused("
+name: x
+job: { profile: analist }
+inputs:
+  n: { type: integer, default: many }
+workflows:
+  part:
+    inputs: { n: { type: integer } }
+    steps:
+      - { id: a, uses: read-folder, when: 'steps.b.output > 1' }
+      - { id: c, workflow: part, with: { n: 1 } }
+steps:
+  - { id: a, uses: sumarize, with: { text: '${inputs.m}' } }
+  - { id: a, sleep: soon }
+  - { id: b, approval: { by: ann, quorum: 2 }, grants: ['fs.read:in'] }
+  - { id: d, workflow: part }
+  - { id: e }
+  - { id: f, uses: read-folder, sleep_until: tomorrow }
+"), @r##"
+    flow.yaml:5:32: inputs.n.default: the default is of type string, and the input of type integer
+    change one of the two
+    flow.yaml:8:5: workflows.part: the workflows run each other without end: `part` runs `part`
+    remove one of these steps; `for_each` repeats a workflow for each item of a list
+    flow.yaml:10:50: workflows.part.steps[0].when: step `b` is not defined
+    steps are `a`, `c`
+    flow.yaml:13:54: steps[0].with.text: input `m` is not defined
+    inputs are `n`
+    flow.yaml:14:11: steps[1].id: step id `a` is there twice, first at steps[0]
+    give each step an id of its own
+    flow.yaml:14:21: steps[1].sleep: `soon` is not a length of time such as `500ms`, `1s`, `5m` or `24h`: expected number at 0
+    write for example `30s`, `5m` or `24h`
+    flow.yaml:15:56: steps[2].grants: `grants` has no meaning for a step with `approval`
+    remove `grants`
+    flow.yaml:15:57: steps[2].grants[0]: `fs.read:in` names a mount that the workflow does not define
+    there are no mounts
+    flow.yaml:16:24: steps[3].workflow: workflow `part` needs input `n`
+    add `n: …` to `with` of the step
+    flow.yaml:17:5: steps[4]: step `e` does nothing: it has none of `uses`, `approval`, `sleep`, `sleep_until`, `workflow`
+    name a plugin: `uses: read-folder`
+    flow.yaml:18:46: steps[5].sleep_until: a step does one thing, and this one has `uses` and `sleep_until`
+    make two steps of it
+    "##);
+    insta::assert_snapshot!(refused("
+name: x
+job: { profile: analist }
+steps:
+  - { id: a, uses: sumarize }
+  - { id: b, uses: reed-folder }
+"), @r##"
+    flow.yaml:3:17: job.profile: profile `analist` is not defined
+    did you mean `analyst`? profiles are `reader`, `analyst`, `integrator`
+    flow.yaml:5:20: steps[0].uses: plugin `sumarize` was not found; looked in plugins
+    did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`
+    flow.yaml:6:20: steps[1].uses: plugin `reed-folder` was not found; looked in plugins
+    did you mean `read-folder`? known plugins are `read-folder`, `summarize`, `write-report`
     "##);
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
@@ -17,7 +18,7 @@ use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
-use handshake_core::{Digest, HostId, JobId, RunId};
+use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +28,14 @@ use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Submission, 
 pub(super) struct Tables {
     pub(super) jobs: BTreeMap<JobId, AiJob>,
     pub(super) runs: BTreeMap<RunId, WorkflowRun>,
-    pub(super) nodes: BTreeMap<(String, u32), NodeExecution>,
+    pub(super) nodes: BTreeMap<(String, u32, RunId), NodeExecution>,
+    pub(super) approvals: BTreeMap<ApprovalId, Approval>,
     pub(super) events: Vec<Value>,
     pub(super) effects: Vec<EffectNote>,
     keys: BTreeMap<String, JobId>,
     pub(super) commits: usize,
+    /// What time it is for looking at what is due.
+    pub(super) now: Option<Timestamp>,
 }
 
 /// A database in memory.
@@ -65,7 +69,7 @@ impl Tables {
             self.runs.insert(id, run);
         }
         for node in change.nodes {
-            self.nodes.insert((node.node.to_string(), node.attempt), node);
+            self.nodes.insert((node.node.to_string(), node.attempt, node.run_id), node);
         }
         self.record(change.events);
     }
@@ -139,6 +143,7 @@ impl JobStore for MemoryDatabase {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<AiJob>, StorageError> {
         let tables = self.tables();
         let jobs = tables.jobs.values().filter(|job| filter.state.is_none_or(|state| job.state == state));
+        let jobs = jobs.filter(|job| filter.parent.is_none_or(|parent| job.parent_job_id == Some(parent)));
         Ok(jobs.filter(|job| filter.after.is_none_or(|after| job.job_id > after)).cloned().collect())
     }
 }
@@ -183,8 +188,8 @@ impl RunStore for MemoryDatabase {
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
         self.tables().check(id, fence)
     }
-    async fn nodes(&self, _: RunId, _: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
-        Ok(self.tables().nodes.values().cloned().collect())
+    async fn nodes(&self, run: RunId, _: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
+        Ok(self.tables().nodes.values().filter(|node| node.run_id == run).cloned().collect())
     }
     async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {
         Ok(self.tables().effects.clone())
@@ -202,11 +207,54 @@ impl WorkQueue for MemoryDatabase {
     async fn expired(&self, _: u32) -> Result<Vec<WorkflowRun>, StorageError> {
         Ok(Vec::new())
     }
+    async fn due(&self, _: u32) -> Result<Vec<WorkflowRun>, StorageError> {
+        let tables = self.tables();
+        let now = tables.now;
+        let due = tables.runs.values().filter(|run| run.state == RunState::Waiting);
+        Ok(due.filter(|run| run.wake_at.is_some_and(|at| Some(at) <= now)).cloned().collect())
+    }
     async fn take_away(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError> {
         self.commit(id, fence, change).await
     }
     fn arrivals(&self) -> Box<dyn Arrivals> {
         panic!("not in this double")
+    }
+}
+
+#[async_trait]
+impl ApprovalStore for MemoryDatabase {
+    async fn request_approval(&self, approval: Approval, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        approval.check().map_err(|error| StorageError::Validation(error.to_string()))?;
+        let mut tables = self.tables();
+        if tables.approvals.contains_key(&approval.approval_id) {
+            return Err(StorageError::Conflict("the approval exists".into()));
+        }
+        tables.approvals.insert(approval.approval_id, approval);
+        tables.record(events);
+        Ok(())
+    }
+    async fn approval(&self, id: ApprovalId) -> Result<Approval, StorageError> {
+        self.tables().approvals.get(&id).cloned().ok_or_else(|| not_found("approval", id))
+    }
+    async fn approvals(&self, filter: &ApprovalFilter) -> Result<Vec<Approval>, StorageError> {
+        let tables = self.tables();
+        let approvals = tables.approvals.values().filter(|approval| filter.state.is_none_or(|s| approval.state == s));
+        let approvals = approvals.filter(|approval| filter.job.is_none_or(|job| approval.job_id == job));
+        Ok(approvals.filter(|a| filter.page.after.is_none_or(|after| a.approval_id > after)).cloned().collect())
+    }
+    async fn decide(&self, approval: Approval, votes: usize, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        let stored = &tables.approvals[&approval.approval_id];
+        if stored.state != ApprovalState::Pending || stored.votes.len() != votes {
+            return Err(StorageError::Conflict("the approval has moved on".into()));
+        }
+        let run = tables.runs.get_mut(&approval.run_id).unwrap();
+        if approval.decided_at.is_some() && run.state == RunState::Waiting && run.wake_at.is_some() {
+            run.wake_at = approval.decided_at;
+        }
+        tables.approvals.insert(approval.approval_id, approval);
+        tables.record(events);
+        Ok(())
     }
 }
 
@@ -266,7 +314,7 @@ impl StepExecutor for ScriptedExecutor {
     async fn execute(&self, invocation: StepInvocation) -> Result<StepOutcome, StepFailure> {
         let place = invocation.identity.place.clone().unwrap();
         let node = place.index.map_or(place.step.to_string(), |index| format!("{}[{index}]", place.step));
-        let row = self.database.tables().nodes.get(&(node.clone(), place.attempt)).cloned();
+        let row = self.database.tables().nodes.get(&(node.clone(), place.attempt, place.run)).cloned();
         let call = Call {
             checkpointed: row.is_some_and(|row| row.state == NodeState::Running),
             step: place.step.to_string(),

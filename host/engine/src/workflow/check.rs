@@ -1,5 +1,6 @@
 //! Checks a parsed workflow against the plugins and profiles that there are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handshake_core::StepId;
@@ -9,7 +10,7 @@ use handshake_core::step::{Plugin, PluginError, StepExecutor};
 use serde::Serialize;
 
 use super::parse::ParsedWorkflow;
-use super::problem::{Place, Problem, WorkflowError};
+use super::problem::{InvalidWorkflow, Place, Problem};
 use crate::nearest::suggest;
 
 /// A workflow that could be submitted, with its graph.
@@ -28,9 +29,9 @@ pub struct CheckedWorkflow {
 pub struct CheckedStep {
     /// Its id.
     pub id: StepId,
-    /// Plugin, as the file names it.
-    pub uses: String,
-    /// Plugin, `id@version`.
+    /// Plugin or workflow, as the file names it; none for a step that asks people or waits.
+    pub uses: Option<String>,
+    /// Plugin, `id@version`, or the key of a step that runs none: `approval`, `sleep`, `sleep_until`, `workflow`.
     pub plugin: String,
     /// Steps that it directly needs, from `needs` and from expressions.
     pub needs: Vec<StepId>,
@@ -42,38 +43,51 @@ pub struct CheckedStep {
     pub grants: Vec<String>,
 }
 
-/// What a check found: one plugin per step, and the profile.
+/// What a check found: every plugin that the workflow can run.
 pub(crate) struct Checked {
     pub(crate) plugins: Vec<Arc<Plugin>>,
+    /// Those of its own steps, by the position of the step.
+    own: BTreeMap<usize, Arc<Plugin>>,
 }
 
-/// Looks up every plugin and the profile.
+/// Looks up every plugin and the profile. Everything that is wrong is told at once.
 pub(crate) fn check(
     parsed: &ParsedWorkflow,
     executor: &dyn StepExecutor,
     profiles: &[Arc<Profile>],
-) -> Result<Checked, WorkflowError> {
+) -> Result<Checked, InvalidWorkflow> {
+    let mut problems = Vec::new();
     let job = &parsed.workflow.job;
+    let place = Place::default().key("job");
     if job.kind != JobKind::WorkflowRun {
-        let place = Place::default().key("job").key("kind");
         let what = format!("this version has no executor for jobs of kind `{}`", job.kind);
-        return Err(parsed.locate(Problem::at(place, what, "write `kind: workflow_run`")));
+        problems.push(Problem::at(place.key("kind"), what, "write `kind: workflow_run`"));
     }
     if !profiles.iter().any(|profile| profile.id == job.profile) {
         let known = profiles.iter().map(|profile| profile.id.as_str());
         let remedy = suggest(job.profile.as_str(), "profiles", known);
-        let place = Place::default().key("job").key("profile");
-        return Err(parsed.locate(Problem::at(place, format!("profile `{}` is not defined", job.profile), remedy)));
+        problems.push(Problem::at(place.key("profile"), format!("profile `{}` is not defined", job.profile), remedy));
     }
-    let mut plugins = Vec::with_capacity(parsed.plan.steps.len());
-    for (at, planned) in parsed.plan.steps.iter().enumerate() {
-        let plugin = executor.find(&planned.step.uses).map_err(|error| {
-            let (what, remedy) = of_plugin(&error);
-            parsed.locate(Problem::at(Place::step(at).key("uses"), what, remedy))
-        })?;
-        plugins.push(plugin);
+    let mut plugins = BTreeMap::new();
+    let mut own = BTreeMap::new();
+    for (place, planned, uses) in parsed.plan.plugin_steps() {
+        match executor.find(uses) {
+            Ok(plugin) => {
+                let at = parsed.plan.steps.iter().position(|known| std::ptr::eq(known, planned));
+                own.extend(at.map(|at| (at, Arc::clone(&plugin))));
+                plugins.insert(plugin.label(), plugin);
+            }
+            Err(error) => {
+                let (what, remedy) = of_plugin(&error);
+                problems.push(Problem::at(place.key("uses"), what, remedy));
+            }
+        }
     }
-    Ok(Checked { plugins })
+    if problems.is_empty() {
+        Ok(Checked { plugins: plugins.into_values().collect(), own })
+    } else {
+        Err(parsed.locate_all(problems))
+    }
 }
 
 /// What is wrong with a plugin, and what to do.
@@ -97,10 +111,14 @@ impl Checked {
     pub(crate) fn describe(&self, parsed: &ParsedWorkflow) -> CheckedWorkflow {
         let plan = &parsed.plan;
         let id = |at: &usize| plan.steps.get(*at).map(|planned| planned.step.id.clone());
-        let steps = plan.steps.iter().zip(&self.plugins).map(|(planned, plugin)| CheckedStep {
+        let steps = plan.steps.iter().enumerate().map(|(at, planned)| CheckedStep {
             id: planned.step.id.clone(),
-            uses: planned.step.uses.clone(),
-            plugin: plugin.label(),
+            uses: planned.step.plugin().or(planned.step.workflow.as_deref()).map(str::to_owned),
+            plugin: match (self.own.get(&at), planned.step.actions().first()) {
+                (Some(plugin), _) => plugin.label(),
+                (None, Some(action)) => action.key().to_owned(),
+                (None, None) => String::new(),
+            },
             needs: planned.needs.iter().filter_map(id).collect(),
             when: planned.step.when.clone(),
             for_each: planned.step.for_each.clone(),

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::problem::{Part, Place, Problem, Within, WorkflowError};
+use super::problem::{InvalidWorkflow, Part, Place, Problem, Within, WorkflowError};
 use super::source::{Format, WorkflowSource};
 
 /// A value's span in bytes, and those of what it holds.
@@ -52,6 +52,11 @@ impl Locator {
         let what =
             if problem.place.0.is_empty() { problem.what } else { format!("{}: {}", problem.place, problem.what) };
         WorkflowError { file: self.file.clone(), line, column, what, remedy: problem.remedy }
+    }
+
+    /// Likewise for all of them.
+    pub(crate) fn locate_all(&self, problems: Vec<Problem>) -> InvalidWorkflow {
+        InvalidWorkflow::new(problems.into_iter().map(|problem| self.locate(problem)).collect())
     }
 
     fn offset(&self, place: &Place, within: Option<&Within>) -> usize {

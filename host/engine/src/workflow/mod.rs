@@ -15,7 +15,7 @@ mod validate;
 
 pub use check::{CheckedStep, CheckedWorkflow};
 pub use parse::{ParsedWorkflow, parse};
-pub use problem::WorkflowError;
+pub use problem::{InvalidWorkflow, WorkflowError};
 pub use source::{Format, WorkflowSource};
 
 pub(crate) use check::check;
@@ -23,7 +23,7 @@ pub(crate) use expression::{EvaluationError, MAX_LIST};
 pub(crate) use frame::Frame;
 pub(crate) use plan::{Plan, PlannedStep};
 pub(crate) use problem::{Place, Problem};
-pub(crate) use validate::{accepts, input_type, type_name};
+pub(crate) use validate::{accepts, input_type, moment, sleep, type_name};
 
 use handshake_core::step::PluginError;
 

@@ -7,7 +7,7 @@ use handshake_core::workflow::Workflow;
 
 use super::locate::{Locator, offset_of, position};
 use super::plan::Plan;
-use super::problem::{Problem, WorkflowError};
+use super::problem::{InvalidWorkflow, Problem, WorkflowError};
 use super::source::{Format, WorkflowSource};
 use crate::nearest::suggest;
 
@@ -26,16 +26,20 @@ pub struct ParsedWorkflow {
 }
 
 impl ParsedWorkflow {
-    pub(crate) fn locate(&self, problem: Problem) -> WorkflowError {
-        self.locator.locate(problem)
+    pub(crate) fn locate(&self, problem: Problem) -> InvalidWorkflow {
+        self.locator.locate(problem).into()
+    }
+
+    pub(crate) fn locate_all(&self, problems: Vec<Problem>) -> InvalidWorkflow {
+        self.locator.locate_all(problems)
     }
 }
 
 /// Reads and compiles a workflow: structure, ids, references, cycles, expressions, grants, ranges.
-pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, WorkflowError> {
+pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, InvalidWorkflow> {
     let error = |offset: usize, what: String, remedy: String| {
         let (line, column) = position(&source.text, offset);
-        Err(WorkflowError { file: source.file.clone(), line, column, what, remedy })
+        Err(WorkflowError { file: source.file.clone(), line, column, what, remedy }.into())
     };
     if source.text.len() > MAX_TEXT {
         return error(
@@ -59,7 +63,7 @@ pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, WorkflowError> {
         Ok(plan) => {
             Ok(ParsedWorkflow { workflow, digest: Digest::of(source.text.as_bytes()), plan: Arc::new(plan), locator })
         }
-        Err(problem) => Err(locator.locate(problem)),
+        Err(problems) => Err(locator.locate_all(problems)),
     }
 }
 

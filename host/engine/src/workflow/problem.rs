@@ -25,10 +25,6 @@ impl Place {
         parts.push(part);
         Self(parts)
     }
-    /// The step at a position of the list of steps.
-    pub(crate) fn step(index: usize) -> Self {
-        Self::default().key("steps").index(index)
-    }
 }
 
 impl fmt::Display for Place {
@@ -100,4 +96,32 @@ impl WorkflowError {
     pub fn hint(&self) -> &str {
         &self.remedy
     }
+}
+
+/// Everything that is wrong with a workflow file; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", listed(.0))]
+pub struct InvalidWorkflow(Vec<WorkflowError>);
+
+impl InvalidWorkflow {
+    /// By line and column.
+    pub(crate) fn new(mut problems: Vec<WorkflowError>) -> Self {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        Self(problems)
+    }
+
+    /// What is wrong, by line and column.
+    pub fn problems(&self) -> &[WorkflowError] {
+        &self.0
+    }
+}
+
+impl From<WorkflowError> for InvalidWorkflow {
+    fn from(problem: WorkflowError) -> Self {
+        Self(vec![problem])
+    }
+}
+
+fn listed(problems: &[WorkflowError]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
