@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, workflow,
+    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, serve, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Init(init::InitArgs),
     /// Runs a workflow to its end
     Run(run::RunArgs),
+    /// Executes what other commands submit, and goes on with jobs that can
+    Serve(serve::ServeArgs),
     /// Looks at workflow files without running them
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),

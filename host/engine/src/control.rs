@@ -1,6 +1,7 @@
 //! What people ask of jobs: to stop a run that is executed, to give one up that is not, to try again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use handshake_core::event::Actor;
@@ -23,6 +24,7 @@ pub struct Control {
     cancel: CancellationToken,
     pause: CancellationToken,
     paused_by: Arc<OnceLock<Actor>>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -45,6 +47,16 @@ impl Control {
     /// One for something that is done within the run: it is stopped with the run, and can be by itself.
     pub(crate) fn child(&self) -> Self {
         Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
+    /// Lets running steps end and begins no more; then the run waits for the next process that executes runs.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.pause(Actor::system());
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn cancelled(&self) {

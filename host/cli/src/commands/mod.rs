@@ -11,6 +11,7 @@ pub(crate) mod models;
 pub(crate) mod plugin;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod serve;
 pub(crate) mod workflow;
 
 use crate::access::{Access, Need};
@@ -44,6 +45,7 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
     match command {
         Command::Init(args) => init::init(context, args),
         Command::Run(args) => run::run(context, args).await,
+        Command::Serve(args) => serve::serve(context, args).await,
         Command::Workflow(command) => workflow::workflow(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Plugin(command) => plugin::plugin(context, command).await,
