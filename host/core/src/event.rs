@@ -238,6 +238,17 @@ pub enum EventBody {
     },
     /// Content was created, changed or deleted.
     ContentMutation(MutationRecord),
+    /// Somebody decided on what a job asks of people.
+    Approval {
+        /// The job.
+        job_id: JobId,
+        /// Same as the envelope's actor.
+        who: String,
+        /// Yes or no.
+        approve: bool,
+        /// Why.
+        reason: Option<String>,
+    },
 }
 
 impl EventBody {
@@ -255,6 +266,7 @@ impl EventBody {
             Self::SpanEnd { .. } => "span_end",
             Self::JobTransition { .. } => "job_transition",
             Self::ContentMutation(_) => "content_mutation",
+            Self::Approval { .. } => "approval",
         }
     }
 }
