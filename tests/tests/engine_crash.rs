@@ -131,6 +131,7 @@ impl World {
             Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
+            content: Arc::clone(&database) as _,
             recorder: Arc::new(MemoryRecorder::default()),
             executor: Arc::clone(&self.plugins) as _,
             mounts: Arc::new(NoMounts),

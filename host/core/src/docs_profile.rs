@@ -104,9 +104,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_read_from_the_input_doc_and_nothing_unknown_is_accepted() {
-        let block = |scope: &str| {
-            json!({ "doc": { "doc_id": ID, "layer_scope": scope, "selection": { "start_block": ID, "end_block": ID } } })
-        };
+        let block = |scope: &str| json!({ "doc": { "doc_id": ID, "layer_scope": scope, "selection": { "start_block": ID, "end_block": ID } } });
         for scope in LayerScope::ALL {
             let profile = DocsProfile::of_inputs(&block(scope.as_str())).unwrap();
             assert_eq!(profile.layer_scope, *scope);

@@ -64,6 +64,9 @@ pub(crate) async fn latest_run(services: &EngineServices, job: &AiJob) -> Result
 /// Cancels a job whose run no host executes.
 pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
     let mut job = services.database.job(id).await?;
+    if crate::proposals::is_waiting(services, &job).await? {
+        return crate::proposals::cancel(services, job, by).await;
+    }
     let mut run = services.database.run(latest_run(services, &job).await?).await?;
     let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
     let moved = envelope.moves(&mut job, JobEvent::Cancel, format!("cancelled by {}", by.id), by)?;

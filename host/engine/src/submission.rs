@@ -1,5 +1,6 @@
 //! From a workflow and its inputs to a queued job: everything that can be refused is refused here.
 
+mod docs;
 mod inputs;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use handshake_core::{JobId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use docs::check_kind;
 pub use inputs::{InputError, InputValue};
 
 use crate::control::latest_run;
@@ -103,7 +105,7 @@ impl SubmitError {
                 )
             }
             Self::Plugin(error) => workflow::plugin_remedy(error),
-            Self::UnsupportedKind { .. } => "write `kind: workflow_run` in the workflow file".into(),
+            Self::UnsupportedKind { .. } => docs::executable_kinds(),
             Self::Storage(_) | Self::Recorder(_) => {
                 "`handshake doctor` looks for what is wrong with the data directory".into()
             }
@@ -111,14 +113,16 @@ impl SubmitError {
     }
 }
 
-pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+pub(crate) async fn submit(services: &EngineServices, mut submission: Submission) -> Result<SubmittedJob, SubmitError> {
     let parsed = workflow::parse(&submission.source)?;
     let kind = parsed.workflow.job.kind;
-    if kind != JobKind::WorkflowRun {
+    if !docs::is_executable(kind) {
         return Err(SubmitError::UnsupportedKind { kind });
     }
     let checked = workflow::check(&parsed, &*services.executor, &services.profiles)?;
+    docs::expand(kind, &mut submission.inputs);
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
     let mut prepared = std::collections::BTreeSet::new();
@@ -131,7 +135,8 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     // Last, because resolving creates folders that are to be written.
     resolve_mounts(&*services.mounts, &parsed.plan, &submission.base, &paths)?;
 
-    let (job, run) = records(services, &parsed, &submission.base, &inputs, pinned)?;
+    let (mut job, run) = records(services, &parsed, &submission.base, &inputs, pinned)?;
+    job.entity_refs = entities;
     let (job_id, run_id) = (job.job_id, run.run_id);
     let envelope = Envelope { services, job: job_id, run: run_id, trace: job.trace_id };
     let events = vec![

@@ -11,7 +11,7 @@ mod retry;
 mod starting;
 
 pub(crate) use envelope::Envelope;
-pub(crate) use prepared::compile;
+pub(crate) use prepared::{compile, rights};
 
 use std::sync::Arc;
 
@@ -70,5 +70,9 @@ pub(crate) async fn execute(
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
     let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
-    driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, control).await
+    let mut summary = driver::Driver::new(inner, plan, prepared, history, run, job).drive(by, control).await?;
+    if summary.job.state == JobState::AwaitingValidation {
+        summary.job = crate::proposals::settle(services, summary.job.job_id).await?;
+    }
+    Ok(summary)
 }

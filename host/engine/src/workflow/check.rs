@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use handshake_core::StepId;
 use handshake_core::capability::Profile;
-use handshake_core::job::JobKind;
 use handshake_core::step::{Plugin, PluginError, StepExecutor};
 use serde::Serialize;
 
@@ -54,11 +53,7 @@ pub(crate) fn check(
     profiles: &[Arc<Profile>],
 ) -> Result<Checked, WorkflowError> {
     let job = &parsed.workflow.job;
-    if job.kind != JobKind::WorkflowRun {
-        let place = Place::default().key("job").key("kind");
-        let what = format!("this version has no executor for jobs of kind `{}`", job.kind);
-        return Err(parsed.locate(Problem::at(place, what, "write `kind: workflow_run`")));
-    }
+    crate::submission::check_kind(&parsed.workflow).map_err(|problem| parsed.locate(problem))?;
     if !profiles.iter().any(|profile| profile.id == job.profile) {
         let known = profiles.iter().map(|profile| profile.id.as_str());
         let remedy = suggest(job.profile.as_str(), "profiles", known);
