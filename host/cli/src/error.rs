@@ -343,6 +343,10 @@ impl From<EngineError> for CliError {
             EngineError::Job(_) | EngineError::Run(_) => {
                 Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells how it stands")
             }
+            EngineError::NoProposals { job, .. } | EngineError::ProposalsRefused { job, .. } => {
+                Self::of(Exit::Usage, "conflict", &error).hint(format!("handshake jobs show {job} tells how it stands"))
+            }
+            EngineError::NotAPerson { .. } => Self::of(Exit::Denied, "denied", &error),
             EngineError::UnknownStep { .. } => Self::of(Exit::Usage, "usage", &error),
             EngineError::NeedsPerson { .. } => Self::of(Exit::Waiting, "awaiting_user", &error),
             _ => Self::of(Exit::Internal, "internal", &error),

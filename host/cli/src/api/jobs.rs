@@ -15,9 +15,9 @@ use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
-use handshake_core::storage::{JobFilter, Payloads, StorageError};
+use handshake_core::storage::{JobFilter, Payloads};
 use handshake_core::{JobId, RunId, StepId};
-use handshake_engine::{InputValue, RunUpdate, Submission, SubmittedJob};
+use handshake_engine::{EngineError, InputValue, Proposals, RunUpdate, Submission, SubmittedJob};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -82,6 +82,9 @@ pub(crate) struct JobDetails {
     pub(crate) job: AiJob,
     /// Its runs, oldest first.
     pub(crate) runs: Vec<RunDetails>,
+    /// What it proposes for documents, with a diff of what would change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proposals: Option<Proposals>,
 }
 
 /// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
@@ -131,14 +134,15 @@ async fn show(
     Ok(Json(details(&host, id, payloads).await?))
 }
 
-async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, StorageError> {
+async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, EngineError> {
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
         let nodes = host.database.nodes(run.run_id, payloads).await?;
         runs.push(RunDetails { run, nodes });
     }
-    Ok(JobDetails { job, runs })
+    let proposals = host.engine.proposals(&job).await?;
+    Ok(JobDetails { job, runs, proposals })
 }
 
 async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {

@@ -202,6 +202,9 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
     if let Some(outputs) = &job.job_outputs {
         output.field("outputs", &outputs.to_string())?;
     }
+    if let Some(proposals) = &details.proposals {
+        super::proposals::show(output, proposals)?;
+    }
     for run in &details.runs {
         output.line("")?;
         output.line(&format!("run {} {}", run.run.run_id, run.run.state))?;
