@@ -12,7 +12,7 @@ use crate::edit::{EditAction, EditMetadata};
 use crate::job::{JobState, canonical_enum};
 use crate::model::TokenUsage;
 use crate::run::RunState;
-use crate::{Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
+use crate::{ApprovalId, Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
 
 canonical_enum! {
     /// Who did it.
@@ -238,15 +238,13 @@ pub enum EventBody {
     },
     /// Content was created, changed or deleted.
     ContentMutation(MutationRecord),
-    /// Somebody decided on what a job asks of people.
+    /// People were asked, or answered; the envelope says who and about which step.
     Approval {
-        /// The job.
-        job_id: JobId,
-        /// Same as the envelope's actor.
-        who: String,
-        /// Yes or no.
-        approve: bool,
-        /// Why.
+        /// The question; none for the review of what a job proposes.
+        approval_id: Option<ApprovalId>,
+        /// `requested`, `approved` or `rejected` by somebody, `expired`, `cancelled`.
+        decision: String,
+        /// What was asked, or why it was decided so.
         reason: Option<String>,
     },
 }

@@ -95,8 +95,11 @@ async fn settle_once(services: &EngineServices, mut job: AiJob) -> Result<AiJob,
         (AccessMode::ApplyScoped, None, flagged) => {
             let why = flagged.map_or_else(String::new, |why| format!("; {why}"));
             let id = job.job_id;
-            let ask = format!("`handshake jobs show {id}` shows what would change");
-            (JobEvent::AskUser, format!("{what} wait for a person{why}; {ask}"))
+            let ask = format!(
+                "`handshake jobs show {id}` shows what would change, `handshake jobs approve {id}` applies it, and \
+                 `handshake jobs reject {id}` leaves everything as it is"
+            );
+            (JobEvent::AskUser, format!("{what}: a person decides{why}; {ask}"))
         }
         (mode, Some(why), _) => (JobEvent::CompleteWithIssues, format!("{what}, in {mode} never applied; {why}")),
         (mode, None, Some(why)) => (JobEvent::Complete, format!("{what}, in {mode} never applied; {why}")),
@@ -218,7 +221,8 @@ fn approval(
     reason: Option<&str>,
 ) -> Result<AdmittedEvent, EngineError> {
     let reason = reason.map(|reason| crate::run::bounded(reason.to_owned()));
-    let body = EventBody::Approval { job_id: job.job_id, who: by.id.clone(), approve, reason };
+    let decision = if approve { "approved" } else { "rejected" }.to_owned();
+    let body = EventBody::Approval { approval_id: None, decision, reason };
     Ok(envelope(services, job, gathered).admit(by.clone(), body)?)
 }
 

@@ -77,7 +77,7 @@ fn status(job: &AiJob) -> ProposalStatus {
 
 /// What a job proposes; none if that is nothing.
 pub(crate) async fn view(services: &EngineServices, job: &AiJob) -> Result<Option<Proposals>, EngineError> {
-    if job.planned_operations.is_empty() {
+    if job.planned_operations.is_empty() || job.parent_job_id.is_some() {
         return Ok(None);
     }
     let gathered = gather(services, job).await?;

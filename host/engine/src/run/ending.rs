@@ -51,7 +51,8 @@ pub(super) fn end(
             job.job_outputs = Some(outputs);
             // Those of an earlier run were made again, or are not wanted any more.
             job.planned_operations = proposals.into_iter().flat_map(|proposal| proposal.operations).collect();
-            let (event, reason) = if job.planned_operations.is_empty() {
+            // What the job of a step proposes, the job answers for that started it.
+            let (event, reason) = if job.planned_operations.is_empty() || job.parent_job_id.is_some() {
                 (JobEvent::Complete, "every step is done".to_owned())
             } else {
                 (JobEvent::Validate, "every step is done; what they propose is being validated".to_owned())
