@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Need;
 use crate::api;
 use crate::directory::{DataDirectory, Ownership};
-use crate::documents::NoDocuments;
+use crate::documents::StoredDocuments;
 use crate::error::{CliError, store_failure};
 use crate::executions::Executions;
 use crate::fault::not_opened;
@@ -224,7 +224,7 @@ impl Host {
                 gate: gate.clone(),
                 models: Arc::clone(&models),
                 artifacts,
-                documents: Arc::new(NoDocuments),
+                documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
                 secrets: Arc::new(secrets),
             },
         };
@@ -232,6 +232,7 @@ impl Host {
         let database: Arc<dyn Database> = database;
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
+            content: Arc::clone(&database) as _,
             recorder,
             executor: Arc::clone(&runtime) as _,
             mounts: Arc::new(HostMounts::new(

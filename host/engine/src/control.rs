@@ -106,6 +106,9 @@ pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> 
 
 async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
     let id = job.job_id;
+    if crate::proposals::is_waiting(services, &job).await? {
+        return crate::proposals::cancel(services, job, by).await;
+    }
     let mut run = services.database.run(latest_run(services, &job).await?).await?;
     let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
     let moved = envelope.moves(&mut job, JobEvent::Cancel, format!("cancelled by {}", by.id), by)?;

@@ -64,6 +64,8 @@ pub(crate) async fn expired(services: &EngineServices) -> Result<Vec<Recovered>,
     for run in services.database.expired(MOST_EXPIRED).await? {
         recovered.extend(take_up(services, run, false).await?);
     }
+    // A host that is lost after the end of a run has perhaps not validated what it proposes.
+    crate::proposals::settle_all(services).await?;
     Ok(recovered)
 }
 

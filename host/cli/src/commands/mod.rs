@@ -5,10 +5,12 @@ pub(crate) mod capabilities;
 pub(crate) mod completions;
 pub(crate) mod db;
 pub(crate) mod doctor;
+pub(crate) mod documents;
 pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod plugin;
+mod proposals;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
@@ -48,6 +50,7 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Serve(args) => serve::serve(context, args).await,
         Command::Workflow(command) => workflow::workflow(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
+        Command::Documents(command) => documents::documents(context, command).await,
         Command::Plugin(command) => plugin::plugin(context, command).await,
         Command::Models(command) => models::models(context, command).await,
         Command::Capabilities(command) => capabilities::capabilities(context, command),

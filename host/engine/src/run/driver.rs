@@ -47,7 +47,7 @@ pub(super) enum Done {
     /// The moment that a step sleeps until has come.
     Reached(Position),
     /// A workflow that a step runs came to an end, or to where it waits for people.
-    Child(Position, child::Returned),
+    Child(Position, Result<child::Returned, EngineError>),
 }
 
 /// Drives one run.
@@ -423,7 +423,7 @@ impl<'a> Driver<'a> {
                 self.checkpoint(position, last.node, (last.number + 1, last.tries + 1), last.input)
             }
             Done::Reached(position) => self.moment_reached(position),
-            Done::Child(position, returned) => self.child_returned(position, returned),
+            Done::Child(position, returned) => self.child_returned(position, returned?),
         }
     }
 

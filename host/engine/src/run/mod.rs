@@ -13,7 +13,7 @@ mod starting;
 mod waiting;
 
 pub(crate) use envelope::Envelope;
-pub(crate) use prepared::compile;
+pub(crate) use prepared::{compile, rights};
 
 use std::sync::Arc;
 
@@ -82,5 +82,10 @@ async fn once(inner: &Arc<Inner>, id: RunId, by: &Actor, control: &Control) -> R
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
     let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
-    driver::Driver::new(inner, plan, prepared, history, (run, job), (by, control)).drive().await
+    let driver = driver::Driver::new(inner, plan, prepared, history, (run, job), (by, control));
+    let (mut summary, again) = driver.drive().await?;
+    if summary.job.state == JobState::AwaitingValidation {
+        summary.job = crate::proposals::settle(services, summary.job.job_id).await?;
+    }
+    Ok((summary, again))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use handshake_core::StepId;
 use handshake_core::capability::Profile;
-use handshake_core::job::JobKind;
 use handshake_core::step::{Plugin, PluginError, StepExecutor};
 use serde::Serialize;
 
@@ -59,10 +58,7 @@ pub(crate) fn check(
     let mut problems = Vec::new();
     let job = &parsed.workflow.job;
     let place = Place::default().key("job");
-    if job.kind != JobKind::WorkflowRun {
-        let what = format!("this version has no executor for jobs of kind `{}`", job.kind);
-        problems.push(Problem::at(place.key("kind"), what, "write `kind: workflow_run`"));
-    }
+    problems.extend(crate::submission::check_kind(&parsed.workflow).err());
     if !profiles.iter().any(|profile| profile.id == job.profile) {
         let known = profiles.iter().map(|profile| profile.id.as_str());
         let remedy = suggest(job.profile.as_str(), "profiles", known);
