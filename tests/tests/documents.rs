@@ -68,7 +68,8 @@ fn post(project: &Project, path: &str, body: &Value) -> (u16, Value) {
     socket.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
-    owner.kill();
+    owner.signal(rustix::process::Signal::INT);
+    assert_eq!(owner.finish().code, 1, "its own job is cancelled");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
