@@ -15,7 +15,7 @@ use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
-use handshake_core::storage::{JobFilter, Payloads};
+use handshake_core::storage::{JobFilter, Payloads, StorageError};
 use handshake_core::{JobId, RunId, StepId};
 use handshake_engine::{EngineError, InputValue, Proposals, RunUpdate, Submission, SubmittedJob};
 use serde::{Deserialize, Serialize};
@@ -134,14 +134,22 @@ async fn show(
     Ok(Json(details(&host, id, payloads).await?))
 }
 
-async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, EngineError> {
+async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, StorageError> {
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
         let nodes = host.database.nodes(run.run_id, payloads).await?;
         runs.push(RunDetails { run, nodes });
     }
-    let proposals = host.engine.proposals(&job).await?;
+    let proposals = match host.engine.proposals(&job).await {
+        Ok(proposals) => proposals,
+        Err(EngineError::Storage(error)) => return Err(error),
+        // The rest of the job can be shown all the same.
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "what the job proposes cannot be shown");
+            None
+        }
+    };
     Ok(JobDetails { job, runs, proposals })
 }
 
