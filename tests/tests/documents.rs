@@ -291,3 +291,17 @@ fn steps_see_the_document_of_their_job_and_no_other() {
         "no executor for jobs of kind `doc_ingest`",
     );
 }
+
+#[test]
+fn nothing_in_a_document_acts_on_a_terminal_that_shows_it() {
+    let project = Project::new();
+    let document = import(&project, "Title\n=====\n\nRed: \u{1b}[31m\u{202e}.\n", &["--title", "\u{1b}]0;x"]);
+    let job = job_of(&rewrite(&project, &document, None, 4));
+    for command in [&["jobs", "show", &job][..], &["documents", "show", &document, "--blocks"], &["documents", "list"]]
+    {
+        let shown = project.run(command).success().stdout;
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']) && shown.contains("\\u{1b}"), "{command:?}: {shown}");
+    }
+    assert!(project.run(&["jobs", "show", &job]).stdout.contains(" Red: \\u{1b}[31m\\u{202e}."));
+    assert_eq!(export(&project, &document), "Title\n=====\n\nRed: \u{1b}[31m\u{202e}.\n");
+}

@@ -186,7 +186,12 @@ async fn lost_at_every_commit(backend: Backend) {
     let person = Actor { kind: ActorKind::Human, id: "somebody".into() };
 
     let mut asked = 0;
-    for (dies_at, after) in (1..=commits).flat_map(|at| [(at, false), (at, true)]) {
+    let rounds = (0..10).flat_map(|_| (1..=commits).flat_map(|at| [(at, false), (at, true)]));
+    for (number, (dies_at, after)) in rounds.enumerate() {
+        // Items that end together are committed together, or not; so not every round leaves `send` in doubt.
+        if number >= 2 * commits && asked > 0 {
+            break;
+        }
         world.plugins.served.lock().unwrap().clear();
         let (engine, _) = world.engine(dies_at, after);
         let (job, run) = world.submit(&engine).await;

@@ -1,6 +1,8 @@
 //! What becomes of proposals. Each answer is one transaction, which is made only while the job is still where it was
 //! found: of two hosts that settle the same job, or two people who decide, one is first.
 
+use std::time::Duration;
+
 use handshake_core::edit::{EditContext, Editor, EditorKind, JobMove};
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent, EventBody};
 use handshake_core::job::{AccessMode, AiJob, JobEvent, JobState};
@@ -15,6 +17,7 @@ use super::draft::Draft;
 use super::gathering::{Gathered, gather};
 use super::validators::{COUNT, Finding, Verdict};
 use crate::control::latest_run;
+use crate::documents::latest;
 use crate::engine::{EngineError, EngineServices};
 use crate::run::Envelope;
 
@@ -153,6 +156,7 @@ async fn apply(
     }
     let mut edits = Vec::new();
     let mut written = 0;
+    let mut not_before = services.clock.now();
     for (named, state) in &gathered.documents {
         let mut draft = Draft::of(state);
         let mut any = false;
@@ -165,6 +169,7 @@ async fn apply(
         }
         if any {
             written += 1;
+            not_before = not_before.max(latest(state).plus(Duration::from_micros(1)));
             edits.extend(changes(&*services.ids, state, &draft));
         }
     }
@@ -188,7 +193,7 @@ async fn apply(
     events.push(envelope.job_span_end(&job, result(job.state))?);
     let editor =
         Editor::new(services.content.clone(), services.recorder.clone(), services.clock.clone(), services.ids.clone());
-    editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, events }).await?;
+    editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, not_before, events }).await?;
     Ok(job)
 }
 
