@@ -68,7 +68,8 @@ fn post(project: &Project, path: &str, body: &Value) -> (u16, Value) {
     socket.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
-    owner.kill();
+    owner.signal(rustix::process::Signal::INT);
+    assert_eq!(owner.finish().code, 1, "its own job is cancelled");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
@@ -289,4 +290,18 @@ fn steps_see_the_document_of_their_job_and_no_other() {
         2,
         "no executor for jobs of kind `doc_ingest`",
     );
+}
+
+#[test]
+fn nothing_in_a_document_acts_on_a_terminal_that_shows_it() {
+    let project = Project::new();
+    let document = import(&project, "Title\n=====\n\nRed: \u{1b}[31m\u{202e}.\n", &["--title", "\u{1b}]0;x"]);
+    let job = job_of(&rewrite(&project, &document, None, 4));
+    for command in [&["jobs", "show", &job][..], &["documents", "show", &document, "--blocks"], &["documents", "list"]]
+    {
+        let shown = project.run(command).success().stdout;
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']) && shown.contains("\\u{1b}"), "{command:?}: {shown}");
+    }
+    assert!(project.run(&["jobs", "show", &job]).stdout.contains(" Red: \\u{1b}[31m\\u{202e}."));
+    assert_eq!(export(&project, &document), "Title\n=====\n\nRed: \u{1b}[31m\u{202e}.\n");
 }

@@ -194,6 +194,8 @@ pub struct JobMove {
     pub job: AiJob,
     /// The state that it must still be in.
     pub from: JobState,
+    /// The edit's time is not before this, even if the clock was set back: versions of documents grow by it.
+    pub not_before: Timestamp,
     /// Events of the move.
     pub events: Vec<AdmittedEvent>,
 }
@@ -350,7 +352,9 @@ impl Editor {
             change.check()?;
         }
         let (recorder, ids) = (Arc::clone(&self.recorder), Arc::clone(&self.ids));
-        self.content.edit(GuardedEdit { context, changes, job_move, at: self.clock.now(), recorder, ids }).await
+        let now = self.clock.now();
+        let at = job_move.as_ref().map_or(now, |job_move| now.max(job_move.not_before));
+        self.content.edit(GuardedEdit { context, changes, job_move, at, recorder, ids }).await
     }
 
     /// Puts a refusal on record. Returns its text, which also says when that could not be done.

@@ -1,12 +1,13 @@
 //! Edits: all or nothing, what they conflict with, and what goes with what is deleted.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use handshake_core::content::*;
 use handshake_core::edit::{EditAction, EditorKind, JobMove};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::storage::{ContentStore, EventOutbox, JobStore};
-use handshake_core::{EventId, Ids, JobId};
+use handshake_core::{Clock, EventId, Ids, JobId};
 use handshake_tests::postgres::Backend;
 use handshake_tests::storage::World;
 
@@ -211,7 +212,8 @@ pub(crate) async fn one_edit_deletes_no_more_than_it_may(world: World) {
 /// The edit's job, done, with the event of that.
 fn done(desk: &Desk, job: &AiJob) -> JobMove {
     let job = AiJob { state: JobState::Completed, status_reason: "applied".into(), ..job.clone() };
-    JobMove { job, from: JobState::AwaitingUser, events: vec![desk.world.event("the job moves")] }
+    let not_before = desk.world.clock.now().plus(Duration::from_secs(1));
+    JobMove { job, from: JobState::AwaitingUser, not_before, events: vec![desk.world.event("the job moves")] }
 }
 
 pub(crate) async fn an_edit_and_its_jobs_move_are_one(world: World) {
@@ -257,6 +259,7 @@ pub(crate) async fn an_edit_and_its_jobs_move_are_one(world: World) {
     let stored = desk.world.database.document(tree.document.document_id).await.unwrap();
     assert_eq!(won, [stored.content.title.as_str()]);
     assert_eq!(stored.edit.last_job_id, Some(job.job_id));
+    assert_eq!(stored.updated_at, done(&desk, &job).not_before);
     assert_eq!(desk.world.database.job(job.job_id).await.unwrap(), done(&desk, &job).job);
     assert_eq!(desk.events().await.len(), events + 2, "the mutation and the move");
 }

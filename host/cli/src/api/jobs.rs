@@ -18,7 +18,7 @@ use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::{JobFilter, Payloads};
 use handshake_core::{JobId, RunId, StepId};
-use handshake_engine::{InputValue, Proposals, Question, RunUpdate, Submission, SubmittedJob, Voted};
+use handshake_engine::{EngineError, InputValue, Proposals, Question, RunUpdate, Submission, SubmittedJob, Voted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -147,7 +147,15 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
         runs.push(RunDetails { run, nodes });
     }
     let questions = if job.state.is_final() { Vec::new() } else { host.engine.questions(id).await? };
-    let proposals = host.engine.proposals(&job).await?;
+    let proposals = match host.engine.proposals(&job).await {
+        Ok(proposals) => proposals,
+        Err(EngineError::Storage(error)) => return Err(error.into()),
+        // The rest of the job can be shown all the same.
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "what the job proposes cannot be shown");
+            None
+        }
+    };
     Ok(JobDetails { job, runs, questions, proposals })
 }
 

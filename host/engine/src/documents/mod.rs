@@ -9,7 +9,7 @@ pub use markdown::{Kind, Piece, split};
 pub use text::{State, exported, guest_view, markdown_of, version};
 
 pub(crate) use import::PLACE_STEP;
-pub(crate) use text::{Layout, Text, joined};
+pub(crate) use text::{Layout, Text, joined, latest};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

@@ -6,7 +6,7 @@
 
 use handshake_core::content::{ContentBlock, Document, Stored};
 use handshake_core::document as guest;
-use handshake_core::{BlockId, DocumentId};
+use handshake_core::{BlockId, DocumentId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -29,9 +29,12 @@ impl State {
 /// Grows with each accepted change: the latest time of document and blocks, in microseconds. An accepted change always
 /// writes the document too, so that it shows when only blocks are gone.
 pub fn version(state: &State) -> u64 {
-    let blocks = state.blocks.iter().map(|block| block.updated_at);
-    let latest = blocks.fold(state.document.updated_at, Ord::max);
-    u64::try_from(latest.micros()).unwrap_or(0)
+    u64::try_from(latest(state).micros()).unwrap_or(0)
+}
+
+/// When the document or one of its blocks was changed last.
+pub(crate) fn latest(state: &State) -> Timestamp {
+    state.blocks.iter().map(|block| block.updated_at).fold(state.document.updated_at, Ord::max)
 }
 
 /// The document as steps see it.

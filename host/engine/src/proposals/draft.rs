@@ -50,11 +50,8 @@ impl Draft {
     }
 
     fn position(&self, id: &str) -> Result<usize, String> {
-        let of = |block: &DraftBlock| block.id.is_some_and(|own| own.to_string() == id);
-        self.blocks
-            .iter()
-            .position(of)
-            .ok_or_else(|| format!("the document has no block `{}` at that point", short(id)))
+        let found = block_id(id).and_then(|id| self.blocks.iter().position(|block| block.id == Some(id)));
+        found.ok_or_else(|| format!("the document has no block `{}` at that point", short(id)))
     }
 
     fn behind(&self, after: Option<&str>) -> Result<usize, String> {
@@ -120,6 +117,11 @@ impl Draft {
             self.blocks.iter().map(|block| Text { id: block.id, text: &block.content, layout: block.layout.clone() });
         joined(&texts.collect::<Vec<_>>())
     }
+}
+
+/// A block's id, in the one form in which steps are given it.
+pub(crate) fn block_id(text: &str) -> Option<BlockId> {
+    text.parse::<BlockId>().ok().filter(|id| id.to_string() == text)
 }
 
 /// What guests name, in a length for people.

@@ -1,19 +1,23 @@
 //! What becomes of proposals. Each answer is one transaction, which is made only while the job is still where it was
 //! found: of two hosts that settle the same job, or two people who decide, one is first.
 
-use handshake_core::JobId;
+use std::time::Duration;
+
 use handshake_core::edit::{EditContext, Editor, EditorKind, JobMove};
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent, EventBody};
 use handshake_core::job::{AccessMode, AiJob, JobEvent, JobState};
 use handshake_core::run::RunState;
 use handshake_core::storage::{JobFilter, StorageError};
 use handshake_core::workflow::Review;
+use handshake_core::{JobId, RunId};
 
 use super::capability::{self, Occasion};
 use super::changes::changes;
 use super::draft::Draft;
 use super::gathering::{Gathered, gather};
 use super::validators::{COUNT, Finding, Verdict};
+use crate::control::latest_run;
+use crate::documents::latest;
 use crate::engine::{EngineError, EngineServices};
 use crate::run::Envelope;
 
@@ -26,8 +30,8 @@ const MAX_EDITOR: usize = 256;
 /// How the reason of a job begins whose proposals were applied: the one sign of that which outlasts later edits.
 pub(super) const APPLIED: &str = "applied";
 
-fn envelope<'s>(services: &'s EngineServices, job: &AiJob, gathered: &Gathered) -> Envelope<'s> {
-    Envelope { services, job: job.job_id, run: gathered.run.run_id, trace: job.trace_id }
+fn envelope<'s>(services: &'s EngineServices, job: &AiJob, run: RunId) -> Envelope<'s> {
+    Envelope { services, job: job.job_id, run, trace: job.trace_id }
 }
 
 fn sentence(findings: &[Finding], verdict: Verdict) -> Option<String> {
@@ -79,7 +83,7 @@ pub(crate) async fn settle_all(services: &EngineServices) -> Result<(), EngineEr
 
 async fn settle_once(services: &EngineServices, mut job: AiJob) -> Result<AiJob, EngineError> {
     let gathered = gather(services, &job).await?;
-    let (findings, mut events) = gathered.validate(services, &job)?;
+    let (findings, events) = gathered.validate(services, &job)?;
     job.metrics.validators_run_count += COUNT;
     let (rejected, flagged) = (sentence(&findings, Verdict::Reject), sentence(&findings, Verdict::NeedsPerson));
     let what = counted(&gathered);
@@ -105,25 +109,25 @@ async fn settle_once(services: &EngineServices, mut job: AiJob) -> Result<AiJob,
         (mode, None, Some(why)) => (JobEvent::Complete, format!("{what}, in {mode} never applied; {why}")),
         (mode, None, None) => (JobEvent::Complete, format!("{what}, in {mode} never applied")),
     };
-    move_job(services, job, &gathered, (event, reason), &Actor::system(), &mut events).await
+    move_job(services, job, gathered.run.run_id, (event, reason), &Actor::system(), events).await
 }
 
 /// Moves the job without an edit.
 async fn move_job(
     services: &EngineServices,
     mut job: AiJob,
-    gathered: &Gathered,
+    run: RunId,
     (event, reason): (JobEvent, String),
     by: &Actor,
-    events: &mut Vec<AdmittedEvent>,
+    mut events: Vec<AdmittedEvent>,
 ) -> Result<AiJob, EngineError> {
     let from = job.state;
-    let envelope = envelope(services, &job, gathered);
+    let envelope = envelope(services, &job, run);
     events.push(envelope.moves(&mut job, event, reason, by)?);
     if job.state.is_final() {
         events.push(envelope.job_span_end(&job, result(job.state))?);
     }
-    services.database.transition(job.clone(), from, std::mem::take(events)).await?;
+    services.database.transition(job.clone(), from, events).await?;
     Ok(job)
 }
 
@@ -148,10 +152,11 @@ async fn apply(
     let (refused, decisions) = capability::decide(services, &job, gathered, Occasion::Commit)?;
     events.extend(decisions);
     if let Some(why) = sentence(&refused, Verdict::Reject) {
-        return Err(EngineError::ProposalsRefused { job: job.job_id, why });
+        return refuse(services, job, why, events).await;
     }
     let mut edits = Vec::new();
     let mut written = 0;
+    let mut not_before = services.clock.now();
     for (named, state) in &gathered.documents {
         let mut draft = Draft::of(state);
         let mut any = false;
@@ -164,6 +169,7 @@ async fn apply(
         }
         if any {
             written += 1;
+            not_before = not_before.max(latest(state).plus(Duration::from_micros(1)));
             edits.extend(changes(&*services.ids, state, &draft));
         }
     }
@@ -178,7 +184,7 @@ async fn apply(
         trace: job.trace_id,
     };
     job.metrics.entities_written += written;
-    let envelope = envelope(services, &job, gathered);
+    let envelope = envelope(services, &job, gathered.run.run_id);
     let reason = match by.kind {
         ActorKind::Human => format!("{APPLIED}: {what}, accepted by {}", by.id),
         _ => format!("{APPLIED}: {what}; nobody had to be asked"),
@@ -187,8 +193,20 @@ async fn apply(
     events.push(envelope.job_span_end(&job, result(job.state))?);
     let editor =
         Editor::new(services.content.clone(), services.recorder.clone(), services.clock.clone(), services.ids.clone());
-    editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, events }).await?;
+    editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, not_before, events }).await?;
     Ok(job)
+}
+
+/// Refuses to apply. The job stays where it is, and what was decided about it goes on record.
+async fn refuse(
+    services: &EngineServices,
+    job: AiJob,
+    why: String,
+    events: Vec<AdmittedEvent>,
+) -> Result<AiJob, EngineError> {
+    let (id, from) = (job.job_id, job.state);
+    services.database.transition(job, from, events).await?;
+    Err(EngineError::ProposalsRefused { job: id, why })
 }
 
 /// Whether it is its proposals that the job waits for a person with: its run is over.
@@ -196,7 +214,7 @@ pub(crate) async fn is_waiting(services: &EngineServices, job: &AiJob) -> Result
     if job.state != JobState::AwaitingUser || job.planned_operations.is_empty() {
         return Ok(false);
     }
-    let run = crate::control::latest_run(services, job).await?;
+    let run = latest_run(services, job).await?;
     Ok(services.database.run(run).await?.state == RunState::Completed)
 }
 
@@ -215,7 +233,7 @@ async fn waiting(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJ
 fn approval(
     services: &EngineServices,
     job: &AiJob,
-    gathered: &Gathered,
+    run: RunId,
     by: &Actor,
     approve: bool,
     reason: Option<&str>,
@@ -223,7 +241,7 @@ fn approval(
     let reason = reason.map(|reason| crate::run::bounded(reason.to_owned()));
     let decision = if approve { "approved" } else { "rejected" }.to_owned();
     let body = EventBody::Approval { approval_id: None, decision, reason };
-    Ok(envelope(services, job, gathered).admit(by.clone(), body)?)
+    Ok(envelope(services, job, run).admit(by.clone(), body)?)
 }
 
 /// Somebody accepts: what is proposed is validated once more, and applied.
@@ -238,9 +256,9 @@ pub(crate) async fn accept(
     let (findings, mut events) = gathered.validate(services, &job)?;
     job.metrics.validators_run_count += COUNT;
     if let Some(why) = sentence(&findings, Verdict::Reject) {
-        return Err(EngineError::ProposalsRefused { job: id, why });
+        return refuse(services, job, why, events).await;
     }
-    events.push(approval(services, &job, &gathered, by, true, reason.as_deref())?);
+    events.push(approval(services, &job, gathered.run.run_id, by, true, reason.as_deref())?);
     let mut what = counted(&gathered);
     let event = match sentence(&findings, Verdict::NeedsPerson) {
         Some(why) => {
@@ -260,16 +278,16 @@ pub(crate) async fn decline(
     reason: Option<String>,
 ) -> Result<AiJob, EngineError> {
     let job = waiting(services, id, by).await?;
-    let gathered = gather(services, &job).await?;
-    let mut events = vec![approval(services, &job, &gathered, by, false, reason.as_deref())?];
+    let run = latest_run(services, &job).await?;
+    let events = vec![approval(services, &job, run, by, false, reason.as_deref())?];
     let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
     let moved = (JobEvent::CompleteWithIssues, format!("declined by {}{why}", by.id));
-    move_job(services, job, &gathered, moved, by, &mut events).await
+    move_job(services, job, run, moved, by, events).await
 }
 
 /// Somebody cancels the job instead.
 pub(crate) async fn cancel(services: &EngineServices, job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
-    let gathered = gather(services, &job).await?;
+    let run = latest_run(services, &job).await?;
     let moved = (JobEvent::Cancel, format!("cancelled by {}", by.id));
-    move_job(services, job, &gathered, moved, by, &mut Vec::new()).await
+    move_job(services, job, run, moved, by, Vec::new()).await
 }

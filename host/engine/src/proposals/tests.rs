@@ -228,6 +228,8 @@ fn structure_rejects_what_is_no_block_of_its_kind() {
     table.rejects("structure", &[table.proposal(after)], "no block");
     let many = vec![table.insert(None, "paragraph", "x"); 1_000];
     table.rejects("structure", &[table.proposal(many)], "one edit has at most 1000");
+    let more = vec![table.delete(3); 2_002];
+    table.rejects("structure", &[table.proposal(more)], "at most 2001 fit into one edit");
 }
 
 #[test]

@@ -10,11 +10,15 @@ use handshake_core::document::Proposal;
 use handshake_core::job::{EntityRef, PlannedOperation};
 
 use super::changes::number_of_changes;
-use super::draft::{Draft, short};
+use super::draft::{Draft, block_id, short};
 use crate::documents::{Kind, State, split, version};
 
 /// How many validators look at proposals, `capability` included.
 pub(crate) const COUNT: u64 = 5;
+/// Operations of one job that are looked at. A block is replaced and moved at most, so more never fit into one edit.
+pub(crate) const MOST_OPERATIONS: usize = 2 * MAX_CHANGES + 1;
+/// Findings that are kept. One that rejects is enough.
+const MOST_FINDINGS: usize = 1_000;
 
 /// What a validator says when it does not let proposals pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,11 @@ pub(crate) struct Material<'m> {
 /// Has all of them look, `capability` excepted, which needs to know more.
 pub(crate) fn validate(material: &Material<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
+    let operations: usize = material.proposals.iter().map(|proposal| proposal.operations.len()).sum();
+    if operations > MOST_OPERATIONS {
+        let why = format!("they are {operations} operations, and at most {MOST_OPERATIONS} fit into one edit");
+        return vec![Finding { validator: "structure", verdict: Verdict::Reject, why }];
+    }
     for (validator, look) in [
         ("scope", scope as fn(&Material<'_>, &mut Report<'_>)),
         ("layer", layer),
@@ -73,7 +82,7 @@ struct Report<'f> {
 impl Report<'_> {
     fn say(&mut self, verdict: Verdict, why: String) {
         let finding = Finding { validator: self.validator, verdict, why };
-        if !self.found.contains(&finding) {
+        if self.found.len() < MOST_FINDINGS && !self.found.contains(&finding) {
             self.found.push(finding);
         }
     }
@@ -159,7 +168,7 @@ pub(crate) fn is_selectable(state: &State, selection: Selection) -> bool {
 
 /// Whether a block stands there. One that does not exist is for `structure` to tell.
 fn is_within(state: &State, range: &Range<usize>, id: &str) -> bool {
-    let position = state.blocks.iter().position(|block| block.content.block_id.to_string() == id);
+    let position = block_id(id).and_then(|id| state.blocks.iter().position(|block| block.content.block_id == id));
     position.is_none_or(|position| range.contains(&position))
 }
 

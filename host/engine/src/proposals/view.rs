@@ -9,6 +9,7 @@ use similar::TextDiff;
 use super::draft::Draft;
 use super::gathering::gather;
 use super::settling::APPLIED;
+use super::validators::MOST_OPERATIONS;
 use crate::documents::{State, markdown_of, version};
 use crate::engine::{EngineError, EngineServices};
 
@@ -108,20 +109,24 @@ pub(crate) async fn view(services: &EngineServices, job: &AiJob) -> Result<Optio
     }
     for document in &mut documents {
         match gathered.documents.get(&document.document) {
-            Some(state) => describe(document, state, status),
+            Some(state) => describe(document, state, status).await,
             None => document.problem = Some("the document does not exist".to_owned()),
         }
     }
     Ok(Some(Proposals { status, documents }))
 }
 
-fn describe(document: &mut ProposedDocument, state: &State, status: ProposalStatus) {
+async fn describe(document: &mut ProposedDocument, state: &State, status: ProposalStatus) {
     let now = version(state);
     document.title = Some(state.document.content.title.clone());
     document.version = Some(now);
     document.changed = now != document.base_version;
     if status == ProposalStatus::Applied {
         document.problem = Some("the changes were applied".to_owned());
+        return;
+    }
+    if document.operations.len() > MOST_OPERATIONS {
+        document.problem = Some(format!("more than {MOST_OPERATIONS} operations are not looked at"));
         return;
     }
     let mut draft = Draft::of(state);
@@ -132,7 +137,12 @@ fn describe(document: &mut ProposedDocument, state: &State, status: ProposalStat
         }
     }
     document.new_title = (draft.title != state.document.content.title).then(|| draft.title.clone());
-    document.diff = Some(diff(&markdown_of(state), &draft.markdown()));
+    let (before, after) = (markdown_of(state), draft.markdown());
+    // Long texts take a while; other work goes on meanwhile.
+    match tokio::task::spawn_blocking(move || diff(&before, &after)).await {
+        Ok(diff) => document.diff = Some(diff),
+        Err(_) => document.problem = Some("the difference could not be worked out".to_owned()),
+    }
 }
 
 /// The two texts' differences, line by line.

@@ -47,18 +47,22 @@ pub(crate) fn check_kind(workflow: &Workflow) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A document's id alone means all of it.
+/// A document's id alone means all of it. Ids get the form in which they are compared; what is no profile stays as it
+/// is, and is refused later.
 pub(super) fn expand(kind: JobKind, given: &mut BTreeMap<String, InputValue>) {
     if !kind.has_docs_profile() {
         return;
     }
-    let id = match given.get(DOCS_INPUT) {
-        Some(InputValue::Text(text) | InputValue::Json(Value::String(text))) => text.trim().parse::<DocumentId>().ok(),
-        _ => None,
+    let profile = match given.get(DOCS_INPUT) {
+        Some(InputValue::Text(text) | InputValue::Json(Value::String(text))) => {
+            let whole = text.trim().parse::<DocumentId>().ok().map(DocsProfile::whole);
+            whole.or_else(|| serde_json::from_str(text).ok())
+        }
+        Some(InputValue::Json(value)) => serde_json::from_value(value.clone()).ok(),
+        None => None,
     };
-    if let Some(id) = id {
-        let whole = json!(DocsProfile::whole(id));
-        given.insert(DOCS_INPUT.to_owned(), InputValue::Json(whole));
+    if let Some(profile) = profile {
+        given.insert(DOCS_INPUT.to_owned(), InputValue::Json(json!(profile)));
     }
 }
 

@@ -331,6 +331,18 @@ async fn proposals_of_a_job_that_is_about_no_document_are_kept_with_it_and_refus
 }
 
 #[tokio::test]
+async fn what_the_job_of_a_step_proposes_is_left_to_the_job_that_started_it() {
+    let operations = vec![PlannedOperation::DeleteBlock { block_id: "b".into() }];
+    let proposal = Proposal { document: "d1".into(), base_version: 1, operations };
+    let bench = bench(move |_| Act::Propose(json!(1), vec![proposal.clone()]));
+    let submitted = bench.engine.submit(submission(RETRIED, &[])).await.unwrap();
+    bench.database.tables().jobs.get_mut(&submitted.job_id).unwrap().parent_job_id = Some(submitted.job_id);
+    let job = bench.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap().job;
+    assert_eq!((job.state, job.metrics.validators_run_count), (JobState::Completed, 0));
+    assert_eq!(bench.engine.proposals(&job).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn what_inputs_and_outputs_contain_is_never_evaluated() {
     let evil = "${steps.read.output} $${x} {{ inputs }}";
     let bench = bench(|call| Act::Give(json!({ "text": call.input["text"] })));

@@ -65,6 +65,8 @@ async fn a_job_about_a_document_knows_which_and_the_document_exists() {
         InputValue::Text(id.clone()),
         InputValue::Json(json!(id)),
         InputValue::Text(json!({ "doc_id": id, "layer_scope": "document" }).to_string()),
+        InputValue::Text(id.to_uppercase()),
+        InputValue::Json(json!({ "doc_id": id.replace('-', ""), "layer_scope": "document" })),
     ] {
         let job = submit(whole).await.unwrap();
         assert_eq!(job.job_inputs["doc"], json!({ "doc_id": id, "layer_scope": "document" }));
