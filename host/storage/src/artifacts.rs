@@ -10,7 +10,7 @@ use handshake_core::artifact::{ArtifactHandle, ArtifactStore, MAX_ARTIFACT_BYTES
 use handshake_core::capability::Axis;
 use handshake_core::gate::Permit;
 use handshake_core::storage::StorageError;
-use handshake_core::{Digest, Ids, RunId};
+use handshake_core::{Digest, Ids, JobId, RunId};
 use tokio::sync::RwLock;
 
 use crate::database::SqlDatabase;
@@ -23,6 +23,13 @@ const RUN: &str = "SELECT run_id FROM runs WHERE run_id = $1";
 const INSERT: &str = "INSERT INTO run_artifacts (run_id, sha256, size_bytes, media_type, created_at) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (run_id, sha256) DO NOTHING";
 const LISTED: &str = "SELECT size_bytes FROM run_artifacts WHERE run_id = $1 AND sha256 = $2";
+
+const SHARE: &str = "INSERT INTO run_artifacts (run_id, sha256, size_bytes, media_type, created_at) \
+     SELECT $1, sha256, size_bytes, media_type, $2 FROM run_artifacts WHERE run_id = $3 AND sha256 = $4 \
+     ON CONFLICT (run_id, sha256) DO NOTHING";
+const INHERIT: &str = "INSERT INTO run_artifacts (run_id, sha256, size_bytes, media_type, created_at) \
+     SELECT $1, a.sha256, a.size_bytes, a.media_type, $2 FROM run_artifacts a JOIN runs r ON r.run_id = a.run_id \
+     WHERE r.job_id = $3 ON CONFLICT (run_id, sha256) DO NOTHING";
 
 /// Longest media type, bytes; RFC 6838 allows 127 for each half.
 const LONGEST_MEDIA_TYPE: usize = 255;
@@ -165,6 +172,40 @@ impl Operation for ListArtifact {
             .map_err(failed(operation))?;
         Ok(Applied::Wrote(()))
     }
+}
+
+/// A run may read what another lists.
+pub(crate) struct Share {
+    pub(crate) from: RunId,
+    pub(crate) to: RunId,
+    pub(crate) artifacts: Vec<Digest>,
+}
+
+#[async_trait]
+impl Operation for Share {
+    type Answer = ();
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
+        let operation = "share artifacts";
+        let to = self.to.to_string();
+        let run: Option<String> =
+            query(RUN).bind(to.as_str()).fetch_value(step.connection).await.map_err(failed(operation))?;
+        if run.is_none() {
+            return Err(Refusal::Answer(runs::missing(self.to)));
+        }
+        for id in &self.artifacts {
+            let share =
+                query(SHARE).bind(to.as_str()).bind(step.now.micros()).bind(self.from.to_string()).bind(id.to_string());
+            share.execute(step.connection).await.map_err(failed(operation))?;
+        }
+        Ok(Applied::Wrote(()))
+    }
+}
+
+/// Lets a new run read what the earlier runs of its job list.
+pub(crate) async fn inherit(step: &mut Step<'_>, run: RunId, job: JobId) -> Result<(), StorageError> {
+    let inherit = query(INHERIT).bind(run.to_string()).bind(step.now.micros()).bind(job.to_string());
+    inherit.execute(step.connection).await.map(drop).map_err(failed("share artifacts"))
 }
 
 /// Writes content so that it is there, whole and durable, or not at all.

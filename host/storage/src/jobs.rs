@@ -8,6 +8,7 @@ use handshake_core::run::WorkflowRun;
 use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
 use handshake_core::{JobId, ProfileId, Timestamp};
 
+use crate::artifacts;
 use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
 use crate::nodes::NodeRow;
@@ -260,6 +261,7 @@ impl Operation for Transition {
             for node in &self.nodes {
                 node.write(step.connection).await?;
             }
+            artifacts::inherit(step, run.run_id, self.job.job_id).await?;
             step.connection.announce().await?;
         }
         Ok(Applied::Wrote(()))

@@ -7,8 +7,9 @@ use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError};
-use handshake_core::{JobId, RunId, Timestamp};
+use handshake_core::{Digest, JobId, RunId, Timestamp};
 
+use crate::artifacts::Share;
 use crate::claims::{Amend, ClaimRun, Commit, EncodedChange, Heartbeat};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
@@ -186,6 +187,10 @@ impl RunStore for SqlDatabase {
     async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError> {
         let change = EncodedChange::encode(id, change)?;
         self.queue.perform("change a run that nobody executes", Amend { id, from, change }, None).await
+    }
+
+    async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError> {
+        self.queue.perform("share artifacts", Share { from, to, artifacts }, None).await
     }
 
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {

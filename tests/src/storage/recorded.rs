@@ -16,7 +16,7 @@ use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
 use handshake_core::{
-    ApprovalId, BlockId, CanvasId, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
+    ApprovalId, BlockId, CanvasId, Digest, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
 };
 use handshake_storage::SqlDatabase;
 
@@ -32,7 +32,7 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 11] = [
+const COMMITS: [&str; 12] = [
     "submit",
     "transition",
     "rerun",
@@ -43,6 +43,7 @@ const COMMITS: [&str; 11] = [
     "take_away",
     "request_approval",
     "decide",
+    "share_artifacts",
     "edit",
 ];
 
@@ -130,6 +131,7 @@ hand_on! { RunStore:
     claim(id: RunId, change: RunChange) -> Answer<Claim>;
     commit(id: RunId, fence: FencingToken, change: RunChange) -> Answer<()>;
     amend(id: RunId, from: RunState, change: RunChange) -> Answer<()>;
+    share_artifacts(from: RunId, to: RunId, artifacts: Vec<Digest>) -> Answer<()>;
     heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
     nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
     effects(run: RunId) -> Answer<Vec<EffectNote>>;

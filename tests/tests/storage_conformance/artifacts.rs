@@ -9,8 +9,8 @@ use handshake_core::capability::{
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices, Permit};
 use handshake_core::job::AccessMode;
-use handshake_core::run::FencingToken;
-use handshake_core::storage::{JobStore, StorageError};
+use handshake_core::run::{FencingToken, WorkflowRun};
+use handshake_core::storage::{JobStore, RunStore, StorageError};
 use handshake_core::testing::MemoryRecorder;
 use handshake_core::{Digest, JobId, ProfileId, RunId, StepId, TraceId};
 use handshake_storage::FileArtifacts;
@@ -189,4 +189,33 @@ pub(crate) async fn files_are_readable_for_their_owner_alone_and_leftovers_go_at
     assert!(!folder.join("unfinished/half").exists());
     let permit = store.permit(run, Axis::ArtifactRead).await;
     assert_eq!(again.get(&permit, run, id).await.unwrap(), b"content");
+}
+
+pub(crate) async fn a_run_reads_what_was_shared_with_it_and_what_earlier_runs_of_its_job_had(world: World) {
+    let store = Store::new(world);
+    let database = &store.world.database;
+    let (from, to) = (store.run().await, store.run().await);
+    let (named, other) = (store.put(from, b"named").await.unwrap(), store.put(from, b"other").await.unwrap());
+    let foreign = store.put(store.run().await, b"foreign").await.unwrap();
+    for _ in 0..2 {
+        database.share_artifacts(from, to, vec![named, foreign, Digest::of(b"nothing")]).await.unwrap();
+    }
+    assert_eq!(store.get(to, named).await.unwrap(), b"named");
+    for unknown in [other, foreign] {
+        let refused = store.get(to, unknown).await;
+        assert!(matches!(refused, Err(StorageError::NotFound { what: "artifact", .. })), "{refused:?}");
+    }
+    let nobody = RunId::fresh(&*store.world.ids);
+    let refused = database.share_artifacts(from, nobody, vec![named]).await;
+    assert!(matches!(refused, Err(StorageError::NotFound { what: "run", .. })), "{refused:?}");
+
+    let run = database.run(from).await.unwrap();
+    let job = database.job(run.job_id).await.unwrap();
+    let again = WorkflowRun { run_id: RunId::fresh(&*store.world.ids), ..run };
+    let from_state = job.state;
+    database.rerun(job, from_state, again.clone(), vec![], vec![]).await.unwrap();
+    for (id, content) in [(named, "named"), (other, "other")] {
+        assert_eq!(store.get(again.run_id, id).await.unwrap(), content.as_bytes());
+    }
+    assert!(store.get(again.run_id, foreign).await.is_err());
 }

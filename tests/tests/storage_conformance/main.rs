@@ -68,6 +68,7 @@ const CASES: &[Case] = &cases![
     outbox::an_event_with_a_nul_is_on_record_without_it,
     outbox::closing_writes_what_is_queued_and_later_calls_fail,
     artifacts::content_comes_back_and_equal_content_is_stored_once,
+    artifacts::a_run_reads_what_was_shared_with_it_and_what_earlier_runs_of_its_job_had,
     artifacts::another_runs_artifact_gives_the_same_answer_as_one_that_nobody_has,
     artifacts::a_permit_for_another_axis_or_another_run_is_refused,
     artifacts::what_is_too_large_misnamed_or_belongs_to_no_run_is_refused,

@@ -48,7 +48,7 @@ pub trait JobStore: Send + Sync {
     /// write goes through [`RunStore::commit`](super::RunStore::commit).
     async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError>;
     /// Stores another run of a job together with the job's new form, if its state is still `from`. `nodes` are the
-    /// results of earlier runs that this one starts with.
+    /// results of earlier runs that this one starts with; it may read the artifacts that those list.
     async fn rerun(
         &self,
         job: AiJob,

@@ -10,7 +10,7 @@ use crate::job::AiJob;
 use crate::node::NodeExecution;
 use crate::recorder::EffectNote;
 use crate::run::{FencingToken, RunState, WorkflowRun};
-use crate::{JobId, RunId};
+use crate::{Digest, JobId, RunId};
 
 /// A host's right to execute a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +58,8 @@ pub trait RunStore: Send + Sync {
     async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError>;
     /// Writes a change of a run that nobody executes; `Conflict` when its state is not `from`, or is running.
     async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError>;
+    /// Lets a run read artifacts that another lists; those of `artifacts` that it does not list stay unknown.
+    async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError>;
     /// Renews the run's sign of life; `Conflict` when the token is outdated.
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError>;
     /// Every attempt of every node of a run, by step, index and attempt.

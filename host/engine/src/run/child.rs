@@ -3,7 +3,7 @@
 //! A child belongs to its parent's run: the same node of the same run leads to the same job, whoever goes on with it.
 //! It is cancelled, paused and resumed with its parent, and what it cost and proposes becomes its parent's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use handshake_core::node::{Contribution, NodeError, NodeKey};
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::Payloads;
 use handshake_core::workflow::{Map, MountSpec};
-use handshake_core::{Json, Timestamp};
+use handshake_core::{Digest, Json, RunId, Timestamp};
 use serde_json::Value;
 
 use super::prepared::compile;
@@ -101,8 +101,19 @@ impl Errand {
         })
     }
 
+    /// Lets a run read the artifacts of another that are named in what it is given.
+    async fn share(&self, from: RunId, to: RunId, given: &Value) -> Result<(), EngineError> {
+        let mut named = BTreeSet::new();
+        digests(given, &mut named);
+        if !named.is_empty() {
+            self.inner.services.database.share_artifacts(from, to, named.into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
     async fn follow(&self, child: &SubmittedJob) -> Result<Returned, EngineError> {
         let database = &self.inner.services.database;
+        self.share(self.parent.run_id, child.run_id, &self.with.value()).await?;
         loop {
             let run = database.run(child.run_id).await?;
             match run.state {
@@ -129,6 +140,7 @@ impl Errand {
                 let mut metrics = job.metrics;
                 metrics.duration_ms = 0;
                 let outputs = job.job_outputs.unwrap_or_default();
+                self.share(child.run_id, self.parent.run_id, &outputs).await?;
                 Ok(Returned::Done { contribution: Contribution { metrics, proposals }, outputs })
             }
             state => {
@@ -137,6 +149,16 @@ impl Errand {
                 Ok(Returned::Failed(NodeError { kind: "workflow".to_owned(), message }))
             }
         }
+    }
+}
+
+/// Whatever has the form of an artifact's id.
+fn digests(value: &Value, found: &mut BTreeSet<Digest>) {
+    match value {
+        Value::String(text) => found.extend(text.parse::<Digest>().ok()),
+        Value::Array(items) => items.iter().for_each(|item| digests(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| digests(field, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Tables {
     pub(super) events: Vec<Value>,
     pub(super) effects: Vec<EffectNote>,
     keys: BTreeMap<String, JobId>,
+    /// Artifacts that a run may read of another.
+    pub(super) shared: Vec<(RunId, RunId, Digest)>,
     pub(super) commits: usize,
     /// What time it is for looking at what is due.
     pub(super) now: Option<Timestamp>,
@@ -191,6 +193,10 @@ impl RunStore for MemoryDatabase {
             return Err(StorageError::Conflict("the run has moved on".into()));
         }
         tables.write(id, change);
+        Ok(())
+    }
+    async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError> {
+        self.tables().shared.extend(artifacts.into_iter().map(|id| (from, to, id)));
         Ok(())
     }
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
