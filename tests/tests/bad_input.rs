@@ -82,6 +82,36 @@ fn mistakes_in_the_workflow_file_name_their_line_and_column() {
 }
 
 #[test]
+fn everything_that_is_wrong_before_a_run_is_told_at_once_and_nothing_is_run() {
+    let project = Project::new();
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    let server = "[models.paid]\nprovider = \"openai\"\nbase_url = \"https://127.0.0.1:1/v1\"\nmodel = \"m\"\nkey_env = \"NO_SUCH_KEY\"\n";
+    project.write("handshake.toml", format!("{config}\n{server}"));
+    let workflow = "name: t\nbudget: { tokens: 0 }\njob: { profile: reader }\nmounts:\n  out: { path: report, access: write }\nsteps:\n  \
+         - { id: a, uses: summarize, grants: ['model.infer:paid', 'model.infer:cheap'] }\n  \
+         - { id: b, uses: summarize, grants: ['fs.write:out'], when: 'steps.c.output' }\n  \
+         - { id: d, uses: sumarize }\n";
+    let says = [
+        "10 problems",
+        "workflow.yaml:2:19: budget.tokens:",
+        "workflow.yaml:7:40: steps[0].grants[0]: `model.infer:paid` is granted, but profile `reader` does not list it",
+        "environment variable `NO_SUCH_KEY` is not set",
+        "workflow.yaml:7:60: steps[0].grants[1]: `model.infer:cheap` names a model that is not configured",
+        "workflow.yaml:8:40: steps[1].grants[0]: `fs.write:out` is granted, but plugin `summarize@0.1.0` does not declare it",
+        "access mode `analysis_only` excludes `fs.write`",
+        "workflow.yaml:8:68: steps[1].when: step `c` is not defined",
+        "workflow.yaml:9:20: steps[2].uses: plugin `sumarize` was not found",
+        "nothing was run",
+    ];
+    refused(&project, workflow, &[], 2, &says);
+    let checked = project.run(&["workflow", "check", "workflow.yaml"]);
+    assert_eq!(checked.code, 2, "{checked:?}");
+    assert!(says.iter().all(|text| checked.stderr.contains(text)), "{checked:?}");
+    let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+    assert_eq!(jobs["jobs"], serde_json::json!([]));
+}
+
+#[test]
 fn inputs_that_are_unknown_missing_or_of_the_wrong_type() {
     let project = Project::new();
     let workflow = format!("inputs:\n  count: {{ type: integer }}\n{}", one_step("summarize", ""));

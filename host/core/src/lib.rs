@@ -14,6 +14,7 @@ pub mod artifact;
 pub mod capability;
 pub mod chain;
 pub mod content;
+pub mod credential;
 pub mod document;
 pub mod edit;
 pub mod event;

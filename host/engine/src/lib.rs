@@ -12,6 +12,7 @@ mod engine;
 mod janitor;
 mod recovery;
 mod run;
+mod safeguards;
 mod submission;
 mod updates;
 pub mod workflow;
@@ -25,6 +26,7 @@ pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
 pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
+pub use safeguards::Safeguards;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};
 pub use workflow::{

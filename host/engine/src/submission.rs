@@ -115,12 +115,11 @@ impl SubmitError {
 }
 
 pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
-    let parsed = workflow::parse(&submission.source)?;
+    let (parsed, checked) = workflow::check(&submission.source, &services.surroundings())?;
     let kind = parsed.workflow.job.kind;
     if kind != JobKind::WorkflowRun {
         return Err(SubmitError::UnsupportedKind { kind });
     }
-    let checked = workflow::check(&parsed, &*services.executor, &services.profiles)?;
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);

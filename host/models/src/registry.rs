@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use handshake_core::Digest;
 use handshake_core::capability::Axis;
+use handshake_core::credential::Unusable;
 use handshake_core::gate::{GateServices, Permit};
 use handshake_core::model::{EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models};
 use serde::Serialize;
@@ -49,6 +50,19 @@ impl ModelRegistry {
             models.insert(name, provider);
         }
         Ok(Self { models, services })
+    }
+
+    /// Every model by name, with the reason why it cannot be asked if its key is missing.
+    pub fn usable(&self) -> BTreeMap<String, Option<Unusable>> {
+        let usable = self.models.iter().map(|(name, provider)| {
+            let missing = match provider {
+                Provider::Extractive => None,
+                Provider::OpenAi(server) => server.missing_key(),
+            };
+            let remedy = format!("provide the key and start the host again, or correct [models.{name}] in handshake.toml");
+            (name.clone(), missing.map(|what| Unusable { what, remedy }))
+        });
+        usable.collect()
     }
 
     fn provider(&self, name: &str) -> Result<&Provider, ModelError> {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
+use handshake_core::manifest::DeclaredCapability;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
@@ -22,7 +24,7 @@ use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Submission, WorkflowSource};
+use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Safeguards, Submission, WorkflowSource};
 
 #[derive(Default)]
 pub(super) struct Tables {
@@ -304,7 +306,15 @@ impl StepExecutor for ScriptedExecutor {
             let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
             return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
         }
-        Ok(testing::plugin(request.id, version.as_bytes()))
+        let mut plugin = (*testing::plugin(request.id, version.as_bytes())).clone();
+        let declared: &[&str] = match plugin.manifest.id.as_str() {
+            "read-folder" => &["fs.read", "artifact.write"],
+            "summarize" => &["artifact.read", "model.infer", "model.embed", "secrets.use:mail"],
+            _ => &["fs.write"],
+        };
+        let declared = declared.iter().map(|id| DeclaredCapability { id: id.parse().unwrap(), reason: "test".into() });
+        plugin.manifest.capabilities = declared.collect();
+        Ok(Arc::new(plugin))
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
@@ -368,6 +378,17 @@ impl MountResolver for PlainMounts {
     }
 }
 
+/// Two models, one without its key, and a secret.
+fn safeguards() -> Safeguards {
+    let missing = Unusable { what: "environment variable `KEY` is not set".into(), remedy: "set it".into() };
+    let models = [("default", None), ("keyless", Some(missing))];
+    let credentials = Credentials {
+        models: models.into_iter().map(|(name, usable)| (name.to_owned(), usable)).collect(),
+        secrets: BTreeMap::from([("mail".to_owned(), None)]),
+    };
+    Safeguards { credentials: Some(Arc::new(credentials)) }
+}
+
 /// An engine on doubles.
 pub(super) struct Bench {
     pub(super) engine: Engine,
@@ -400,6 +421,7 @@ pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Be
         settings: Arc::default(),
         lease: Duration::from_secs(30),
         max_parallel: 8,
+        safeguards: safeguards(),
     };
     Bench { engine: Engine::with_heartbeat(services, Duration::from_millis(5)), database, executor, clock }
 }

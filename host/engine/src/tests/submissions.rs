@@ -25,8 +25,8 @@ async fn refused_submissions_say_what_to_do_and_store_nothing() {
         format!("{error}; {}", error.hint())
     };
     let kind = "name: x\njob: { kind: doc_edit }\nsteps: [{ id: read, uses: read-folder }]";
-    assert!(matches!(bench.engine.submit(submission(kind, &[])).await, Err(SubmitError::UnsupportedKind { .. })));
-    insta::assert_snapshot!(refuse(kind, &[]).await, @"this version has no executor for jobs of kind `doc_edit`; write `kind: workflow_run` in the workflow file");
+    assert!(matches!(bench.engine.submit(submission(kind, &[])).await, Err(SubmitError::Workflow(_))));
+    insta::assert_snapshot!(refuse(kind, &[]).await, @"flow.yaml:2:14: job.kind: this version has no executor for jobs of kind `doc_edit`; write `kind: workflow_run`");
     let mount = "name: x\ninputs: { folder: { type: string } }\nmounts: { in: { path: '${inputs.folder}', access: read } }\nsteps: [{ id: read, uses: read-folder }]";
     insta::assert_snapshot!(refuse(mount, &[("folder", json!("secret/keys"))]).await, @r##"mount `in`: the policy does not list `secret/keys` for read access; the operator can list it in policy.toml: [[mount]] path = "secret/keys", access = "read""##);
     insta::assert_snapshot!(refuse(mount, &[("folder", json!(""))]).await, @"flow.yaml:3:23: mounts.in.path: the path is empty; correct the path or the input that it is made of");

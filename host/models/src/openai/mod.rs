@@ -190,13 +190,18 @@ impl OpenAi {
         })
     }
 
+    /// Why there is no key although the settings name one.
+    pub(crate) fn missing_key(&self) -> Option<String> {
+        match (&self.key, &self.settings.key_env, &self.settings.key_file) {
+            (None, Some(variable), _) => Some(format!("environment variable `{variable}` is not set")),
+            (None, None, Some(path)) => Some(format!("key file `{}` does not exist or is empty", path.display())),
+            _ => None,
+        }
+    }
+
     fn authorization(&self) -> Result<Option<HeaderValue>, ModelError> {
         let Some(key) = &self.key else {
-            let missing = match (&self.settings.key_env, &self.settings.key_file) {
-                (Some(variable), _) => format!("environment variable `{variable}` is not set"),
-                (_, Some(path)) => format!("key file `{}` does not exist or is empty", path.display()),
-                _ => return Ok(None),
-            };
+            let Some(missing) = self.missing_key() else { return Ok(None) };
             return Err(self.failed(
                 &format!(
                     "there is no key for {}: {missing}; set it, or remove it from the model's settings",

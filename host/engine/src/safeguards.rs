@@ -1,0 +1,26 @@
+//! What the operator's configuration says of jobs before they begin.
+
+use std::sync::Arc;
+
+use handshake_core::credential::Credentials;
+
+use crate::engine::EngineServices;
+use crate::workflow::Surroundings;
+
+/// What the operator's configuration says of jobs before they begin. By default nothing is known and nothing limited.
+#[derive(Clone, Default)]
+pub struct Safeguards {
+    /// What there are credentials for; none when nobody knows, and then no workflow is refused for want of one.
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+impl EngineServices {
+    /// What workflows are checked against.
+    pub(crate) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            executor: &*self.executor,
+            profiles: &self.profiles,
+            credentials: self.safeguards.credentials.as_deref(),
+        }
+    }
+}
