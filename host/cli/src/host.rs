@@ -222,7 +222,7 @@ impl Host {
             settings: Arc::clone(&settings.plugin_settings),
             lease: LEASE,
             max_parallel: usize::try_from(settings.max_parallel).unwrap_or(1),
-            safeguards: Safeguards { credentials: Some(Arc::new(credentials)) },
+            safeguards: Safeguards { credentials: Some(Arc::new(credentials)), budget: settings.budget.clone() },
         });
         for found in engine.recover().await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);

@@ -11,6 +11,7 @@ mod json;
 
 pub mod approval;
 pub mod artifact;
+pub mod budget;
 pub mod capability;
 pub mod chain;
 pub mod content;

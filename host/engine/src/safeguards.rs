@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use handshake_core::credential::Credentials;
+use handshake_core::workflow::Budget;
 
 use crate::engine::EngineServices;
 use crate::workflow::Surroundings;
@@ -12,6 +13,8 @@ use crate::workflow::Surroundings;
 pub struct Safeguards {
     /// What there are credentials for; none when nobody knows, and then no workflow is refused for want of one.
     pub credentials: Option<Arc<Credentials>>,
+    /// The most that any job may spend. What happens when it is used up is the workflow's to say.
+    pub budget: Budget,
 }
 
 impl EngineServices {

@@ -59,7 +59,8 @@ impl ModelRegistry {
                 Provider::Extractive => None,
                 Provider::OpenAi(server) => server.missing_key(),
             };
-            let remedy = format!("provide the key and start the host again, or correct [models.{name}] in handshake.toml");
+            let remedy =
+                format!("provide the key and start the host again, or correct [models.{name}] in handshake.toml");
             (name.clone(), missing.map(|what| Unusable { what, remedy }))
         });
         usable.collect()

@@ -36,7 +36,7 @@ fn files_that_cannot_be_read() {
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps: []\nstpes: []"), @r##"
     flow.yaml:3:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(refused("steps: []"), @r##"
     flow.yaml:1:1: key `name` is missing
@@ -62,7 +62,7 @@ fn files_that_cannot_be_read() {
         |text: &str| message(&WorkflowSource { file: "flow.toml".into(), text: text.into(), format: Format::Toml });
     insta::assert_snapshot!(toml("name = \"x\"\nstpes = []\n"), @r##"
     flow.toml:2:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(toml("name = \"x\"\n[[steps]]\nid = \"a\"\nuses = \"summarize\"\nwhen = \"inputs.nope\"\n"), @r##"
     flow.toml:5:16: steps[0].when: input `nope` is not defined
@@ -340,4 +340,29 @@ steps:
     // What a bare axis may mean is for each call to say; what is declared need not be granted.
     let text = "name: x\nsteps: [{ id: a, uses: summarize, grants: ['model.infer'] }, { id: b, uses: summarize }]";
     assert!(bench(|_| Act::Hang).engine.check(&yaml(text)).is_ok());
+}
+
+#[test]
+fn budgets_of_nothing() {
+    insta::assert_snapshot!(refused("
+name: x
+budget: { tokens: 0, wall: 0s, steps: 1 }
+workflows:
+  part:
+    budget: { model_calls: 0 }
+    steps: [{ id: a, uses: summarize }]
+steps:
+  - { id: a, workflow: part }
+"), @r##"
+    flow.yaml:3:19: budget.tokens: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    flow.yaml:3:28: budget.wall: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    flow.yaml:6:28: workflows.part.budget.model_calls: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    "##);
+    insta::assert_snapshot!(refused("name: x\nbudget: { token: 1 }\nsteps: []"), @r##"
+    flow.yaml:2:11: unknown key `token`
+    did you mean `tokens`? keys here are `tokens`, `model_calls`, `wall`, `steps`, `output_kb`, `on_exceeded`
+    "##);
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
-use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::budget::Ask;
+use handshake_core::capability::{Denial, DenialLabel, Layer, Mode, Policy, builtin_profiles};
 use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
@@ -266,6 +267,8 @@ pub(super) enum Act {
     Fail(StepFailure),
     Propose(Value, Vec<handshake_core::document::Proposal>),
     Panic,
+    /// Asks a model, which uses so many tokens, and gives that number.
+    Spend(u64),
     /// Never ends.
     Hang,
 }
@@ -360,10 +363,30 @@ impl StepExecutor for ScriptedExecutor {
             Act::Give(output) => Ok(outcome(output, Vec::new())),
             Act::Propose(output, proposals) => Ok(outcome(output, proposals)),
             Act::Fail(failure) => Err(failure),
+            Act::Spend(tokens) => match invocation.budget.reserve(Ask::Answer(None)).await {
+                Ok(call) => {
+                    call.settle(tokens);
+                    let mut outcome = outcome(Value::from(tokens), Vec::new());
+                    outcome.metrics.total_tokens = tokens;
+                    Ok(outcome)
+                }
+                Err(_) => Err(budget_denial()),
+            },
             Act::Panic => panic!("the executor has a bug"),
             Act::Hang => std::future::pending().await,
         }
     }
+}
+
+/// How a step fails whose call was refused for want of budget.
+pub(super) fn budget_denial() -> StepFailure {
+    StepFailure::Denied(Denial {
+        capability: "model.infer:default".into(),
+        resource: "default".into(),
+        reason: DenialLabel::BudgetExceeded,
+        layer: Layer::Budget,
+        remedy: "spend less".into(),
+    })
 }
 
 /// Resolves every folder below the base, but `secret`.
@@ -386,7 +409,7 @@ fn safeguards() -> Safeguards {
         models: models.into_iter().map(|(name, usable)| (name.to_owned(), usable)).collect(),
         secrets: BTreeMap::from([("mail".to_owned(), None)]),
     };
-    Safeguards { credentials: Some(Arc::new(credentials)) }
+    Safeguards { credentials: Some(Arc::new(credentials)), ..Safeguards::default() }
 }
 
 /// An engine on doubles.

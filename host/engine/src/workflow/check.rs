@@ -119,12 +119,7 @@ fn steps(workflow: &Workflow) -> impl Iterator<Item = (Option<usize>, Place, &St
     own.chain(others)
 }
 
-fn plugin(
-    executor: &dyn StepExecutor,
-    uses: &str,
-    place: &Place,
-    problems: &mut Vec<Problem>,
-) -> Option<Arc<Plugin>> {
+fn plugin(executor: &dyn StepExecutor, uses: &str, place: &Place, problems: &mut Vec<Problem>) -> Option<Arc<Plugin>> {
     // The plan says what is wrong with a name that is none.
     uses.parse::<PluginRequest>().ok()?;
     let found = executor.find(uses).map_err(|error| {
