@@ -30,6 +30,13 @@ pub struct AttemptIdentity {
     pub place: Option<AttemptPlace>,
 }
 
+impl AttemptIdentity {
+    /// What W3C trace context has servers be told: trace and span of the attempt. None outside a span.
+    pub fn traceparent(&self) -> Option<String> {
+        Some(format!("00-{}-{}-01", self.trace.w3c(), self.span?.w3c()?))
+    }
+}
+
 /// Where an attempt belongs.
 #[derive(Debug, Clone)]
 pub struct AttemptPlace {

@@ -403,6 +403,15 @@ impl FlightRecorder for Scripted {
     }
 }
 
+#[test]
+fn servers_are_told_trace_and_span_of_the_attempt() {
+    let span = SpanId::from_uuid(uuid::Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0abc));
+    let identity = AttemptIdentity { span: Some(span), ..identity() };
+    let expected = "00-00000000000000000000000000000001-8000000000000abc-01";
+    assert_eq!(identity.traceparent().unwrap(), expected);
+    assert_eq!(AttemptIdentity { span: None, ..identity }.traceparent(), None);
+}
+
 fn within(ids: &[&str], budget: Budget) -> (Bench, Arc<BudgetMeter>) {
     let meter = BudgetMeter::new(Limits::of(&budget, &Budget::default()), Usage::default(), None);
     let meter = Arc::new(meter);

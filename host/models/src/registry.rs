@@ -108,9 +108,10 @@ impl Models for ModelRegistry {
 
     async fn generate(&self, permit: &Permit, request: &GenerateRequest) -> Result<GenerateResponse, ModelError> {
         let inference = self.begin(permit, Axis::ModelInfer, &request.model, request)?;
+        let trace = permit.identity().traceparent();
         let result = match self.provider(&request.model) {
             Ok(Provider::Extractive) => extractive::generate(request).await,
-            Ok(Provider::OpenAi(server)) => server.generate(request).await,
+            Ok(Provider::OpenAi(server)) => server.generate(request, trace.as_deref()).await,
             Err(error) => Err(error),
         };
         match &result {
@@ -122,12 +123,13 @@ impl Models for ModelRegistry {
 
     async fn embed(&self, permit: &Permit, model: &str, texts: &[String]) -> Result<EmbedResponse, ModelError> {
         let inference = self.begin(permit, Axis::ModelEmbed, model, &(model, texts))?;
+        let trace = permit.identity().traceparent();
         let result = match self.provider(model) {
             Ok(Provider::Extractive) => Err(ModelError::Invalid {
                 model: model.to_owned(),
                 reason: "`builtin/extractive` does not embed".into(),
             }),
-            Ok(Provider::OpenAi(server)) => server.embed(texts).await,
+            Ok(Provider::OpenAi(server)) => server.embed(texts, trace.as_deref()).await,
             Err(error) => Err(error),
         };
         match &result {
