@@ -294,3 +294,62 @@ fn typos_in_arguments() {
     let missing = project.run(&["jobs", "show", "01890a5d-ac96-774b-bcce-b302099a8057"]);
     assert_eq!(missing.code, 2, "{missing:?}");
 }
+
+#[test]
+fn a_budget_that_is_used_up_denies_the_call_and_ends_with_3() {
+    let project = Project::new();
+    for name in ["a", "b", "c"] {
+        project.write(&format!("docs/{name}.md"), format!("# {name}\n\nText of {name}. It has two sentences.\n"));
+    }
+    let workflow = fs::read_to_string(handshake_tests::root().join("workflows/summarize-folder.yaml")).unwrap();
+    let within = |budget: &str| workflow.replace("steps:\n", &format!("budget: {budget}\nsteps:\n"));
+    let says =
+        ["HSK-402-BUDGET-EXCEEDED: budget `model_calls` is used up: 1 of 1 calls of models", "budget.model_calls"];
+    refused(&project, &within("{ model_calls: 1 }"), &["-i", "folder=docs"], 3, &says);
+    assert_eq!(project.events("llm_inference").len(), 1);
+    let models = |event: &serde_json::Value| event["capability_id"] == "model.infer";
+    let decisions: Vec<_> = project.events("capability_action").into_iter().filter(models).collect();
+    let denied: Vec<_> = decisions.iter().filter(|event| event["payload"]["decision_outcome"] == "deny").collect();
+    assert_eq!(decisions.len() - denied.len(), 1, "{decisions:#?}");
+    assert!(!denied.is_empty());
+    let by_budget = |event: &&serde_json::Value| {
+        event["payload"]["reason"] == "budget-exceeded" && event["payload"]["layer"] == "budget"
+    };
+    assert!(denied.iter().all(by_budget), "{denied:#?}");
+
+    // A person is asked instead, and each time grants one call more.
+    let asks = within("{ model_calls: 1, on_exceeded: ask }").replace("max_parallel: 4", "max_parallel: 1");
+    refused(&project, &asks, &["-i", "folder=docs"], 4, &["awaiting_user"]);
+    let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+    let job = jobs["jobs"][0]["job_id"].as_str().unwrap().to_owned();
+    assert_eq!(project.run(&["jobs", "resume", &job]).code, 4);
+    project.run(&["jobs", "resume", &job]).success();
+
+    // What the operator says holds for every job.
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    project.write("handshake.toml", format!("{config}\n[budget]\ntokens = 5\n"));
+    let says = ["budget `tokens` is used up", "the operator can raise `tokens` in [budget] of handshake.toml"];
+    refused(&project, &workflow.replace("max_parallel: 4", "max_parallel: 1"), &["-i", "folder=docs"], 3, &says);
+}
+
+#[test]
+fn an_input_that_looks_like_a_secret_is_refused_or_warned_about_and_never_shown() {
+    let project = Project::new();
+    let secret = "sk-proj-abcDEF0123456789abcdef";
+    let input = format!("key={secret}");
+    let workflow = |mode: &str| {
+        format!(
+            "name: t\njob: {{ safety_mode: {mode} }}\ninputs:\n  key: {{ type: string }}\nsteps: [{{ id: one, sleep: 1ms }}]\n"
+        )
+    };
+    let says = ["input `key` looks like a secret (`secret_api_key`)", "secrets.use"];
+    for (mode, refuses) in [("strict", true), ("normal", false)] {
+        let result = project.run_workflow(&workflow(mode), &["-i", &input]);
+        let said = format!("{}{}", result.stdout, result.stderr);
+        assert_eq!(result.code == 2, refuses, "{said}");
+        assert!(says.iter().all(|text| said.contains(text)), "{said}");
+        assert!(!said.contains(secret), "{said}");
+        let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+        assert_eq!(jobs["jobs"].as_array().unwrap().is_empty(), refuses);
+    }
+}

@@ -159,7 +159,8 @@ impl Host {
         exact_values.extend(secrets.exact_values());
         let url = settings.database.url.clone();
         exact_values.extend_from_slice(url.secrets());
-        let redactor: Arc<dyn Redactor> = Arc::new(Redaction::new(exact_values));
+        let redaction = Arc::new(Redaction::new(exact_values));
+        let redactor: Arc<dyn Redactor> = Arc::clone(&redaction) as _;
 
         let options = DatabaseOptions {
             // An SQLite file knows its host; one that is made anew belongs to a new one.
@@ -222,7 +223,11 @@ impl Host {
             settings: Arc::clone(&settings.plugin_settings),
             lease: LEASE,
             max_parallel: usize::try_from(settings.max_parallel).unwrap_or(1),
-            safeguards: Safeguards { credentials: Some(Arc::new(credentials)), budget: settings.budget.clone() },
+            safeguards: Safeguards {
+                credentials: Some(Arc::new(credentials)),
+                budget: settings.budget.clone(),
+                scanner: Some(redaction),
+            },
         });
         for found in engine.recover().await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);

@@ -27,7 +27,7 @@ pub use janitor::{Janitor, JanitorServices};
 pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use safeguards::Safeguards;
-pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
+pub use submission::{InputError, InputValue, SecretInputs, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};
 pub use workflow::{
     CheckedStep, CheckedWorkflow, Format, InvalidWorkflow, ParsedWorkflow, WorkflowError, WorkflowSource, parse,

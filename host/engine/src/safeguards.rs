@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use handshake_core::credential::Credentials;
+use handshake_core::secret::SecretScanner;
 use handshake_core::workflow::Budget;
 
 use crate::engine::EngineServices;
@@ -15,6 +16,8 @@ pub struct Safeguards {
     pub credentials: Option<Arc<Credentials>>,
     /// The most that any job may spend. What happens when it is used up is the workflow's to say.
     pub budget: Budget,
+    /// Finds secrets among inputs; none when nobody looks.
+    pub scanner: Option<Arc<dyn SecretScanner>>,
 }
 
 impl EngineServices {

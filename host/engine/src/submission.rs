@@ -1,6 +1,7 @@
 //! From a workflow and its inputs to a queued job: everything that can be refused is refused here.
 
 mod inputs;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use inputs::{InputError, InputValue};
+pub use secrets::SecretInputs;
 
 use crate::control::latest_run;
 use crate::engine::EngineServices;
@@ -53,6 +55,9 @@ pub struct SubmittedJob {
     pub run_id: RunId,
     /// Whether an earlier submission with the same key made it.
     pub existing: bool,
+    /// What a person should know about its inputs; never their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Why a submission was refused.
@@ -64,6 +69,9 @@ pub enum SubmitError {
     /// An input is not right.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// Inputs look like secrets, and the job's safety mode is strict.
+    #[error(transparent)]
+    Secrets(#[from] SecretInputs),
     /// A folder cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -92,6 +100,7 @@ impl SubmitError {
                 error.problems().iter().map(|problem| problem.hint()).collect::<Vec<_>>().join("\n")
             }
             Self::Input(error) => error.hint().to_owned(),
+            Self::Secrets(error) => error.hint(),
             Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => {
                 "create the folder, or correct the path in the workflow file or its inputs".into()
             }
@@ -121,6 +130,7 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
         return Err(SubmitError::UnsupportedKind { kind });
     }
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
     for plugin in &checked.plugins {
@@ -138,7 +148,8 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
         entity_refs: Vec::new(),
     };
     let (job, run) = records(services, &parsed.workflow, inputs.as_ref().clone(), origin)?;
-    store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await
+    let stored = store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await?;
+    Ok(SubmittedJob { warnings, ..stored })
 }
 
 async fn store(
@@ -153,10 +164,10 @@ async fn store(
     let events =
         vec![envelope.job_span_start(&job, by)?, envelope.job_transition(None, job.state, &job.status_reason, by)?];
     match services.database.submit(job, run, key, events).await? {
-        Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false }),
+        Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }),
         Submitted::Existing(job) => {
             let run_id = latest_run(services, &job).await?;
-            Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true })
+            Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true, warnings: Vec::new() })
         }
     }
 }
@@ -171,6 +182,9 @@ pub(crate) async fn submit_child(
     key: &str,
 ) -> Result<SubmittedJob, SubmitError> {
     let inputs = inputs::resolve(&workflow.inputs, inputs)?;
+    for warning in secrets::look(services, workflow.job.safety_mode, &inputs)? {
+        tracing::warn!(job = %parent_job.job_id, workflow = %workflow.name, "{warning}");
+    }
     let origin = Origin {
         trace: parent.trace_id,
         base: parent.base.clone(),

@@ -152,6 +152,7 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines, own: bool) -
     if submitted.existing {
         output.note(&format!("the idempotency key was used before, for job {}", submitted.job_id));
     }
+    submitted.warnings.iter().for_each(|warning| output.note(warning));
     let mut progress = Progress::new(output);
     let mut signals = Signals::new()?;
     let mut ended = None;

@@ -18,6 +18,7 @@ use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::secret::{SecretFinding, SecretScanner};
 use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
@@ -401,6 +402,17 @@ impl MountResolver for PlainMounts {
     }
 }
 
+/// Takes every text that begins with `sk-` for a secret.
+struct Scanner;
+
+impl SecretScanner for Scanner {
+    fn secrets(&self, value: &Value) -> Vec<SecretFinding> {
+        let fields = value.as_object().into_iter().flatten();
+        let secret = fields.filter(|(_, value)| value.as_str().is_some_and(|text| text.starts_with("sk-")));
+        secret.map(|(name, _)| SecretFinding { path: name.clone(), detector: "secret_api_key" }).collect()
+    }
+}
+
 /// Two models, one without its key, and a secret.
 fn safeguards() -> Safeguards {
     let missing = Unusable { what: "environment variable `KEY` is not set".into(), remedy: "set it".into() };
@@ -409,7 +421,7 @@ fn safeguards() -> Safeguards {
         models: models.into_iter().map(|(name, usable)| (name.to_owned(), usable)).collect(),
         secrets: BTreeMap::from([("mail".to_owned(), None)]),
     };
-    Safeguards { credentials: Some(Arc::new(credentials)), ..Safeguards::default() }
+    Safeguards { credentials: Some(Arc::new(credentials)), scanner: Some(Arc::new(Scanner)), ..Safeguards::default() }
 }
 
 /// An engine on doubles.

@@ -33,3 +33,36 @@ async fn refused_submissions_say_what_to_do_and_store_nothing() {
     insta::assert_snapshot!(refuse(mount, &[("folder", json!(7))]).await, @"input `folder`: it must be of type string, and integer was given; its inputs are `folder` (string, required)");
     assert_eq!(bench.database.tables().commits, 0);
 }
+
+#[tokio::test]
+async fn an_input_that_looks_like_a_secret_is_refused_or_warned_about_without_its_value() {
+    let text = |mode: &str| {
+        format!(
+            "name: x\njob: {{ safety_mode: {mode} }}\ninputs: {{ key: {{ type: string }} }}\nsteps: [{{ id: a, uses: summarize }}]"
+        )
+    };
+    let inputs = [("key", json!("sk-very-secret"))];
+    let bench = bench(|_| Act::Give(json!(1)));
+    let error = bench.engine.submit(submission(&text("strict"), &inputs)).await.unwrap_err();
+    insta::assert_snapshot!(format!("{error}; {}", error.hint()), @"input `key` looks like a secret (`secret_api_key`); the job's safety mode is `strict`, so nothing was stored; name the secret in [secrets] of handshake.toml and grant `secrets.use:NAME`: the step gets a placeholder then; if it is none, write `safety_mode: normal` under `job`");
+    assert_eq!(bench.database.tables().commits, 0);
+    for mode in ["normal", "experimental"] {
+        let submitted = bench.engine.submit(submission(&text(mode), &inputs)).await.unwrap();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(submitted.warnings.join("\n"), @"input `key` looks like a secret (`secret_api_key`), and is stored with the job; name the secret in [secrets] of handshake.toml and grant `secrets.use:NAME`: the step gets a placeholder then");
+        }
+    }
+    let harmless = bench.engine.submit(submission(&text("strict"), &[("key", json!("docs"))])).await.unwrap();
+    assert_eq!(harmless.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_strict_job_gives_to_a_workflow_that_it_runs_is_looked_through_too() {
+    let text = "name: x\njob: { safety_mode: strict }\nworkflows:\n  part:\n    inputs: { key: { type: string } }\n    steps: [{ id: a, uses: summarize }]\nsteps:\n  - { id: make, uses: read-folder }\n  - { id: give, workflow: part, with: { key: '${steps.make.output}' } }";
+    let bench = bench(|_| Act::Give(json!("sk-made-by-a-step")));
+    let job = bench.run(text).await.job;
+    let why = job.error_message.unwrap();
+    assert!(why.starts_with("step `give`: input `key` looks like a secret"), "{why}");
+    assert!(!why.contains("sk-made"), "{why}");
+    assert_eq!(bench.database.tables().jobs.len(), 1);
+}
