@@ -319,7 +319,7 @@ fn a_budget_that_is_used_up_denies_the_call_and_ends_with_3() {
 
     // A person is asked instead, and each time grants one call more.
     let asks = within("{ model_calls: 1, on_exceeded: ask }").replace("max_parallel: 4", "max_parallel: 1");
-    refused(&project, &asks, &["-i", "folder=docs"], 4, &["awaiting_user"]);
+    refused(&project, &asks, &["-i", "folder=docs"], 4, &["awaiting_user", "HSK-402-BUDGET-EXCEEDED"]);
     let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
     let job = jobs["jobs"][0]["job_id"].as_str().unwrap().to_owned();
     assert_eq!(project.run(&["jobs", "resume", &job]).code, 4);

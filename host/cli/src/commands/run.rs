@@ -199,6 +199,9 @@ fn show_result(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         return show_outputs(output, job, "");
     }
     output.toned_field("state", job.state.as_str(), tone(job.state))?;
+    if job.state == JobState::AwaitingUser {
+        output.field("reason", &job.status_reason)?;
+    }
     if job.job_outputs.as_ref().and_then(Value::as_object).is_some_and(|outputs| !outputs.is_empty()) {
         output.line("outputs")?;
         show_outputs(output, job, "  ")?;
