@@ -73,7 +73,14 @@ fn mistakes_in_the_workflow_file_name_their_line_and_column() {
     check(&one_step("summarize", "    grants: [\"model.infer:*\"]\n"), &["workflow.yaml:5", "model.infer:*"]);
     check(&one_step("summarize", "    grants: [\"net.http\"]\n"), &["workflow.yaml:5", "net.http"]);
     check(&one_step("summarize", "    grants: [\"fs.read:nowhere\"]\n"), &["workflow.yaml:5", "nowhere"]);
-    check("name: t\njob: { kind: doc_edit }\nsteps:\n  - { id: a, uses: summarize }\n", &["doc_edit", "workflow_run"]);
+    check(
+        "name: t\njob: { kind: doc_ingest }\nsteps:\n  - { id: a, uses: summarize }\n",
+        &["doc_ingest", "workflow_run"],
+    );
+    check(
+        "name: t\njob: { kind: doc_edit }\nsteps:\n  - { id: a, uses: summarize }\n",
+        &["doc_edit", "doc: { type: object }"],
+    );
     check("name: t\njob: { kind: cooking }\nsteps: []\n", &["workflow.yaml:2", "cooking"]);
     check(
         "name: t\njob: { profile: nobody }\nsteps:\n  - { id: a, uses: summarize }\n",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, workflow,
+    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, run, schema, serve, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -71,12 +71,17 @@ pub(crate) enum Command {
     Init(init::InitArgs),
     /// Runs a workflow to its end
     Run(run::RunArgs),
+    /// Executes what other commands submit, and goes on with jobs that can
+    Serve(serve::ServeArgs),
     /// Looks at workflow files without running them
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
     /// Shows jobs, their runs and steps
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Takes Markdown in as documents, shows them, and gives it out again
+    #[command(subcommand)]
+    Documents(documents::DocumentsCommand),
     /// Builds, checks and lists plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -353,6 +353,10 @@ impl From<EngineError> for CliError {
             EngineError::Job(_) | EngineError::Run(_) => {
                 Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells how it stands")
             }
+            EngineError::NoProposals { job, .. } | EngineError::ProposalsRefused { job, .. } => {
+                Self::of(Exit::Usage, "conflict", &error).hint(format!("handshake jobs show {job} tells how it stands"))
+            }
+            EngineError::NotAPerson { .. } => Self::of(Exit::Denied, "denied", &error),
             EngineError::UnknownStep { .. } => Self::of(Exit::Usage, "usage", &error),
             EngineError::Approval(_) | EngineError::NoQuestion { .. } | EngineError::Part { .. } => {
                 Self::of(Exit::Usage, "conflict", &error).hint("handshake jobs show tells what a job asks")

@@ -124,6 +124,12 @@ impl Executions {
         any
     }
 
+    /// Lets every run wait for the next process: what runs ends first, and nothing more begins.
+    pub(crate) fn leave(&self) {
+        self.refuse_more();
+        self.active().values().for_each(|execution| execution.control.leave());
+    }
+
     /// How many runs are under way.
     pub(crate) fn count(&self) -> usize {
         self.active().len()

@@ -14,7 +14,7 @@ use handshake_core::model::Models;
 use handshake_core::recorder::FlightRecorder;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{Database, EventOutbox};
-use handshake_core::{Clock, HostId, Ids};
+use handshake_core::{Clock, HostId, Ids, JobId, RunId};
 use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
 use handshake_recorder::{Projection, Recorder, Redaction};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Need;
 use crate::api;
 use crate::directory::{DataDirectory, Ownership};
-use crate::documents::NoDocuments;
+use crate::documents::StoredDocuments;
 use crate::error::{CliError, store_failure};
 use crate::executions::Executions;
 use crate::fault::not_opened;
@@ -44,6 +44,9 @@ const WRITER_QUEUE: usize = 16_384;
 
 /// How long a run is this host's without a sign of life; the engine gives one every few seconds.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// How often a host that takes jobs looks for what can go on: expired leases, questions whose time is over.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long a reader of a last answer may take before this process ends all the same.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -117,6 +120,17 @@ impl HostState {
         }
     }
 
+    /// Goes on with runs that nobody executes.
+    fn go_on(self: &Arc<Self>, runs: Vec<(RunId, JobId)>) {
+        for (run, job) in runs {
+            if self.executions.of_run(run).is_none() {
+                tracing::warn!(%job, "goes on with a job that was interrupted or has waited long enough");
+                self.start_projection();
+                self.executions.start(self.engine.clone(), run, job, Actor::system());
+            }
+        }
+    }
+
     /// A runtime that looks for plugins in another folder.
     pub(crate) fn runtime_for(&self, folder: PathBuf) -> Result<WasmRuntime, CliError> {
         Ok(self.workshop.runtime(vec![folder])?)
@@ -130,13 +144,26 @@ pub(crate) fn person() -> Actor {
     Actor { kind: ActorKind::Human, id }
 }
 
+/// Looks now and then for what can go on, whichever host left it behind.
+async fn look(state: Arc<HostState>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(_open) = state.executions.admit() else { continue };
+        match state.engine.look().await {
+            Ok(runs) => state.go_on(runs),
+            // The next look tries again.
+            Err(error) => tracing::warn!(%error, "cannot look for jobs that can go on"),
+        }
+    }
+}
+
 /// A host at work: the state, its API, and the ownership that makes it the only one.
 pub(crate) struct Host {
     state: Arc<HostState>,
     router: Router,
     stop_server: CancellationToken,
     server: JoinHandle<()>,
-    janitor: Option<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
     // Last, so that the directory is free only when everything above is gone.
     _ownership: Ownership,
 }
@@ -201,7 +228,7 @@ impl Host {
                 gate: gate.clone(),
                 models: Arc::clone(&models),
                 artifacts,
-                documents: Arc::new(NoDocuments),
+                documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
                 secrets: Arc::new(secrets),
             },
         };
@@ -209,6 +236,7 @@ impl Host {
         let database: Arc<dyn Database> = database;
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
+            content: Arc::clone(&database) as _,
             recorder,
             executor: Arc::clone(&runtime) as _,
             mounts: Arc::new(HostMounts::new(
@@ -250,19 +278,18 @@ impl Host {
             projecting: AtomicBool::new(false),
         });
         if need == Need::Jobs {
-            for (run, job) in state.engine.resumable().await? {
-                tracing::warn!(%job, "goes on with a job that was interrupted");
-                state.executions.start(state.engine.clone(), run, job, Actor::system());
-            }
+            state.go_on(state.engine.resumable().await?);
         }
         let router = api::router(Arc::clone(&state));
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
+        let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));
         let janitor = settings.retention.interval.filter(|_| need == Need::Jobs).map(|interval| {
             let (state, dry_run) = (Arc::clone(&state), settings.retention.dry_run);
             tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
         });
-        Ok(Self { state, router, stop_server, server, janitor, _ownership: ownership })
+        let tasks = watch.into_iter().chain(janitor).collect();
+        Ok(Self { state, router, stop_server, server, tasks, _ownership: ownership })
     }
 
     /// The API, for requests of this process.
@@ -288,9 +315,19 @@ impl Host {
                 () = signals.next() => executions.stop(),
             }
         }
-        if let Some(janitor) = self.janitor {
-            janitor.abort();
-        }
+        self.end().await
+    }
+
+    /// Leaves what is executed to the next process, once the steps that run have ended; then writes and closes
+    /// everything.
+    pub(crate) async fn leave(self) -> Result<(), CliError> {
+        self.state.executions.leave();
+        self.state.executions.finished().await;
+        self.end().await
+    }
+
+    async fn end(self) -> Result<(), CliError> {
+        self.tasks.iter().for_each(JoinHandle::abort);
         self.stop_server.cancel();
         let mut server = self.server;
         if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {

@@ -130,6 +130,21 @@ impl Output {
         self.write(&format!("{} {}\n", self.paint(word, tone), escape(rest, false)))
     }
 
+    /// A line of a unified diff; control characters become visible.
+    pub(crate) fn diff_line(&self, line: &str) -> Result<(), CliError> {
+        let text = escape(line, true);
+        let tone = match line.as_bytes().first() {
+            Some(b'+') => Some(Tone::Good),
+            Some(b'-') => Some(Tone::Bad),
+            Some(b'@') => Some(Tone::Faint),
+            _ => None,
+        };
+        match tone {
+            Some(tone) => self.write(&format!("{}\n", self.paint(&text, tone))),
+            None => self.write(&format!("{text}\n")),
+        }
+    }
+
     /// JSON, on several lines.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value)
@@ -141,6 +156,11 @@ impl Output {
     pub(crate) fn raw(&self, text: &str) -> Result<(), CliError> {
         let end = if text.ends_with('\n') { "" } else { "\n" };
         self.write(&format!("{text}{end}"))
+    }
+
+    /// A document: byte for byte to a file or a pipe; to a terminal with its control characters visible.
+    pub(crate) fn document(&self, text: &str) -> Result<(), CliError> {
+        if io::stdout().is_terminal() { self.lines(text) } else { self.write(text) }
     }
 
     /// A table within the width. Columns that hold ids keep them in one piece.

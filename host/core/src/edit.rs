@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentChange, ContentId, MAX_CHANGES};
 use crate::event::{Actor, ActorKind, AdmittedEvent, Event, EventBody, MutationRecord};
-use crate::job::{JobState, canonical_enum};
+use crate::job::{AiJob, JobState, canonical_enum};
 use crate::recorder::{FlightRecorder, RecorderError};
 use crate::storage::{ContentStore, StorageError};
 use crate::{Clock, EventId, Ids, JobId, RunId, Timestamp, TraceId, WorkspaceId};
@@ -187,10 +187,38 @@ pub struct Mutation {
     pub previous: Option<EventId>,
 }
 
+/// What a job becomes together with an edit: the edit is made only if the job can be moved, and the other way round.
+#[derive(Debug, Clone)]
+pub struct JobMove {
+    /// The job's new form; its edits are committed on entering completed or completed_with_issues only (R1.9).
+    pub job: AiJob,
+    /// The state that it must still be in.
+    pub from: JobState,
+    /// The edit's time is not before this, even if the clock was set back: versions of documents grow by it.
+    pub not_before: Timestamp,
+    /// Events of the move.
+    pub events: Vec<AdmittedEvent>,
+}
+
+impl JobMove {
+    /// Refuses to move another job than the edit's, and to commit an edit with a job that is not done.
+    fn check(&self, context: &EditContext) -> Result<(), StorageError> {
+        let (id, state) = (self.job.job_id, self.job.state);
+        if context.job != Some(id) || context.trace != self.job.trace_id {
+            return Err(StorageError::Validation(format!("an edit moves its own job, and not job `{id}`")));
+        }
+        match state {
+            JobState::Completed | JobState::CompletedWithIssues => Ok(()),
+            _ => Err(StorageError::Validation(format!("a job that becomes `{state}` commits no edit"))),
+        }
+    }
+}
+
 /// An edit that came through the guard. Only an [`Editor`] makes one.
 pub struct GuardedEdit {
     context: EditContext,
     changes: Vec<ContentChange>,
+    job_move: Option<JobMove>,
     at: Timestamp,
     recorder: Arc<dyn FlightRecorder>,
     ids: Arc<dyn Ids>,
@@ -211,6 +239,11 @@ impl GuardedEdit {
     /// The changes, in the order in which they are made.
     pub fn changes(&self) -> &[ContentChange] {
         &self.changes
+    }
+
+    /// What the edit's job becomes in the same transaction, if it is moved.
+    pub fn job_move(&self) -> Option<&JobMove> {
+        self.job_move.as_ref()
     }
 
     /// When.
@@ -274,9 +307,30 @@ impl Editor {
         context: EditContext,
         changes: Vec<ContentChange>,
     ) -> Result<Vec<EditMetadata>, StorageError> {
+        self.edit_guarded(context, changes, None).await
+    }
+
+    /// The same together with a move of the edit's job, in one transaction. `Conflict` also when the job is not in
+    /// the state any more that it is moved from.
+    pub async fn edit_and_move(
+        &self,
+        context: EditContext,
+        changes: Vec<ContentChange>,
+        job_move: JobMove,
+    ) -> Result<Vec<EditMetadata>, StorageError> {
+        job_move.check(&context)?;
+        self.edit_guarded(context, changes, Some(job_move)).await
+    }
+
+    async fn edit_guarded(
+        &self,
+        context: EditContext,
+        changes: Vec<ContentChange>,
+        job_move: Option<JobMove>,
+    ) -> Result<Vec<EditMetadata>, StorageError> {
         context.check()?;
         let refusable = context.clone();
-        match self.guarded(context, changes).await {
+        match self.guarded(context, changes, job_move).await {
             Err(StorageError::Guard(refusal)) => Err(StorageError::Guard(self.refuse(&refusable, refusal).await)),
             answer => answer,
         }
@@ -286,6 +340,7 @@ impl Editor {
         &self,
         context: EditContext,
         changes: Vec<ContentChange>,
+        job_move: Option<JobMove>,
     ) -> Result<Vec<EditMetadata>, StorageError> {
         // Who must not edit at all hears that first, whatever the changes are.
         context.require_provenance()?;
@@ -297,7 +352,9 @@ impl Editor {
             change.check()?;
         }
         let (recorder, ids) = (Arc::clone(&self.recorder), Arc::clone(&self.ids));
-        self.content.edit(GuardedEdit { context, changes, at: self.clock.now(), recorder, ids }).await
+        let now = self.clock.now();
+        let at = job_move.as_ref().map_or(now, |job_move| now.max(job_move.not_before));
+        self.content.edit(GuardedEdit { context, changes, job_move, at, recorder, ids }).await
     }
 
     /// Puts a refusal on record. Returns its text, which also says when that could not be done.

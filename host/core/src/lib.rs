@@ -16,6 +16,7 @@ pub mod capability;
 pub mod chain;
 pub mod content;
 pub mod credential;
+pub mod docs_profile;
 pub mod document;
 pub mod edit;
 pub mod event;

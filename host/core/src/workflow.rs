@@ -62,6 +62,26 @@ pub struct JobSpec {
     pub access_mode: AccessMode,
     /// How careful the host is with its inputs.
     pub safety_mode: SafetyMode,
+    /// Whether a person is asked before its proposals are applied.
+    #[serde(skip_serializing_if = "Review::is_default")]
+    pub review: Review,
+}
+
+/// Whether a person is asked before a job's proposals are applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Review {
+    /// Always.
+    #[default]
+    Always,
+    /// When a validator asks for one.
+    WhenFlagged,
+}
+
+impl Review {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for JobSpec {
@@ -71,6 +91,7 @@ impl Default for JobSpec {
             profile: ProfileId::analyst(),
             access_mode: AccessMode::AnalysisOnly,
             safety_mode: SafetyMode::Normal,
+            review: Review::Always,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What people ask of jobs: to stop a run that is executed, to give one up that is not, to try again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use handshake_core::event::Actor;
@@ -23,6 +24,7 @@ pub struct Control {
     cancel: CancellationToken,
     pause: CancellationToken,
     paused_by: Arc<OnceLock<Actor>>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -45,6 +47,16 @@ impl Control {
     /// One for something that is done within the run: it is stopped with the run, and can be by itself.
     pub(crate) fn child(&self) -> Self {
         Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
+    /// Lets running steps end and begins no more; then the run waits for the next process that executes runs.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.pause(Actor::system());
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn cancelled(&self) {
@@ -94,6 +106,9 @@ pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> 
 
 async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
     let id = job.job_id;
+    if crate::proposals::is_waiting(services, &job).await? {
+        return crate::proposals::cancel(services, job, by).await;
+    }
     let mut run = services.database.run(latest_run(services, &job).await?).await?;
     let envelope = Envelope { services, job: id, run: run.run_id, trace: run.trace_id };
     let moved = envelope.moves(&mut job, JobEvent::Cancel, format!("cancelled by {}", by.id), by)?;

@@ -12,7 +12,7 @@ use handshake_core::mount::MountResolver;
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::run::{IllegalRunTransition, RunState};
 use handshake_core::step::{PluginError, StepExecutor};
-use handshake_core::storage::{StorageError, Workflows};
+use handshake_core::storage::{ContentStore, StorageError, Workflows};
 use handshake_core::{Clock, Ids, JobId, PluginId, RunId, StepId};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -34,6 +34,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub struct EngineServices {
     /// Jobs, runs, nodes.
     pub database: Arc<dyn Workflows>,
+    /// Documents, in the same database.
+    pub content: Arc<dyn ContentStore>,
     /// Admits events.
     pub recorder: Arc<dyn FlightRecorder>,
     /// Runs steps.
@@ -157,6 +159,28 @@ pub enum EngineError {
         /// The run.
         run: RunId,
     },
+    /// There is nothing to decide about.
+    #[error("job `{job}` is `{state}` and has no proposals that wait for a person")]
+    NoProposals {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        state: JobState,
+    },
+    /// Only people decide about proposals.
+    #[error("a person decides about the proposals of job `{job}`")]
+    NotAPerson {
+        /// The job.
+        job: JobId,
+    },
+    /// What was acceptable when it was proposed is not any more. The job waits as before.
+    #[error("the proposals of job `{job}` cannot be applied: {why}")]
+    ProposalsRefused {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: String,
+    },
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -226,6 +250,7 @@ impl Engine {
         for found in crate::recovery::expired(services).await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
         }
+        crate::proposals::settle_all(services).await?;
         crate::recovery::resumable(services).await
     }
 
@@ -261,6 +286,28 @@ impl Engine {
     /// for `from` and the steps that depend on it.
     pub async fn retry(&self, job: JobId, from: Option<&StepId>, by: &Actor) -> Result<SubmittedJob, EngineError> {
         crate::control::retry(&self.inner.services, job, from, by).await
+    }
+
+    /// Accepts what a job proposes that waits for a person with it: validates it once more and applies it, in the
+    /// transaction that makes the job done. `ProposalsRefused` when a document changed meanwhile; the job waits then as
+    /// before.
+    pub async fn accept(&self, job: JobId, by: &Actor, reason: Option<String>) -> Result<AiJob, EngineError> {
+        crate::proposals::accept(&self.inner.services, job, by, reason).await
+    }
+
+    /// Declines it. Nothing is applied, and the job is done, with issues.
+    pub async fn decline(&self, job: JobId, by: &Actor, reason: Option<String>) -> Result<AiJob, EngineError> {
+        crate::proposals::decline(&self.inner.services, job, by, reason).await
+    }
+
+    /// Whether a job waits for a person to accept or decline what it proposes.
+    pub async fn awaits_acceptance(&self, job: &AiJob) -> Result<bool, EngineError> {
+        crate::proposals::is_waiting(&self.inner.services, job).await
+    }
+
+    /// What a job proposes, with a diff of what would change; none if it proposes nothing.
+    pub async fn proposals(&self, job: &AiJob) -> Result<Option<crate::Proposals>, EngineError> {
+        crate::proposals::view(&self.inner.services, job).await
     }
 
     /// News of all runs of this engine, from now on.

@@ -1,7 +1,8 @@
 //! The workflow engine: reads workflow files, plans them, and drives runs to their end through the ports of core.
 //!
 //! Reading order: `workflow` turns a file into a [`workflow`] plan (pure), `submission` makes a job of it,
-//! `run` executes it, `recovery` takes up what a lost host left behind, `control` is what people ask of jobs.
+//! `run` executes it, `proposals` validates and applies what its steps propose for `documents`, `recovery` takes up
+//! what a lost host left behind, `control` is what people ask of jobs.
 //! The engine performs no I/O of its own.
 
 mod nearest;
@@ -10,11 +11,14 @@ mod approvals;
 mod control;
 mod engine;
 mod janitor;
+mod proposals;
 mod recovery;
 mod run;
 mod safeguards;
 mod submission;
 mod updates;
+
+pub mod documents;
 pub mod workflow;
 
 #[cfg(test)]
@@ -24,6 +28,7 @@ pub use approvals::{Question, Voted};
 pub use control::Control;
 pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
+pub use proposals::{ProposalStatus, Proposals, ProposedDocument};
 pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use safeguards::Safeguards;

@@ -5,6 +5,7 @@
 //! says that this does no harm, a person decides.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use handshake_core::capability::CapabilityId;
 use handshake_core::event::{Actor, AdmittedEvent, EventBody};
@@ -27,6 +28,8 @@ pub const MOST_RECOVERIES: u32 = 5;
 const NAMED_EFFECTS: usize = 3;
 /// Expired leases that one look takes up; the next look finds the rest.
 const MOST_EXPIRED: u32 = 256;
+/// How long whoever submits a job has to begin it; then anybody may.
+const ABANDONED: Duration = Duration::from_secs(10);
 /// Likewise for runs that are due.
 const MOST_DUE: u32 = 256;
 
@@ -61,24 +64,28 @@ pub(crate) async fn expired(services: &EngineServices) -> Result<Vec<Recovered>,
     for run in services.database.expired(MOST_EXPIRED).await? {
         recovered.extend(take_up(services, run, false).await?);
     }
+    // A host that is lost after the end of a run has perhaps not validated what it proposes.
+    crate::proposals::settle_all(services).await?;
     Ok(recovered)
 }
 
-/// Runs that were interrupted, or have waited long enough, and may go on by themselves, with their jobs. What a job
-/// has started goes on with that job.
+/// Runs that were interrupted, have waited long enough, or were submitted by a process that was lost before it could
+/// begin, and may go on by themselves, with their jobs. What a job has started goes on with that job.
 pub(crate) async fn resumable(services: &EngineServices) -> Result<Vec<(RunId, JobId)>, EngineError> {
+    let now = services.clock.now();
     let mut found = Vec::new();
-    let mut filter = JobFilter { state: Some(JobState::Stalled), limit: 1_000, ..JobFilter::default() };
-    loop {
-        let jobs = services.database.jobs(&filter).await?;
-        let Some(last) = jobs.last() else {
-            found.extend(due(services).await?);
-            return Ok(found);
-        };
-        filter.after = Some(last.job_id);
-        let own = jobs.iter().filter(|job| job.parent_job_id.is_none());
-        found.extend(own.filter_map(|job| Some((job.workflow_run_id?, job.job_id))));
+    for (state, rest) in [(JobState::Stalled, Duration::ZERO), (JobState::Queued, ABANDONED)] {
+        let mut filter = JobFilter { state: Some(state), limit: 1_000, ..JobFilter::default() };
+        loop {
+            let jobs = services.database.jobs(&filter).await?;
+            let Some(last) = jobs.last() else { break };
+            filter.after = Some(last.job_id);
+            let own = jobs.iter().filter(|job| job.parent_job_id.is_none() && now.since(job.updated_at) >= rest);
+            found.extend(own.filter_map(|job| Some((job.workflow_run_id?, job.job_id))));
+        }
     }
+    found.extend(due(services).await?);
+    Ok(found)
 }
 
 /// Runs whose time to go on by themselves has come, with their jobs.

@@ -1,5 +1,6 @@
 //! From a workflow and its inputs to a queued job: everything that can be refused is refused here.
 
+mod docs;
 mod inputs;
 mod secrets;
 
@@ -20,6 +21,7 @@ use handshake_core::{JobId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use docs::check_kind;
 pub use inputs::{InputError, InputValue};
 pub use secrets::SecretInputs;
 
@@ -115,7 +117,7 @@ impl SubmitError {
                 )
             }
             Self::Plugin(error) => workflow::plugin_remedy(error),
-            Self::UnsupportedKind { .. } => "write `kind: workflow_run` in the workflow file".into(),
+            Self::UnsupportedKind { .. } => docs::executable_kinds(),
             Self::Storage(_) | Self::Recorder(_) => {
                 "`handshake doctor` looks for what is wrong with the data directory".into()
             }
@@ -123,14 +125,16 @@ impl SubmitError {
     }
 }
 
-pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+pub(crate) async fn submit(services: &EngineServices, mut submission: Submission) -> Result<SubmittedJob, SubmitError> {
     let (parsed, checked) = workflow::check(&submission.source, &services.surroundings())?;
     let kind = parsed.workflow.job.kind;
-    if kind != JobKind::WorkflowRun {
+    if !docs::is_executable(kind) {
         return Err(SubmitError::UnsupportedKind { kind });
     }
+    docs::expand(kind, &mut submission.inputs);
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
     let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
+    let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
     for plugin in &checked.plugins {
@@ -145,7 +149,7 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
         base: submission.base,
         pinned,
         parent: None,
-        entity_refs: Vec::new(),
+        entity_refs: entities,
     };
     let (job, run) = records(services, &parsed.workflow, inputs.as_ref().clone(), origin)?;
     let stored = store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await?;

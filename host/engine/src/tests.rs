@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod budgets;
+mod content;
 mod doubles;
 mod expressions;
 mod graphs;

@@ -119,6 +119,17 @@ impl JobRow {
             .bind(self.job_outputs.as_deref())
     }
 
+    /// Refuses to go on unless the job is still in this state, in which it stays until the transaction ends.
+    pub(crate) async fn require(&self, step: &mut Step<'_>, from: JobState) -> Result<(), Refusal> {
+        let id = self.job_id;
+        let found = query(STATE).bind(id.to_string()).keep_rows().fetch_value::<String>(step.connection).await;
+        let found = found.map_err(failed("read a job"))?.ok_or_else(|| Refusal::Answer(missing(id)))?;
+        if found == from.as_str() {
+            return Ok(());
+        }
+        Err(Refusal::Answer(StorageError::Conflict(format!("job `{id}` is `{found}`, not `{from}`"))))
+    }
+
     /// Writes a job's new form.
     pub(crate) async fn update(&self, connection: &mut Connection) -> Result<(), StorageError> {
         if self.bind(UPDATE).execute(connection).await.map_err(failed("update a job"))? == 1 {
@@ -242,12 +253,7 @@ impl Operation for Transition {
     type Answer = ();
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
-        let (id, from) = (self.job.job_id, self.from);
-        let found = query(STATE).bind(id.to_string()).keep_rows().fetch_value::<String>(step.connection).await;
-        let found = found.map_err(failed("read a job"))?.ok_or_else(|| Refusal::Answer(missing(id)))?;
-        if found != from.as_str() {
-            return Err(Refusal::Answer(StorageError::Conflict(format!("job `{id}` is `{found}`, not `{from}`"))));
-        }
+        self.job.require(step, self.from).await?;
         self.job.update(step.connection).await?;
         if let Some(run) = &self.run {
             run.insert(step.connection).await?;

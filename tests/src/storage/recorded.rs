@@ -32,7 +32,19 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 7] = ["transition", "rerun", "claim", "commit", "amend", "claim_queued", "take_away"];
+const COMMITS: [&str; 11] = [
+    "submit",
+    "transition",
+    "rerun",
+    "claim",
+    "commit",
+    "amend",
+    "claim_queued",
+    "take_away",
+    "request_approval",
+    "decide",
+    "edit",
+];
 
 /// The database with notes. It can die like a process: from one commit on, that one is lost, or is done and its answer
 /// lost, and no other is done.

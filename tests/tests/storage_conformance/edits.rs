@@ -1,11 +1,13 @@
 //! Edits: all or nothing, what they conflict with, and what goes with what is deleted.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use handshake_core::content::*;
-use handshake_core::edit::EditAction;
-use handshake_core::storage::{ContentStore, EventOutbox};
-use handshake_core::{EventId, Ids};
+use handshake_core::edit::{EditAction, EditorKind, JobMove};
+use handshake_core::job::{AiJob, JobState};
+use handshake_core::storage::{ContentStore, EventOutbox, JobStore};
+use handshake_core::{Clock, EventId, Ids, JobId};
 use handshake_tests::postgres::Backend;
 use handshake_tests::storage::World;
 
@@ -205,4 +207,59 @@ pub(crate) async fn one_edit_deletes_no_more_than_it_may(world: World) {
     desk.edit(vec![delete(tree.block.block_id)]).await;
     desk.edit(gone()).await;
     assert_eq!(desk.world.database.blocks(tree.document.document_id).await.unwrap(), []);
+}
+
+/// The edit's job, done, with the event of that.
+fn done(desk: &Desk, job: &AiJob) -> JobMove {
+    let job = AiJob { state: JobState::Completed, status_reason: "applied".into(), ..job.clone() };
+    let not_before = desk.world.clock.now().plus(Duration::from_secs(1));
+    JobMove { job, from: JobState::AwaitingUser, not_before, events: vec![desk.world.event("the job moves")] }
+}
+
+pub(crate) async fn an_edit_and_its_jobs_move_are_one(world: World) {
+    let desk = Desk::new(world);
+    let tree = desk.stored_tree().await;
+    let context = desk.within_job(EditorKind::Ai, JobState::AwaitingUser).await;
+    let job = desk.world.database.job(context.job.unwrap()).await.unwrap();
+    let changed = || update(Document { title: "changed".into(), ..tree.document.clone() });
+    let (before, events) = (desk.everything().await, desk.events().await.len());
+
+    // What comes last spoils the move, and the other way round.
+    let spoilt = vec![changed(), create(tree.block.clone())];
+    let refused = desk.editor.edit_and_move(context.clone(), spoilt, done(&desk, &job)).await;
+    assert!(is_conflict(&refused), "{refused:?}");
+    let elsewhere = JobMove { from: JobState::AwaitingValidation, ..done(&desk, &job) };
+    let refused = desk.editor.edit_and_move(context.clone(), vec![changed()], elsewhere).await;
+    assert!(is_conflict(&refused), "{refused:?}");
+    // Another job, and one that would not be done, are refused before anything is asked.
+    let (mut other, mut failed) = (done(&desk, &job), done(&desk, &job));
+    other.job.job_id = JobId::fresh(&*desk.world.ids);
+    failed.job.state = JobState::Failed;
+    for wrong in [other, failed] {
+        let refused = desk.editor.edit_and_move(context.clone(), vec![changed()], wrong).await;
+        assert!(is_invalid(&refused), "{refused:?}");
+    }
+    assert_eq!((desk.everything().await, desk.events().await.len()), (before, events));
+    assert_eq!(desk.world.database.job(job.job_id).await.unwrap(), job);
+
+    // Of two at the same time one moves the job and makes its edit.
+    let racing = |title: &'static str| {
+        let content = Document { title: title.into(), ..tree.document.clone() };
+        let (editor, context, job_move) = (desk.editor.clone(), context.clone(), done(&desk, &job));
+        tokio::spawn(async move { editor.edit_and_move(context, vec![update(content)], job_move).await })
+    };
+    let racers = [("one", racing("one")), ("other", racing("other"))];
+    let mut won = Vec::new();
+    for (title, racer) in racers {
+        match racer.await.unwrap() {
+            Ok(_) => won.push(title),
+            refused => assert!(is_conflict(&refused), "{refused:?}"),
+        }
+    }
+    let stored = desk.world.database.document(tree.document.document_id).await.unwrap();
+    assert_eq!(won, [stored.content.title.as_str()]);
+    assert_eq!(stored.edit.last_job_id, Some(job.job_id));
+    assert_eq!(stored.updated_at, done(&desk, &job).not_before);
+    assert_eq!(desk.world.database.job(job.job_id).await.unwrap(), done(&desk, &job).job);
+    assert_eq!(desk.events().await.len(), events + 2, "the mutation and the move");
 }

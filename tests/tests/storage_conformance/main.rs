@@ -98,6 +98,7 @@ const CASES: &[Case] = &cases![
     edits::nothing_is_added_to_what_another_host_deletes,
     edits::deletions_take_along_what_belongs_and_leave_an_event_for_each,
     edits::one_edit_deletes_no_more_than_it_may,
+    edits::an_edit_and_its_jobs_move_are_one,
     guard::guard_blocks_ai_without_context,
     guard::ai_writes_without_context_are_rejected_for_every_content_table,
     guard::an_ai_edits_only_under_a_job_that_exists_and_goes_on,

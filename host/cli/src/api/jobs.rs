@@ -18,7 +18,7 @@ use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::{JobFilter, Payloads};
 use handshake_core::{JobId, RunId, StepId};
-use handshake_engine::{InputValue, Question, RunUpdate, Submission, SubmittedJob, Voted};
+use handshake_engine::{EngineError, InputValue, Proposals, Question, RunUpdate, Submission, SubmittedJob, Voted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -87,6 +87,9 @@ pub(crate) struct JobDetails {
     /// What it and the jobs that it started ask people, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) questions: Vec<Approval>,
+    /// What it proposes for documents, with a diff of what would change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proposals: Option<Proposals>,
 }
 
 /// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
@@ -144,7 +147,16 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
         runs.push(RunDetails { run, nodes });
     }
     let questions = if job.state.is_final() { Vec::new() } else { host.engine.questions(id).await? };
-    Ok(JobDetails { job, runs, questions })
+    let proposals = match host.engine.proposals(&job).await {
+        Ok(proposals) => proposals,
+        Err(EngineError::Storage(error)) => return Err(error.into()),
+        // The rest of the job can be shown all the same.
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "what the job proposes cannot be shown");
+            None
+        }
+    };
+    Ok(JobDetails { job, runs, questions, proposals })
 }
 
 /// An answer to a question of a job.

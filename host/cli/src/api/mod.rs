@@ -3,9 +3,11 @@
 
 pub(crate) mod audit;
 pub(crate) mod database;
+pub(crate) mod documents;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod plugins;
+pub(crate) mod proposals;
 mod request;
 mod response;
 pub(crate) mod server;
@@ -37,6 +39,8 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
     Router::new()
         .route("/v1/health", get(health))
         .merge(jobs::routes())
+        .merge(proposals::routes())
+        .merge(documents::routes())
         .merge(audit::routes())
         .merge(models::routes())
         .merge(plugins::routes())

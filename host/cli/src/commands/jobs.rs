@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use handshake_core::approval::ApprovalState;
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::run::RunState;
 use handshake_core::{JobId, StepId};
 use handshake_engine::{Question, Voted};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use super::Context;
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
+use crate::api::proposals::{Decided, Verdict};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
 
@@ -151,6 +153,20 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool) -> Result<E
     let output = context.output;
     let request = VoteRequest { question: args.step.clone(), approve, reason: args.reason.clone() };
     let access = context.access(Need::Jobs).await?;
+    let details = match access.get::<JobDetails>(&format!("/v1/jobs/{}", args.id)).await {
+        Ok(details) => details,
+        Err(error) => return access.finish(output, Err(error)).await,
+    };
+    // A job whose run is over waits for a word about what it proposes, not for an answer.
+    let over = details.runs.last().is_some_and(|run| run.run.state == RunState::Completed);
+    if details.job.state == JobState::AwaitingUser && over && args.step.is_none() {
+        let word = if approve { "accept" } else { "decline" };
+        let verdict = Verdict { reason: args.reason.clone() };
+        let decided = access.post::<Decided>(&format!("/v1/jobs/{}/{word}", args.id), &verdict).await;
+        let decided = access.finish(output, decided).await?;
+        said(output, &decided, &format!("{}: {}", decided.job.state, decided.job.status_reason))?;
+        return Ok(Exit::Done);
+    }
     let voted = access.post::<Voted>(&format!("/v1/jobs/{}/vote", args.id), &request).await;
     let voted = match voted {
         Ok(voted) => voted,
@@ -257,6 +273,9 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         let who = if asked.approvers.is_empty() { "anybody".to_owned() } else { names(&asked.approvers) };
         let until = asked.expires_at.map_or_else(String::new, |at| format!(", until {at}"));
         output.field("asks", &format!("{node}: {} ({votes} of {quorum} by {who}{until})", asked.prompt))?;
+    }
+    if let Some(proposals) = &details.proposals {
+        super::proposals::show(output, proposals)?;
     }
     for run in &details.runs {
         output.line("")?;

@@ -5,12 +5,15 @@ pub(crate) mod capabilities;
 pub(crate) mod completions;
 pub(crate) mod db;
 pub(crate) mod doctor;
+pub(crate) mod documents;
 pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod plugin;
+mod proposals;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod serve;
 pub(crate) mod workflow;
 
 use crate::access::{Access, Need};
@@ -44,8 +47,10 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
     match command {
         Command::Init(args) => init::init(context, args),
         Command::Run(args) => run::run(context, args).await,
+        Command::Serve(args) => serve::serve(context, args).await,
         Command::Workflow(command) => workflow::workflow(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
+        Command::Documents(command) => documents::documents(context, command).await,
         Command::Plugin(command) => plugin::plugin(context, command).await,
         Command::Models(command) => models::models(context, command).await,
         Command::Capabilities(command) => capabilities::capabilities(context, command),

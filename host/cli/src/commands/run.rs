@@ -33,6 +33,9 @@ pub(crate) struct RunArgs {
     /// An input of the workflow; may be repeated
     #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
     input: Vec<(String, String)>,
+    /// Hand it to the process that serves, and do not wait for its end
+    #[arg(long)]
+    detach: bool,
     /// The same key gives the same job: nothing is run twice
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -85,7 +88,28 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
             .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
         idempotency_key: args.idempotency_key.clone(),
     };
+    if args.detach {
+        return detach(context, &request).await;
+    }
     start(context, "/v1/jobs?watch=true", &request).await
+}
+
+/// Hands a job to the process that serves.
+async fn detach(context: &Context<'_>, request: &SubmitRequest) -> Result<Exit, CliError> {
+    let access = context.access(Need::Jobs).await?;
+    if matches!(access, Access::Owner(_)) {
+        let nobody = CliError::usage("nobody serves this data directory, so nobody would run the job");
+        let nobody = nobody.hint("start `handshake serve`, or run it without --detach");
+        return access.finish(context.output, Err(nobody)).await;
+    }
+    let submitted: SubmittedJob = access.post("/v1/jobs", request).await?;
+    if context.output.is_json() {
+        context.output.json(&submitted)?;
+    } else {
+        context.output.line(&submitted.job_id.to_string())?;
+        context.output.note(&format!("handshake jobs watch {} follows it", submitted.job_id));
+    }
+    Ok(Exit::Done)
 }
 
 /// Starts something that runs, and follows it to its end.

@@ -61,23 +61,26 @@ pub(super) struct Errand {
 impl Errand {
     /// Starts the child or goes on with it, and follows it to its end. Boxed: the future of a run contains those of its
     /// children, so its type must not.
-    pub(super) fn run(self) -> BoxFuture<'static, Returned> {
+    ///
+    /// What the host fails at is no failure of the step: then the parent's run cannot go on here, either.
+    pub(super) fn run(self) -> BoxFuture<'static, Result<Returned, EngineError>> {
         Box::pin(self.bring_back())
     }
 
-    async fn bring_back(self) -> Returned {
-        let failed = |kind: &str, message: String| Returned::Failed(NodeError { kind: kind.to_owned(), message });
+    async fn bring_back(self) -> Result<Returned, EngineError> {
         let child = match self.submit().await {
             Ok(child) => child,
-            Err(EngineError::Submit(error)) => return failed("invalid-input", error.to_string()),
-            Err(error) => return failed("host", error.to_string()),
+            Err(EngineError::Submit(error)) => {
+                let error = NodeError { kind: "invalid-input".to_owned(), message: error.to_string() };
+                return Ok(Returned::Failed(error));
+            }
+            Err(error) => return Err(error),
         };
         match self.follow(&child).await {
-            Ok(returned) => returned,
             Err(EngineError::NeedsPerson { reason, .. }) => {
-                Returned::Parked(Parked { reason, wake_at: Timestamp::from_micros(i64::MAX) })
+                Ok(Returned::Parked(Parked { reason, wake_at: Timestamp::from_micros(i64::MAX) }))
             }
-            Err(error) => failed("host", error.to_string()),
+            answer => answer,
         }
     }
 
@@ -129,7 +132,7 @@ impl Errand {
         let job = database.job(child.job_id).await?;
         match job.state {
             JobState::Completed | JobState::CompletedWithIssues => {
-                let nodes = database.nodes(child.run_id, Payloads::LeftOut).await?;
+                let nodes = database.nodes(child.run_id, Payloads::Read).await?;
                 let proposals = nodes.into_iter().flat_map(|node| node.contribution.proposals).collect();
                 let mut metrics = job.metrics;
                 metrics.duration_ms = 0;

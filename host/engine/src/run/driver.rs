@@ -49,7 +49,7 @@ pub(super) enum Done {
     /// The moment that a step sleeps until has come.
     Reached(Position),
     /// A workflow that a step runs came to an end, or to where it waits for people.
-    Child(Position, child::Returned),
+    Child(Position, Result<child::Returned, EngineError>),
 }
 
 /// Drives one run.
@@ -164,7 +164,7 @@ impl<'a> Driver<'a> {
         // Whatever happened, no step outlives its run, and what a step was permitted is on record before we return.
         self.tasks.shutdown().await;
         driven?;
-        let again = self.run.wake_at.is_some() && self.was_answered().await?;
+        let again = self.run.wake_at.is_some() && !self.control.is_leaving() && self.was_answered().await?;
         Ok((RunSummary { job: self.job, run: self.run }, again))
     }
 
@@ -185,8 +185,13 @@ impl<'a> Driver<'a> {
                 return self.finish(ended).await;
             }
             if let Some(by) = self.paused.take_if(|_| self.attempts.is_empty() && !runs_a_child(&self.pending)) {
-                let reason = format!("paused by {}; `handshake jobs resume {}` goes on", by.id, self.run.job_id);
-                return self.end(Ending::AskUser { reason, by, wake_at: None }).await;
+                let (reason, wake_at) = if control.is_leaving() {
+                    let reason = "its host was stopped; the next process that takes jobs goes on with it".to_owned();
+                    (reason, Some(self.inner.services.clock.now()))
+                } else {
+                    (format!("paused by {}; `handshake jobs resume {}` goes on", by.id, self.run.job_id), None)
+                };
+                return self.end(Ending::AskUser { reason, by, wake_at }).await;
             }
             let begins = !self.begin_waits.is_empty();
             if !begins && let Some(Parked { reason, wake_at }) = self.parked() {
@@ -434,7 +439,7 @@ impl<'a> Driver<'a> {
                 self.checkpoint(position, last.node, (last.number + 1, last.tries + 1), last.input)
             }
             Done::Reached(position) => self.moment_reached(position),
-            Done::Child(position, returned) => self.child_returned(position, returned),
+            Done::Child(position, returned) => self.child_returned(position, returned?),
         }
     }
 

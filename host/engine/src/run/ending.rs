@@ -3,7 +3,7 @@
 use handshake_core::Timestamp;
 use handshake_core::document::Proposal;
 use handshake_core::event::Actor;
-use handshake_core::job::{AiJob, EntityRef, JobEvent};
+use handshake_core::job::{AiJob, JobEvent};
 use handshake_core::node::NodeKey;
 use handshake_core::run::{RunEvent, WorkflowRun};
 use handshake_core::step::{Plugin, StepFailure};
@@ -52,14 +52,13 @@ pub(super) fn end(
     let (run_event, job_event, result, reason) = match ending {
         Ending::Completed { outputs, proposals } => {
             job.job_outputs = Some(outputs);
-            let (event, reason) = if proposals.is_empty() {
+            // Those of an earlier run were made again, or are not wanted any more.
+            job.planned_operations = proposals.into_iter().flat_map(|proposal| proposal.operations).collect();
+            // What the job of a step proposes, the job answers for that started it.
+            let (event, reason) = if job.planned_operations.is_empty() || job.parent_job_id.is_some() {
                 (JobEvent::Complete, "every step is done".to_owned())
             } else {
-                let count = proposals.len();
-                let noun = if count == 1 { "proposal awaits" } else { "proposals await" };
-                let reason = format!("every step is done; {count} {noun} a version of the host that can apply them");
-                keep(job, proposals);
-                (JobEvent::CompleteWithIssues, reason)
+                (JobEvent::Validate, "every step is done; what they propose is being validated".to_owned())
             };
             (RunEvent::Complete, event, "ok", reason)
         }
@@ -84,26 +83,14 @@ pub(super) fn end(
     let moved = envelope.moves(job, job_event, reason, &by)?;
     if run.state.is_final() {
         change.events.push(envelope.run_span_end(job, result, lasted)?);
-        change.events.push(moved);
+    }
+    change.events.push(moved);
+    if job.state.is_final() {
         change.events.push(envelope.job_span_end(job, result)?);
-    } else {
-        change.events.push(moved);
     }
     change.run = Some(run.clone());
     change.job = Some(job.clone());
     Ok(())
-}
-
-/// Keeps proposals with the job, with the documents that they are about.
-fn keep(job: &mut AiJob, proposals: Vec<Proposal>) {
-    for proposal in proposals {
-        let document =
-            EntityRef { artefact_type: "document".to_owned(), artefact_id: proposal.document, selector: None };
-        if !job.entity_refs.contains(&document) {
-            job.entity_refs.push(document);
-        }
-        job.planned_operations.extend(proposal.operations);
-    }
 }
 
 /// What failed, why, and what to do.

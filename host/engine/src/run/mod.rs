@@ -14,7 +14,7 @@ mod starting;
 mod waiting;
 
 pub(crate) use envelope::Envelope;
-pub(crate) use prepared::compile;
+pub(crate) use prepared::{compile, rights};
 
 use budget::Budget;
 use std::sync::Arc;
@@ -101,5 +101,10 @@ async fn once(
     let attempts = services.database.nodes(id, Payloads::Read).await?;
     let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &attempts, parent).await?;
     let history = history::History::of(attempts);
-    driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control)).drive().await
+    let driver = driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));
+    let (mut summary, again) = driver.drive().await?;
+    if summary.job.state == JobState::AwaitingValidation {
+        summary.job = crate::proposals::settle(services, summary.job.job_id).await?;
+    }
+    Ok((summary, again))
 }

@@ -79,7 +79,8 @@ pub(super) fn prepare(
         .collect()
 }
 
-fn rights(
+/// What a step may do, by what its plugin, the job and the policy say today.
+pub(crate) fn rights(
     services: &EngineServices,
     step: &Step,
     plugin: &Plugin,

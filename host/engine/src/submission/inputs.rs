@@ -28,6 +28,10 @@ pub struct InputError {
 }
 
 impl InputError {
+    pub(super) fn new(name: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), what: what.into(), remedy: remedy.into() }
+    }
+
     /// What to do about it, with the inputs that there are.
     pub fn hint(&self) -> &str {
         &self.remedy

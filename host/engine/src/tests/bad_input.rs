@@ -86,9 +86,13 @@ fn structures_that_are_wrong() {
     flow.yaml:2:8: steps: the workflow has no steps
     add one: `- { id: read, uses: read-folder }`
     "##);
+    insta::assert_snapshot!(refused("name: x\njob: { kind: doc_ingest }\nsteps: [{ id: a, uses: summarize }]"), @r##"
+    flow.yaml:2:14: job.kind: this version has no executor for jobs of kind `doc_ingest`
+    write one of `doc_edit`, `doc_rewrite`, `doc_summarize`, `workflow_run` as `kind` in the workflow file
+    "##);
     insta::assert_snapshot!(refused("name: x\njob: { kind: doc_edit }\nsteps: [{ id: a, uses: summarize }]"), @r##"
-    flow.yaml:2:14: job.kind: this version has no executor for jobs of kind `doc_edit`
-    write `kind: workflow_run`
+    flow.yaml:2:14: job.kind: jobs of kind `doc_edit` are about a document, and the workflow has no input for it
+    declare it: `inputs: { doc: { type: object } }`
     "##);
     insta::assert_snapshot!(refused("name: x\njob: { profile: analist }\nsteps: [{ id: a, uses: summarize }]"), @r##"
     flow.yaml:2:17: job.profile: profile `analist` is not defined

@@ -26,6 +26,7 @@ use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::content::OneDocument;
 use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Safeguards, Submission, WorkflowSource};
 
 #[derive(Default)]
@@ -120,8 +121,15 @@ impl JobStore for MemoryDatabase {
     async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
         self.tables().jobs.get(&id).cloned().ok_or_else(|| not_found("job", id))
     }
-    async fn transition(&self, _: AiJob, _: JobState, _: Vec<AdmittedEvent>) -> Result<(), StorageError> {
-        Err(StorageError::Guard("not in this double".into()))
+    async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        if tables.jobs[&job.job_id].state != from {
+            return Err(StorageError::Conflict("the job has moved on".into()));
+        }
+        tables.commits += 1;
+        tables.jobs.insert(job.job_id, job);
+        tables.record(events);
+        Ok(())
     }
     async fn rerun(
         &self,
@@ -433,6 +441,11 @@ pub(super) struct Bench {
 }
 
 pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Bench {
+    bench_with(OneDocument::default(), script)
+}
+
+/// The same with a document.
+pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Bench {
     let database = Arc::new(MemoryDatabase::default());
     let executor = Arc::new(ScriptedExecutor {
         script: Box::new(script),
@@ -446,6 +459,7 @@ pub(super) fn bench(script: impl Fn(&Call) -> Act + Send + Sync + 'static) -> Be
     let policy = Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
     let services = EngineServices {
         database: Arc::clone(&database) as _,
+        content: Arc::new(content),
         recorder: Arc::new(MemoryRecorder::default()),
         executor: Arc::clone(&executor) as Arc<dyn StepExecutor>,
         mounts: Arc::new(PlainMounts),

@@ -306,17 +306,40 @@ async fn a_commit_with_an_outdated_token_ends_the_run_too() {
 }
 
 #[tokio::test]
-async fn proposals_are_kept_with_the_job_which_completes_with_issues() {
+async fn proposals_of_a_job_that_is_about_no_document_are_kept_with_it_and_refused() {
     let proposal = || Proposal {
         document: "d1".into(),
         base_version: 1,
         operations: vec![PlannedOperation::DeleteBlock { block_id: "b".into() }],
     };
     let bench = bench(move |_| Act::Propose(json!(1), vec![proposal()]));
-    let job = bench.run(RETRIED).await.job;
-    assert_eq!(job.state, JobState::CompletedWithIssues);
-    assert_eq!((job.planned_operations.len(), job.entity_refs.len()), (2, 1));
-    insta::assert_snapshot!(job.status_reason, @"every step is done; 2 proposals await a version of the host that can apply them");
+    for (mode, state) in [("preview_only", JobState::CompletedWithIssues), ("apply_scoped", JobState::Failed)] {
+        let job = bench.run(&format!("{RETRIED}job: {{ access_mode: {mode} }}\n")).await.job;
+        assert_eq!(job.state, state);
+        assert_eq!((job.planned_operations.len(), job.entity_refs.len()), (2, 0));
+        assert_eq!(job.metrics.validators_run_count, 5);
+        assert!(
+            job.status_reason.contains("scope: document `d1` is not what the job is about"),
+            "{}",
+            job.status_reason
+        );
+        assert!(job.status_reason.contains("capability: step `work`"), "{}", job.status_reason);
+        let by: Vec<_> = bench.engine.proposals(&job).await.unwrap().unwrap().documents;
+        assert_eq!((by.len(), by[0].problem.as_deref()), (1, Some("the document does not exist")));
+        bench.database.tables().nodes.clear();
+    }
+}
+
+#[tokio::test]
+async fn what_the_job_of_a_step_proposes_is_left_to_the_job_that_started_it() {
+    let operations = vec![PlannedOperation::DeleteBlock { block_id: "b".into() }];
+    let proposal = Proposal { document: "d1".into(), base_version: 1, operations };
+    let bench = bench(move |_| Act::Propose(json!(1), vec![proposal.clone()]));
+    let submitted = bench.engine.submit(submission(RETRIED, &[])).await.unwrap();
+    bench.database.tables().jobs.get_mut(&submitted.job_id).unwrap().parent_job_id = Some(submitted.job_id);
+    let job = bench.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap().job;
+    assert_eq!((job.state, job.metrics.validators_run_count), (JobState::Completed, 0));
+    assert_eq!(bench.engine.proposals(&job).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -2,8 +2,13 @@
 
 use serde_json::json;
 
+use handshake_core::EventId;
+use handshake_core::testing::SequentialIds;
+
+use super::content::OneDocument;
 use super::doubles::*;
-use crate::SubmitError;
+use crate::documents::tests::stored;
+use crate::{InputValue, SubmitError};
 
 #[tokio::test]
 async fn the_same_key_twice_gives_the_first_job() {
@@ -24,9 +29,9 @@ async fn refused_submissions_say_what_to_do_and_store_nothing() {
         let error = bench.engine.submit(submission(text, inputs)).await.unwrap_err();
         format!("{error}; {}", error.hint())
     };
-    let kind = "name: x\njob: { kind: doc_edit }\nsteps: [{ id: read, uses: read-folder }]";
+    let kind = "name: x\njob: { kind: doc_ingest }\nsteps: [{ id: read, uses: read-folder }]";
     assert!(matches!(bench.engine.submit(submission(kind, &[])).await, Err(SubmitError::Workflow(_))));
-    insta::assert_snapshot!(refuse(kind, &[]).await, @"flow.yaml:2:14: job.kind: this version has no executor for jobs of kind `doc_edit`; write `kind: workflow_run`");
+    insta::assert_snapshot!(refuse(kind, &[]).await, @"flow.yaml:2:14: job.kind: this version has no executor for jobs of kind `doc_ingest`; write one of `doc_edit`, `doc_rewrite`, `doc_summarize`, `workflow_run` as `kind` in the workflow file");
     let mount = "name: x\ninputs: { folder: { type: string } }\nmounts: { in: { path: '${inputs.folder}', access: read } }\nsteps: [{ id: read, uses: read-folder }]";
     insta::assert_snapshot!(refuse(mount, &[("folder", json!("secret/keys"))]).await, @r##"mount `in`: the policy does not list `secret/keys` for read access; the operator can list it in policy.toml: [[mount]] path = "secret/keys", access = "read""##);
     insta::assert_snapshot!(refuse(mount, &[("folder", json!(""))]).await, @"flow.yaml:3:23: mounts.in.path: the path is empty; correct the path or the input that it is made of");
@@ -65,4 +70,62 @@ async fn what_a_strict_job_gives_to_a_workflow_that_it_runs_is_looked_through_to
     assert!(why.starts_with("step `give`: input `key` looks like a secret"), "{why}");
     assert!(!why.contains("sk-made"), "{why}");
     assert_eq!(bench.database.tables().jobs.len(), 1);
+}
+
+const REWRITE: &str = "
+name: rewrite
+job: { kind: doc_rewrite }
+inputs: { doc: { type: object } }
+steps: [{ id: read, uses: read-folder, with: { id: '${inputs.doc.doc_id}' } }]
+";
+
+#[tokio::test]
+async fn a_job_about_a_document_knows_which_and_the_document_exists() {
+    let ids = SequentialIds::default();
+    let state = stored(&ids, "# Title\n\ntext\n\nmore\n");
+    let (id, block) = (state.id().to_string(), |at: usize| state.blocks[at].content.block_id.to_string());
+    let (first, last, other) = (block(0), block(2), EventId::fresh(&ids).to_string());
+    let bench = bench_with(OneDocument(Some(state)), |_| Act::Hang);
+    let submit = async |doc: InputValue| {
+        let mut submission = submission(REWRITE, &[]);
+        submission.inputs.insert("doc".into(), doc);
+        match bench.engine.submit(submission).await {
+            Ok(submitted) => Ok(bench.database.tables().jobs[&submitted.job_id].clone()),
+            Err(error) => Err(format!("{error}; {}", error.hint())),
+        }
+    };
+    for whole in [
+        InputValue::Text(id.clone()),
+        InputValue::Json(json!(id)),
+        InputValue::Text(json!({ "doc_id": id, "layer_scope": "document" }).to_string()),
+        InputValue::Text(id.to_uppercase()),
+        InputValue::Json(json!({ "doc_id": id.replace('-', ""), "layer_scope": "document" })),
+    ] {
+        let job = submit(whole).await.unwrap();
+        assert_eq!(job.job_inputs["doc"], json!({ "doc_id": id, "layer_scope": "document" }));
+        let [entity] = &job.entity_refs[..] else { panic!("{:?}", job.entity_refs) };
+        assert_eq!((entity.artefact_type.as_str(), &entity.artefact_id, &entity.selector), ("document", &id, &None));
+    }
+    let selection = |start: &str, end: &str| {
+        InputValue::Json(
+            json!({ "doc_id": id, "layer_scope": "block", "selection": { "start_block": start, "end_block": end } }),
+        )
+    };
+    let job = submit(selection(&first, &last)).await.unwrap();
+    assert!(job.entity_refs[0].selector.as_ref().unwrap().contains(&first));
+    let before = bench.database.tables().commits;
+    for (wrong, expected) in [
+        (InputValue::Json(json!({ "doc_id": other, "layer_scope": "document" })), "does not exist"),
+        (InputValue::Text(other.clone()), "does not exist"),
+        (selection(&last, &first), "has no blocks from"),
+        (selection(&first, &other), "has no blocks from"),
+        (InputValue::Json(json!({ "doc_id": id, "layer_scope": "section" })), "needs a `selection`"),
+        (InputValue::Json(json!({ "doc_id": id })), "missing field `layer_scope`"),
+        (InputValue::Json(json!({ "doc_id": id, "layer_scope": "document", "x": 1 })), "unknown field `x`"),
+        (InputValue::Text("README.md".into()), "is not a JSON object"),
+    ] {
+        let refused = submit(wrong).await.unwrap_err();
+        assert!(refused.contains(expected), "{expected}: {refused}");
+    }
+    assert_eq!(bench.database.tables().commits, before);
 }

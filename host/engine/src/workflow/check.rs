@@ -7,7 +7,6 @@ use std::sync::Arc;
 use handshake_core::StepId;
 use handshake_core::capability::Profile;
 use handshake_core::credential::Credentials;
-use handshake_core::job::JobKind;
 use handshake_core::step::{Plugin, PluginError, PluginRequest, StepExecutor};
 use handshake_core::workflow::{Step, Workflow};
 use serde::Serialize;
@@ -83,10 +82,7 @@ pub(crate) fn check(
 fn checked(workflow: &Workflow, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Checked {
     let job = &workflow.job;
     let place = Place::default().key("job");
-    if job.kind != JobKind::WorkflowRun {
-        let what = format!("this version has no executor for jobs of kind `{}`", job.kind);
-        problems.push(Problem::at(place.key("kind"), what, "write `kind: workflow_run`"));
-    }
+    problems.extend(crate::submission::check_kind(workflow).err());
     let profile = around.profiles.iter().find(|profile| profile.id == job.profile);
     if profile.is_none() {
         let known = around.profiles.iter().map(|profile| profile.id.as_str());

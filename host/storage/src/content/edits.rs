@@ -10,7 +10,7 @@ use handshake_core::{EventId, WorkspaceId};
 use super::tables::{BLOCKS, CANVASES, DOCUMENTS, EDGES, Entity, NODES, Table, WORKSPACES, id};
 use super::{canvases, deletions, guard, tables};
 use crate::error::{failed, unreadable};
-use crate::jobs;
+use crate::jobs::{self, JobRow};
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::sql::column;
 use crate::text;
@@ -20,6 +20,8 @@ pub(super) struct Edit {
     edit: GuardedEdit,
     /// The JSON of each change.
     json: Vec<String>,
+    /// What the edit's job becomes with it.
+    job: Option<JobRow>,
     /// Made with the changes: only there it is known what each of them does.
     events: Vec<AdmittedEvent>,
 }
@@ -153,7 +155,14 @@ impl Edit {
             ContentChange::Delete { .. } => Ok(String::new()),
         };
         let json = edit.changes().iter().map(json).collect::<Result<_, _>>()?;
-        Ok(Self { edit, json, events: Vec::new() })
+        let job = match edit.job_move() {
+            Some(job_move) => {
+                text::check_events(&job_move.events)?;
+                Some(JobRow::encode(job_move.job.clone())?)
+            }
+            None => None,
+        };
+        Ok(Self { edit, json, job, events: Vec::new() })
     }
 }
 
@@ -164,6 +173,9 @@ impl Operation for Edit {
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Vec<EditMetadata>>, Refusal> {
         self.events.clear();
         guard::allow(step, self.edit.context()).await?;
+        if let (Some(job), Some(job_move)) = (&self.job, self.edit.job_move()) {
+            job.require(step, job_move.from).await?;
+        }
         let mut changes = Changes { edit: &self.edit, events: &mut self.events, deleted: 0 };
         let mut written = Vec::with_capacity(self.json.len());
         for (change, json) in self.edit.changes().iter().zip(&self.json) {
@@ -177,6 +189,10 @@ impl Operation for Edit {
                 Refusal::Answer(error) if !written.is_empty() => Refusal::Failure(error),
                 refusal => refusal,
             })?);
+        }
+        if let (Some(job), Some(job_move)) = (&self.job, self.edit.job_move()) {
+            job.update(step.connection).await?;
+            self.events.extend(job_move.events.iter().cloned());
         }
         Ok(Applied::Wrote(written))
     }

@@ -1,0 +1,65 @@
+//! What jobs propose for documents: looking at it, accepting it, declining it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use handshake_core::JobId;
+use handshake_core::job::AiJob;
+use handshake_engine::Proposals;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Document, Host, Refusal};
+use crate::error::CliError;
+use crate::host::{HostState, person};
+
+pub(super) fn routes() -> Router<Arc<HostState>> {
+    Router::new()
+        .route("/v1/jobs/{id}/proposals", get(show))
+        .route("/v1/jobs/{id}/accept", post(accept))
+        .route("/v1/jobs/{id}/decline", post(decline))
+}
+
+/// What somebody says about a job's proposals.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Verdict {
+    /// Why.
+    pub(crate) reason: Option<String>,
+}
+
+/// What a job proposes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JobProposals {
+    /// None if it proposes nothing.
+    pub(crate) proposals: Option<Proposals>,
+}
+
+/// The job as it is now.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    /// The job.
+    pub(crate) job: AiJob,
+}
+
+fn job_id(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map_err(|_| {
+        Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
+    })
+}
+
+async fn show(State(host): Host, Path(id): Path<String>) -> Answer<JobProposals> {
+    let job = host.database.job(job_id(&id)?).await?;
+    Ok(Json(JobProposals { proposals: host.engine.proposals(&job).await? }))
+}
+
+async fn accept(State(host): Host, Path(id): Path<String>, Document(verdict): Document<Verdict>) -> Answer<Decided> {
+    let job = host.engine.accept(job_id(&id)?, &person(), verdict.reason).await?;
+    Ok(Json(Decided { job }))
+}
+
+async fn decline(State(host): Host, Path(id): Path<String>, Document(verdict): Document<Verdict>) -> Answer<Decided> {
+    let job = host.engine.decline(job_id(&id)?, &person(), verdict.reason).await?;
+    Ok(Json(Decided { job }))
+}
