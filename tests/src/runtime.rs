@@ -168,6 +168,7 @@ impl TestRuntime {
         let settings = BTreeMap::from([("tone".to_owned(), Value::from("dry"))]);
         StepInvocation {
             rights: Arc::new(effective(&plugin, rights)),
+            budget: Arc::default(),
             access_mode: rights.access_mode,
             identity,
             plugin,

@@ -89,6 +89,36 @@ fn mistakes_in_the_workflow_file_name_their_line_and_column() {
 }
 
 #[test]
+fn everything_that_is_wrong_before_a_run_is_told_at_once_and_nothing_is_run() {
+    let project = Project::new();
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    let server = "[models.paid]\nprovider = \"openai\"\nbase_url = \"https://127.0.0.1:1/v1\"\nmodel = \"m\"\nkey_env = \"NO_SUCH_KEY\"\n";
+    project.write("handshake.toml", format!("{config}\n{server}"));
+    let workflow = "name: t\nbudget: { tokens: 0 }\njob: { profile: reader }\nmounts:\n  out: { path: report, access: write }\nsteps:\n  \
+         - { id: a, uses: summarize, grants: ['model.infer:paid', 'model.infer:cheap'] }\n  \
+         - { id: b, uses: summarize, grants: ['fs.write:out'], when: 'steps.c.output' }\n  \
+         - { id: d, uses: sumarize }\n";
+    let says = [
+        "10 problems",
+        "workflow.yaml:2:19: budget.tokens:",
+        "workflow.yaml:7:40: steps[0].grants[0]: `model.infer:paid` is granted, but profile `reader` does not list it",
+        "environment variable `NO_SUCH_KEY` is not set",
+        "workflow.yaml:7:60: steps[0].grants[1]: `model.infer:cheap` names a model that is not configured",
+        "workflow.yaml:8:40: steps[1].grants[0]: `fs.write:out` is granted, but plugin `summarize@0.1.0` does not declare it",
+        "access mode `analysis_only` excludes `fs.write`",
+        "workflow.yaml:8:70: steps[1].when: step `c` is not defined",
+        "workflow.yaml:9:20: steps[2].uses: plugin `sumarize` was not found",
+        "nothing was run",
+    ];
+    refused(&project, workflow, &[], 2, &says);
+    let checked = project.run(&["workflow", "check", "workflow.yaml"]);
+    assert_eq!(checked.code, 2, "{checked:?}");
+    assert!(says.iter().all(|text| checked.stderr.contains(text)), "{checked:?}");
+    let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+    assert_eq!(jobs["jobs"], serde_json::json!([]));
+}
+
+#[test]
 fn inputs_that_are_unknown_missing_or_of_the_wrong_type() {
     let project = Project::new();
     let workflow = format!("inputs:\n  count: {{ type: integer }}\n{}", one_step("summarize", ""));
@@ -270,4 +300,66 @@ fn typos_in_arguments() {
     }
     let missing = project.run(&["jobs", "show", "01890a5d-ac96-774b-bcce-b302099a8057"]);
     assert_eq!(missing.code, 2, "{missing:?}");
+}
+
+#[test]
+fn a_budget_that_is_used_up_denies_the_call_and_ends_with_3() {
+    let project = Project::new();
+    for name in ["a", "b", "c"] {
+        project.write(&format!("docs/{name}.md"), format!("# {name}\n\nText of {name}. It has two sentences.\n"));
+    }
+    // One after the other: a call that was allowed could be stopped together with its job before it is made.
+    let workflow = fs::read_to_string(handshake_tests::root().join("workflows/summarize-folder.yaml"))
+        .unwrap()
+        .replace("max_parallel: 4", "max_parallel: 1");
+    let within = |budget: &str| workflow.replace("steps:\n", &format!("budget: {budget}\nsteps:\n"));
+    let says =
+        ["HSK-402-BUDGET-EXCEEDED: budget `model_calls` is used up: 1 of 1 calls of models", "budget.model_calls"];
+    refused(&project, &within("{ model_calls: 1 }"), &["-i", "folder=docs"], 3, &says);
+    assert_eq!(project.events("llm_inference").len(), 1);
+    let models = |event: &serde_json::Value| event["capability_id"] == "model.infer";
+    let decisions: Vec<_> = project.events("capability_action").into_iter().filter(models).collect();
+    let denied: Vec<_> = decisions.iter().filter(|event| event["payload"]["decision_outcome"] == "deny").collect();
+    assert_eq!(decisions.len() - denied.len(), 1, "{decisions:#?}");
+    assert!(!denied.is_empty());
+    let by_budget = |event: &&serde_json::Value| {
+        event["payload"]["reason"] == "budget-exceeded" && event["payload"]["layer"] == "budget"
+    };
+    assert!(denied.iter().all(by_budget), "{denied:#?}");
+
+    // A person is asked instead, and each time grants one call more.
+    let asks = within("{ model_calls: 1, on_exceeded: ask }");
+    refused(&project, &asks, &["-i", "folder=docs"], 4, &["awaiting_user", "HSK-402-BUDGET-EXCEEDED"]);
+    let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+    let job = jobs["jobs"][0]["job_id"].as_str().unwrap().to_owned();
+    assert_eq!(project.run(&["jobs", "resume", &job]).code, 4);
+    project.run(&["jobs", "resume", &job]).success();
+
+    // What the operator says holds for every job.
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    project.write("handshake.toml", format!("{config}\n[budget]\ntokens = 5\n"));
+    let says = ["budget `tokens` is used up", "the operator can raise `tokens` in [budget] of handshake.toml"];
+    refused(&project, &workflow, &["-i", "folder=docs"], 3, &says);
+}
+
+#[test]
+fn an_input_that_looks_like_a_secret_is_refused_or_warned_about_and_never_shown() {
+    let project = Project::new();
+    let secret = "sk-proj-abcDEF0123456789abcdef";
+    let input = format!("key={secret}");
+    let workflow = |mode: &str| {
+        format!(
+            "name: t\njob: {{ safety_mode: {mode} }}\ninputs:\n  key: {{ type: string }}\nsteps: [{{ id: one, sleep: 1ms }}]\n"
+        )
+    };
+    let says = ["input `key` looks like a secret (`secret_api_key`)", "secrets.use"];
+    for (mode, refuses) in [("strict", true), ("normal", false)] {
+        let result = project.run_workflow(&workflow(mode), &["-i", &input]);
+        let said = format!("{}{}", result.stdout, result.stderr);
+        assert_eq!(result.code == 2, refuses, "{said}");
+        assert!(says.iter().all(|text| said.contains(text)), "{said}");
+        assert!(!said.contains(secret), "{said}");
+        let jobs = project.run(&["jobs", "list", "--output", "json"]).success().json();
+        assert_eq!(jobs["jobs"].as_array().unwrap().is_empty(), refuses);
+    }
 }

@@ -242,7 +242,6 @@ fn a_denied_file_is_on_record_and_ends_with_3() {
     for (given, taken, axis, layer) in [
         (r#"grants: ["fs.read:in", "artifact.write"]"#, r#"grants: ["artifact.write"]"#, "fs.read", "grant"),
         (r#"grants: ["fs.write:out"]"#, "grants: []", "fs.write", "grant"),
-        ("access_mode: apply_scoped", "access_mode: analysis_only", "fs.write", "access-mode"),
     ] {
         let result = project.run_workflow(&workflow.replace(given, taken), &["-i", "folder=docs", "--output", "json"]);
         assert_eq!(result.code, 3, "{result:#?}");

@@ -143,6 +143,7 @@ impl World {
             lease: Duration::from_secs(30),
             settings: Arc::default(),
             max_parallel: 8,
+            safeguards: Default::default(),
         });
         (engine, database)
     }

@@ -140,6 +140,7 @@ impl World {
             settings: Arc::default(),
             lease: Duration::from_secs(30),
             max_parallel: 4,
+            safeguards: Default::default(),
         });
         (engine, database)
     }

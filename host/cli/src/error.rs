@@ -333,6 +333,7 @@ impl From<SubmitError> for CliError {
             SubmitError::Plugin(error) => error.into(),
             SubmitError::Storage(error) => error.into(),
             SubmitError::Recorder(error) => error.into(),
+            SubmitError::Secrets(_) => Self::of(Exit::Usage, "secret_input", &error),
             SubmitError::Input(_) => Self::of(Exit::Usage, "invalid_input", &error),
             SubmitError::UnsupportedKind { .. } => Self::of(Exit::Usage, "unsupported_kind", &error),
         };

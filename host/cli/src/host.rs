@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use handshake_core::capability::Policy;
+use handshake_core::credential::Credentials;
 use handshake_core::event::{Actor, ActorKind, Redactor};
 use handshake_core::gate::GateServices;
 use handshake_core::model::Models;
@@ -14,7 +15,7 @@ use handshake_core::recorder::FlightRecorder;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::{Clock, HostId, Ids, JobId, RunId};
-use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices};
+use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
 use handshake_recorder::{Projection, Recorder, Redaction};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
@@ -185,7 +186,8 @@ impl Host {
         exact_values.extend(secrets.exact_values());
         let url = settings.database.url.clone();
         exact_values.extend_from_slice(url.secrets());
-        let redactor: Arc<dyn Redactor> = Arc::new(Redaction::new(exact_values));
+        let redaction = Arc::new(Redaction::new(exact_values));
+        let redactor: Arc<dyn Redactor> = Arc::clone(&redaction) as _;
 
         let options = DatabaseOptions {
             // An SQLite file knows its host; one that is made anew belongs to a new one.
@@ -200,7 +202,9 @@ impl Host {
         let outbox: Arc<dyn EventOutbox> = Arc::clone(&database) as Arc<dyn EventOutbox>;
         let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), redactor));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
-        let models: Arc<dyn Models> = Arc::new(ModelRegistry::new(settings.models.clone(), keys, gate.clone())?);
+        let models = ModelRegistry::new(settings.models.clone(), keys, gate.clone())?;
+        let credentials = Credentials { models: models.usable(), secrets: secrets.usable(&settings.secrets) };
+        let models: Arc<dyn Models> = Arc::new(models);
 
         let artifacts = FileArtifacts::new(directory.file("artifacts"), Arc::clone(&database), Arc::clone(&ids))?;
         let artifacts = Arc::new(artifacts);
@@ -247,6 +251,11 @@ impl Host {
             settings: Arc::clone(&settings.plugin_settings),
             lease: LEASE,
             max_parallel: usize::try_from(settings.max_parallel).unwrap_or(1),
+            safeguards: Safeguards {
+                credentials: Some(Arc::new(credentials)),
+                budget: settings.budget.clone(),
+                scanner: Some(redaction),
+            },
         });
         for found in engine.recover().await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod arguments;
+mod budget;
 mod client;
 mod commands;
 mod database;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use handshake_core::Ids;
 use handshake_core::capability::Axis;
+use handshake_core::credential::Unusable;
 use handshake_core::gate::Permit;
 use handshake_core::secret::SecretStore;
 use handshake_core::storage::StorageError;
@@ -61,6 +62,24 @@ impl OperatorSecrets {
         Ok(Self { values, ids })
     }
 
+    /// Every configured secret, with the reason why it cannot be used if its value was not found.
+    pub(crate) fn usable(&self, sources: &BTreeMap<String, SecretSource>) -> BTreeMap<String, Option<Unusable>> {
+        let usable = sources.iter().map(|(name, source)| {
+            let missing = (!self.values.contains_key(name)).then(|| Unusable {
+                what: match (&source.env, &source.file) {
+                    (Some(variable), _) => format!("environment variable `{variable}` is not set or empty"),
+                    (_, file) => {
+                        let file = file.as_deref().unwrap_or(Path::new(""));
+                        format!("file `{}` cannot be read or is empty", file.display())
+                    }
+                },
+                remedy: format!("provide it and start the host again, or correct [secrets.{name}] in handshake.toml"),
+            });
+            (name.clone(), missing)
+        });
+        usable.collect()
+    }
+
     /// The values, so that the recorder can redact them wherever they turn up.
     pub(crate) fn exact_values(&self) -> Vec<String> {
         self.values.values().map(|value| value.expose_secret().to_owned()).collect()
@@ -106,6 +125,9 @@ mod tests {
         let sources = BTreeMap::from([("a".to_owned(), file("key")), ("b".to_owned(), file("missing"))]);
         let secrets = OperatorSecrets::load(&sources, folder.path(), Arc::new(SequentialIds::default())).unwrap();
         assert_eq!(secrets.exact_values(), ["hunter2"]);
+        let usable = secrets.usable(&sources);
+        assert_eq!(usable["a"], None);
+        assert_eq!(usable["b"].as_ref().unwrap().what, "file `missing` cannot be read or is empty");
 
         let both = BTreeMap::from([("a".to_owned(), SecretSource { env: Some("X".into()), file: Some("key".into()) })]);
         let refused = OperatorSecrets::load(&both, folder.path(), Arc::new(SequentialIds::default()));

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handshake_core::capability::{CapabilityId, Profile, builtin_profiles};
+use handshake_core::workflow::Budget;
 use handshake_core::{PluginId, ProfileId};
 use handshake_models::{ModelSettings, OpenAiSettings};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::budget::BudgetFile;
 use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::error::CliError;
 use crate::retention::{RetentionFile, RetentionSettings};
@@ -43,6 +45,8 @@ pub(crate) struct SettingsFile {
     database: DatabaseFile,
     /// What the janitor deletes.
     retention: RetentionFile,
+    /// The most that any job may spend.
+    budget: BudgetFile,
     /// Models by name; `default` is the built-in extractive one unless given here.
     models: BTreeMap<String, ModelSettings>,
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
@@ -85,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) database: DatabaseSettings,
     /// What the janitor deletes.
     pub(crate) retention: RetentionSettings,
+    /// The most that any job may spend.
+    pub(crate) budget: Budget,
     /// Models by name.
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
@@ -176,6 +182,7 @@ impl SettingsFile {
         let environment = std::env::var(DATABASE_URL).ok().map(SecretString::from);
         let database = self.database.resolve(&name, &project, &data_dir, environment)?;
         let retention = self.retention.resolve(&name)?;
+        let budget = self.budget.resolve(&name)?;
         let mut models = self.models;
         for model in models.values_mut() {
             if let ModelSettings::OpenAi(OpenAiSettings { key_file: Some(file), .. }) = model {
@@ -189,6 +196,7 @@ impl SettingsFile {
             max_parallel: self.max_parallel.unwrap_or(8),
             database,
             retention,
+            budget,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
             secrets: self.secrets,

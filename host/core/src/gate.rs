@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::budget::{Ask, BudgetMeter, Exceeded, Reservation};
 use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Mode, Observed, Resource, Verdict};
 use crate::event::{Actor, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
@@ -27,6 +28,13 @@ pub struct AttemptIdentity {
     pub span: Option<SpanId>,
     /// Where it belongs; none for a person at the command line.
     pub place: Option<AttemptPlace>,
+}
+
+impl AttemptIdentity {
+    /// What W3C trace context has servers be told: trace and span of the attempt. None outside a span.
+    pub fn traceparent(&self) -> Option<String> {
+        Some(format!("00-{}-{}-01", self.trace.w3c(), self.span?.w3c()?))
+    }
 }
 
 /// Where an attempt belongs.
@@ -76,6 +84,7 @@ pub struct GateServices {
 pub struct AttemptGate {
     shared: Arc<Shared>,
     rights: Arc<EffectiveRights>,
+    budget: Arc<BudgetMeter>,
     calls: AtomicU64,
 }
 
@@ -115,9 +124,15 @@ struct Decided {
 }
 
 impl AttemptGate {
-    /// A gate for one attempt.
+    /// A gate for one attempt, which may spend without end.
     pub fn new(identity: AttemptIdentity, rights: Arc<EffectiveRights>, services: GateServices) -> Self {
-        Self { shared: Arc::new(Shared { identity, services }), rights, calls: AtomicU64::new(0) }
+        let shared = Arc::new(Shared { identity, services });
+        Self { shared, rights, budget: Arc::default(), calls: AtomicU64::new(0) }
+    }
+
+    /// Bounds what its calls of models use together with all others that share the meter.
+    pub fn within(self, budget: Arc<BudgetMeter>) -> Self {
+        Self { budget, ..self }
     }
 
     /// Who asks.
@@ -133,11 +148,26 @@ impl AttemptGate {
     /// Asks for a permit. For effectful axes it returns only when the decision is durable, the fencing token was
     /// found valid and the effect is noted with the attempt.
     pub async fn permit(&self, call: Call) -> Result<Permit, Denial> {
+        self.permit_answer(call, None).await
+    }
+
+    /// The same for a call that asks a model for an answer of at most so many tokens. What it may really have is
+    /// [`Permit::max_tokens`].
+    pub async fn permit_answer(&self, call: Call, max_tokens: Option<u32>) -> Result<Permit, Denial> {
         let (axis, resource) = (call.axis, call.resource.clone());
         if !axis.is_effectful() {
             return self.permit_now(call);
         }
+        let reserved = self.reserve_budget(&call, max_tokens).await;
         let decided = self.decide(call)?;
+        let reservation = match reserved.transpose() {
+            Ok(reservation) => reservation,
+            Err(exceeded) => {
+                let (reason, layer) = (DenialLabel::BudgetExceeded, Layer::Budget);
+                let remedy = format!("{exceeded}; {}", exceeded.remedy());
+                return Err(self.refuse(axis, &resource, decided, (reason, layer), &remedy));
+            }
+        };
         let (slot, decided) = self.reserve(axis, &resource, decided)?;
         let recorder = &self.shared.services.recorder;
         let recorded = match &self.shared.identity.place {
@@ -157,10 +187,16 @@ impl AttemptGate {
             None => recorder.record_event(&decided.decision).await,
         };
         match recorded {
-            Ok(()) => Ok(self.grant(axis, decided, slot)),
+            Ok(()) => {
+                let mut permit = self.grant(axis, decided, slot);
+                permit.reservation = reservation;
+                permit.reservation.iter_mut().for_each(Reservation::make);
+                Ok(permit)
+            }
             // Nothing was written, so the refusal goes on record under the same event id.
             Err(error @ RecorderError::Fenced) => {
-                Err(self.refuse(axis, &resource, decided, label_of(&error), &remedy_of(&error)))
+                let refusal = (label_of(&error), Layer::Recorder);
+                Err(self.refuse(axis, &resource, decided, refusal, &remedy_of(&error)))
             }
             Err(error) => Err(self.unrecorded(axis, &resource, &error)),
         }
@@ -173,12 +209,29 @@ impl AttemptGate {
         let decided = self.decide(call)?;
         if axis.is_effectful() {
             let remedy = "the host cannot wait for a durable record in this call";
-            return Err(self.refuse(axis, &resource, decided, DenialLabel::RecorderUnavailable, remedy));
+            let refusal = (DenialLabel::RecorderUnavailable, Layer::Recorder);
+            return Err(self.refuse(axis, &resource, decided, refusal, remedy));
         }
         let (slot, decided) = self.reserve(axis, &resource, decided)?;
         let recorded = self.shared.services.recorder.enqueue(&decided.decision);
         recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
         Ok(self.grant(axis, decided, slot))
+    }
+
+    /// Counts a call of a model; nothing when the rights refuse it anyway, or when it is none.
+    ///
+    /// It comes before the decision that is recorded, because it can wait, and the record is to bear the time at which
+    /// the call was really let through.
+    async fn reserve_budget(&self, call: &Call, max_tokens: Option<u32>) -> Option<Result<Reservation, Exceeded>> {
+        let ask = match call.axis {
+            Axis::ModelInfer => Ask::Answer(max_tokens),
+            Axis::ModelEmbed => Ask::Vectors,
+            _ => return None,
+        };
+        match self.rights.decide(call.axis, &call.resource) {
+            Verdict::Allowed { .. } => Some(self.budget.reserve(ask).await),
+            Verdict::Denied { .. } => None,
+        }
     }
 
     fn decide(&self, call: Call) -> Result<Decided, Denial> {
@@ -253,7 +306,10 @@ impl AttemptGate {
     ) -> Result<(Box<dyn OutcomeSlot>, Decided), Denial> {
         match self.shared.services.recorder.reserve() {
             Ok(slot) => Ok((slot, decided)),
-            Err(error) => Err(self.refuse(axis, resource, decided, label_of(&error), &remedy_of(&error))),
+            Err(error) => {
+                let refusal = (label_of(&error), Layer::Recorder);
+                Err(self.refuse(axis, resource, decided, refusal, &remedy_of(&error)))
+            }
         }
     }
 
@@ -263,17 +319,17 @@ impl AttemptGate {
         axis: Axis,
         resource: &Resource,
         mut decided: Decided,
-        reason: DenialLabel,
+        (reason, layer): (DenialLabel, Layer),
         remedy: &str,
     ) -> Denial {
         if let EventBody::CapabilityAction(record) = &mut decided.decision.body {
             record.decision_outcome = Outcome::Deny;
             record.reason = Some(reason);
-            record.layer = Layer::Recorder;
+            record.layer = layer;
             record.would_deny = false;
         }
         match self.shared.services.recorder.enqueue(&decided.decision) {
-            Ok(()) => Denial::outside_rights(axis, resource, reason, Layer::Recorder, remedy),
+            Ok(()) => Denial::outside_rights(axis, resource, reason, layer, remedy),
             Err(error) => self.unrecorded(axis, resource, &error),
         }
     }
@@ -291,6 +347,7 @@ impl AttemptGate {
             started: decided.started,
             shared: Arc::clone(&self.shared),
             slot: Some(slot),
+            reservation: None,
         }
     }
 }
@@ -329,6 +386,7 @@ pub struct Permit {
     started: Duration,
     shared: Arc<Shared>,
     slot: Option<Box<dyn OutcomeSlot>>,
+    reservation: Option<Reservation>,
 }
 
 /// A permit was shown for something that it does not allow: a fault of the host.
@@ -353,6 +411,18 @@ impl Permit {
     /// Which attempt it was given to.
     pub fn identity(&self) -> &AttemptIdentity {
         &self.shared.identity
+    }
+
+    /// The most tokens that the answer of a model may have: what was asked for, lowered to what the budget has left.
+    pub fn max_tokens(&self, asked: Option<u32>) -> Option<u32> {
+        self.reservation.as_ref().map_or(asked, |reservation| reservation.max_tokens(asked))
+    }
+
+    /// Tells the budget what the call has used.
+    pub fn spent(&mut self, tokens: u64) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.settle(tokens);
+        }
     }
 
     /// Finishes with success.

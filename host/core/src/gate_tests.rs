@@ -8,10 +8,12 @@ use async_trait::async_trait;
 use futures::FutureExt;
 
 use super::*;
+use crate::budget::{BudgetKind, Limits, Usage};
 use crate::capability::{CapabilitySet, Effect, Policy, Profile, Rule, SourceRef};
 use crate::event::AdmittedEvent;
 use crate::job::AccessMode;
 use crate::testing::{Behaviour, FixedClock, MemoryRecorder, SequentialIds};
+use crate::workflow::Budget;
 use crate::{PluginId, ProfileId};
 
 struct Bench {
@@ -399,4 +401,64 @@ impl FlightRecorder for Scripted {
             Answer::Fenced => Err(RecorderError::Fenced),
         }
     }
+}
+
+#[test]
+fn servers_are_told_trace_and_span_of_the_attempt() {
+    let span = SpanId::from_uuid(uuid::Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0abc));
+    let identity = AttemptIdentity { span: Some(span), ..identity() };
+    let expected = "00-00000000000000000000000000000001-8000000000000abc-01";
+    assert_eq!(identity.traceparent().unwrap(), expected);
+    assert_eq!(AttemptIdentity { span: None, ..identity }.traceparent(), None);
+}
+
+fn within(ids: &[&str], budget: Budget) -> (Bench, Arc<BudgetMeter>) {
+    let meter = BudgetMeter::new(Limits::of(&budget, &Budget::default()), Usage::default(), None);
+    let meter = Arc::new(meter);
+    let Bench { recorder, clock, gate } = bench(ids);
+    (Bench { recorder, clock, gate: gate.within(Arc::clone(&meter)) }, meter)
+}
+
+#[test]
+fn a_call_beyond_the_budget_is_denied_with_one_decision_on_record() {
+    let budget = Budget { model_calls: Some(1), ..Budget::default() };
+    let (bench, _) = within(&["model.infer", "model.embed"], budget);
+    ready(bench.gate.permit(model_call())).unwrap().succeeded(0, 0);
+    let embed = Call { axis: Axis::ModelEmbed, function: "embed", ..model_call() };
+    for call in [model_call(), embed] {
+        let denial = ready(bench.gate.permit(call)).unwrap_err();
+        assert_eq!((denial.reason, denial.layer), (DenialLabel::BudgetExceeded, Layer::Budget));
+        assert!(denial.remedy.starts_with("HSK-402-BUDGET-EXCEEDED: budget `model_calls`"), "{denial}");
+    }
+    let events = bench.recorder.events();
+    let denied: Vec<_> = events[2..].iter().map(decision).collect();
+    assert_eq!(denied.iter().map(|record| record.call).collect::<Vec<_>>(), [2, 3], "one decision each");
+    assert!(denied.iter().all(|record| record.reason == Some(DenialLabel::BudgetExceeded)));
+    assert!(denied.iter().all(|record| record.layer == Layer::Budget && record.decision_outcome == Outcome::Deny));
+    assert_eq!(bench.recorder.effects().len(), 1);
+}
+
+#[test]
+fn tokens_are_what_calls_say_they_used_and_lower_what_the_next_may_ask_for() {
+    let (bench, meter) = within(&["model.infer"], Budget { tokens: Some(100), ..Budget::default() });
+    let mut permit = ready(bench.gate.permit_answer(model_call(), Some(80))).unwrap();
+    assert_eq!(permit.max_tokens(Some(80)), Some(80));
+    permit.spent(70);
+    permit.succeeded(0, 0);
+    let permit = ready(bench.gate.permit_answer(model_call(), Some(80))).unwrap();
+    assert_eq!((permit.max_tokens(Some(80)), permit.max_tokens(None)), (Some(30), Some(30)));
+    permit.failed("HSK-500-LLM");
+    assert_eq!((meter.used(BudgetKind::Tokens), meter.used(BudgetKind::ModelCalls)), (70, 2));
+}
+
+#[test]
+fn what_the_rights_or_the_recorder_refuse_uses_no_budget() {
+    let budget = || Budget { model_calls: Some(1), ..Budget::default() };
+    let (bench, meter) = within(&["fs.read"], budget());
+    assert_eq!(ready(bench.gate.permit(model_call())).unwrap_err().reason, DenialLabel::NotDeclared);
+    assert_eq!(meter.used(BudgetKind::ModelCalls), 0);
+    let (bench, meter) = within(&["model.infer"], budget());
+    bench.recorder.behave(Behaviour::Full);
+    assert_eq!(ready(bench.gate.permit(model_call())).unwrap_err().layer, Layer::Recorder);
+    assert_eq!(meter.used(BudgetKind::ModelCalls), 0);
 }

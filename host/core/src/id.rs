@@ -93,6 +93,15 @@ impl TraceId {
     }
 }
 
+impl SpanId {
+    /// The 16 hexadecimal digits that W3C trace context uses: the second half of the id, which is the random one. None
+    /// when they are all zero, which that standard does not allow.
+    pub fn w3c(&self) -> Option<String> {
+        let (_, half) = self.0.as_u64_pair();
+        (half != 0).then(|| format!("{half:016x}"))
+    }
+}
+
 /// A name that is not of the form its kind asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not a valid {kind}: it must match `{pattern}`")]

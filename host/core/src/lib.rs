@@ -11,9 +11,11 @@ mod json;
 
 pub mod approval;
 pub mod artifact;
+pub mod budget;
 pub mod capability;
 pub mod chain;
 pub mod content;
+pub mod credential;
 pub mod docs_profile;
 pub mod document;
 pub mod edit;

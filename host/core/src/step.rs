@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::budget::BudgetMeter;
 use crate::capability::{Denial, EffectiveRights};
 use crate::document::Proposal;
 use crate::gate::AttemptIdentity;
@@ -46,6 +47,8 @@ pub struct StepInvocation {
     pub input: Json,
     /// What it may do.
     pub rights: Arc<EffectiveRights>,
+    /// What its calls of models may use, together with all others of the run.
+    pub budget: Arc<BudgetMeter>,
     /// Access mode, as the guest sees it.
     pub access_mode: AccessMode,
     /// Its folders.

@@ -1,6 +1,7 @@
 //! The workflow file: YAML, TOML or JSON of one structure. Parsing and checking are the engine's.
 
 mod action;
+mod budget;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 pub use self::action::{Action, ApprovalSpec, ChildWorkflow, OnExpiry};
+pub use self::budget::{Budget, OnExceeded};
 use crate::capability::CapabilityId;
 use crate::job::{AccessMode, JobKind, SafetyMode};
 use crate::mount::MountAccess;
@@ -35,6 +37,9 @@ pub struct Workflow {
     /// What happens to steps that a lost host was executing; steps can say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
+    /// How much the job may spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Steps; their order is that of their dependencies.
     pub steps: Vec<Step>,
     /// Outputs: values with `${…}` expressions.

@@ -171,7 +171,7 @@ pub(crate) async fn retry(
     job.error_message = None;
     job.job_outputs = None;
     services.database.rerun(job, before, run, nodes, events).await?;
-    Ok(SubmittedJob { job_id: id, run_id, existing: false })
+    Ok(SubmittedJob { job_id: id, run_id, existing: false, warnings: Vec::new() })
 }
 
 /// A step and every step that needs it, directly or not.

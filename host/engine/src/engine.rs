@@ -22,6 +22,7 @@ use crate::approvals::{Question, Voted};
 use crate::control::Control;
 use crate::recovery::Recovered;
 use crate::run::RunSummary;
+use crate::safeguards::Safeguards;
 use crate::submission::{Submission, SubmitError, SubmittedJob};
 use crate::updates::{RunUpdate, Updates};
 use crate::workflow::{self, CheckedWorkflow, InvalidWorkflow, WorkflowSource};
@@ -55,6 +56,8 @@ pub struct EngineServices {
     pub settings: Arc<BTreeMap<PluginId, Arc<BTreeMap<String, Value>>>>,
     /// How many nodes of one run execute at the same time at most.
     pub max_parallel: usize,
+    /// What the operator's configuration says of jobs before they begin.
+    pub safeguards: Safeguards,
 }
 
 /// Runs workflows. Cheap to clone.
@@ -209,9 +212,8 @@ impl Engine {
 
     /// Checks a workflow: its file, graph and expressions, its plugins, capabilities and profile. Stores nothing.
     pub fn check(&self, source: &WorkflowSource) -> Result<CheckedWorkflow, InvalidWorkflow> {
-        let parsed = workflow::parse(source)?;
-        let services = &self.inner.services;
-        Ok(workflow::check(&parsed, &*services.executor, &services.profiles)?.describe(&parsed))
+        let (parsed, checked) = workflow::check(source, &self.inner.services.surroundings())?;
+        Ok(checked.describe(&parsed))
     }
 
     /// Checks a workflow with its inputs, folders and plugins, and stores a queued job with its first run.

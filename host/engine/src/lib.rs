@@ -14,6 +14,7 @@ mod janitor;
 mod proposals;
 mod recovery;
 mod run;
+mod safeguards;
 mod submission;
 mod updates;
 
@@ -30,7 +31,8 @@ pub use janitor::{Janitor, JanitorServices};
 pub use proposals::{ProposalStatus, Proposals, ProposedDocument};
 pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
-pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
+pub use safeguards::Safeguards;
+pub use submission::{InputError, InputValue, SecretInputs, Submission, SubmitError, SubmittedJob};
 pub use updates::{RunUpdate, RunUpdateKind};
 pub use workflow::{
     CheckedStep, CheckedWorkflow, Format, InvalidWorkflow, ParsedWorkflow, WorkflowError, WorkflowSource, parse,

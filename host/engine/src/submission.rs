@@ -2,6 +2,7 @@
 
 mod docs;
 mod inputs;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 pub(crate) use docs::check_kind;
 pub use inputs::{InputError, InputValue};
+pub use secrets::SecretInputs;
 
 use crate::control::latest_run;
 use crate::engine::EngineServices;
@@ -55,6 +57,9 @@ pub struct SubmittedJob {
     pub run_id: RunId,
     /// Whether an earlier submission with the same key made it.
     pub existing: bool,
+    /// What a person should know about its inputs; never their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Why a submission was refused.
@@ -66,6 +71,9 @@ pub enum SubmitError {
     /// An input is not right.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// Inputs look like secrets, and the job's safety mode is strict.
+    #[error(transparent)]
+    Secrets(#[from] SecretInputs),
     /// A folder cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -94,6 +102,7 @@ impl SubmitError {
                 error.problems().iter().map(|problem| problem.hint()).collect::<Vec<_>>().join("\n")
             }
             Self::Input(error) => error.hint().to_owned(),
+            Self::Secrets(error) => error.hint(),
             Self::Mount(MountError::Unavailable { .. } | MountError::NotAFolder { .. }) => {
                 "create the folder, or correct the path in the workflow file or its inputs".into()
             }
@@ -117,14 +126,14 @@ impl SubmitError {
 }
 
 pub(crate) async fn submit(services: &EngineServices, mut submission: Submission) -> Result<SubmittedJob, SubmitError> {
-    let parsed = workflow::parse(&submission.source)?;
+    let (parsed, checked) = workflow::check(&submission.source, &services.surroundings())?;
     let kind = parsed.workflow.job.kind;
     if !docs::is_executable(kind) {
         return Err(SubmitError::UnsupportedKind { kind });
     }
-    let checked = workflow::check(&parsed, &*services.executor, &services.profiles)?;
     docs::expand(kind, &mut submission.inputs);
     let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
     let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
@@ -143,7 +152,8 @@ pub(crate) async fn submit(services: &EngineServices, mut submission: Submission
         entity_refs: entities,
     };
     let (job, run) = records(services, &parsed.workflow, inputs.as_ref().clone(), origin)?;
-    store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await
+    let stored = store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await?;
+    Ok(SubmittedJob { warnings, ..stored })
 }
 
 async fn store(
@@ -158,10 +168,10 @@ async fn store(
     let events =
         vec![envelope.job_span_start(&job, by)?, envelope.job_transition(None, job.state, &job.status_reason, by)?];
     match services.database.submit(job, run, key, events).await? {
-        Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false }),
+        Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }),
         Submitted::Existing(job) => {
             let run_id = latest_run(services, &job).await?;
-            Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true })
+            Ok(SubmittedJob { job_id: job.job_id, run_id, existing: true, warnings: Vec::new() })
         }
     }
 }
@@ -176,6 +186,9 @@ pub(crate) async fn submit_child(
     key: &str,
 ) -> Result<SubmittedJob, SubmitError> {
     let inputs = inputs::resolve(&workflow.inputs, inputs)?;
+    for warning in secrets::look(services, workflow.job.safety_mode, &inputs)? {
+        tracing::warn!(job = %parent_job.job_id, workflow = %workflow.name, "{warning}");
+    }
     let origin = Origin {
         trace: parent.trace_id,
         base: parent.base.clone(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use handshake_core::Digest;
 use handshake_core::capability::Axis;
+use handshake_core::credential::Unusable;
 use handshake_core::gate::{GateServices, Permit};
 use handshake_core::model::{EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models};
 use serde::Serialize;
@@ -51,6 +52,20 @@ impl ModelRegistry {
         Ok(Self { models, services })
     }
 
+    /// Every model by name, with the reason why it cannot be asked if its key is missing.
+    pub fn usable(&self) -> BTreeMap<String, Option<Unusable>> {
+        let usable = self.models.iter().map(|(name, provider)| {
+            let missing = match provider {
+                Provider::Extractive => None,
+                Provider::OpenAi(server) => server.missing_key(),
+            };
+            let remedy =
+                format!("provide the key and start the host again, or correct [models.{name}] in handshake.toml");
+            (name.clone(), missing.map(|what| Unusable { what, remedy }))
+        });
+        usable.collect()
+    }
+
     fn provider(&self, name: &str) -> Result<&Provider, ModelError> {
         self.models.get(name).ok_or_else(|| {
             let shown: String = name.chars().take(128).collect();
@@ -93,9 +108,10 @@ impl Models for ModelRegistry {
 
     async fn generate(&self, permit: &Permit, request: &GenerateRequest) -> Result<GenerateResponse, ModelError> {
         let inference = self.begin(permit, Axis::ModelInfer, &request.model, request)?;
+        let trace = permit.identity().traceparent();
         let result = match self.provider(&request.model) {
             Ok(Provider::Extractive) => extractive::generate(request).await,
-            Ok(Provider::OpenAi(server)) => server.generate(request).await,
+            Ok(Provider::OpenAi(server)) => server.generate(request, trace.as_deref()).await,
             Err(error) => Err(error),
         };
         match &result {
@@ -107,12 +123,13 @@ impl Models for ModelRegistry {
 
     async fn embed(&self, permit: &Permit, model: &str, texts: &[String]) -> Result<EmbedResponse, ModelError> {
         let inference = self.begin(permit, Axis::ModelEmbed, model, &(model, texts))?;
+        let trace = permit.identity().traceparent();
         let result = match self.provider(model) {
             Ok(Provider::Extractive) => Err(ModelError::Invalid {
                 model: model.to_owned(),
                 reason: "`builtin/extractive` does not embed".into(),
             }),
-            Ok(Provider::OpenAi(server)) => server.embed(texts).await,
+            Ok(Provider::OpenAi(server)) => server.embed(texts, trace.as_deref()).await,
             Err(error) => Err(error),
         };
         match &result {

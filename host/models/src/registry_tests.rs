@@ -61,7 +61,7 @@ impl Bench {
             trace: TraceId::fresh(&*ids),
             actor: Actor { kind: ActorKind::Agent, id: "summarize@0.1.0".into() },
             component_sha256: None,
-            span: None,
+            span: Some("00000000-0000-0000-0000-000000000abc".parse().unwrap()),
             place: Some(AttemptPlace {
                 job: JobId::fresh(&*ids),
                 run: RunId::fresh(&*ids),
@@ -255,4 +255,38 @@ async fn keys_are_in_no_event_and_no_list() {
     assert!(!format!("{error:?} {error} {list:?} {:?}", bench.recorder.events()).contains(key));
     assert!(list.iter().any(|model| model.name == "m" && model.has_key));
     assert!(list.iter().any(|model| model.name == "default" && model.provider == "builtin/extractive"));
+}
+
+#[tokio::test]
+async fn a_server_is_told_trace_and_span_of_the_attempt() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let trace = request.headers().get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+        told.send(trace).unwrap();
+        async { axum::http::StatusCode::BAD_REQUEST }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let bench = Bench::new();
+    let registry = bench.registry(json!({ "m": { "provider": "openai", "base_url": base, "model": "m" } }));
+    let expected = format!("00-{}-0000000000000abc-01", bench.gate.identity().trace.w3c());
+    let permit = bench.permit(Axis::ModelInfer).await;
+    assert!(registry.generate(&permit, &request("m", "Hello")).await.is_err());
+    assert_eq!(heard.recv().await.unwrap().unwrap(), expected);
+    let permit = bench.permit(Axis::ModelEmbed).await;
+    assert!(registry.embed(&permit, "m", &["Hello".to_owned()]).await.is_err());
+    assert_eq!(heard.recv().await.unwrap().unwrap(), expected);
+}
+
+#[test]
+fn models_whose_key_is_missing_say_so_before_they_are_asked() {
+    let bench = Bench::new();
+    let server = |key: &str| json!({ "provider": "openai", "base_url": "https://h/v1", "model": "m", "key_env": key });
+    let open = json!({ "provider": "openai", "base_url": "http://localhost/v1", "model": "m" });
+    let usable = bench.registry(json!({ "paid": server("NO_SUCH_KEY"), "open": open })).usable();
+    let told =
+        usable.iter().map(|(name, missing)| (name.as_str(), missing.as_ref().map(|missing| missing.what.as_str())));
+    let missing = Some("environment variable `NO_SUCH_KEY` is not set");
+    assert_eq!(told.collect::<Vec<_>>(), [("default", None), ("open", None), ("paid", missing)]);
 }

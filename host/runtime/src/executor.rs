@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::artifact::ArtifactStore;
+use handshake_core::budget::BudgetMeter;
 use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, Profile};
 use handshake_core::document::DocumentReader;
 use handshake_core::event::{Actor, ActorKind};
@@ -204,7 +205,8 @@ impl WasmRuntime {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let run = parts.identity.place.as_ref().map(|place| place.run);
-        let gate = Arc::new(AttemptGate::new(parts.identity, parts.rights, self.gate.clone()));
+        let gate = AttemptGate::new(parts.identity, parts.rights, self.gate.clone()).within(parts.budget);
+        let gate = Arc::new(gate);
         let state = StepState {
             run,
             requests: RefusedRequests { gate: Arc::clone(&gate), voice: voice.clone() },
@@ -257,6 +259,7 @@ impl WasmRuntime {
             .store(StoreParts {
                 identity,
                 rights: Arc::new(nothing_granted(plugin)),
+                budget: Arc::default(),
                 settings: Arc::default(),
                 observer: Arc::new(Unheard),
                 mounts: &[],
@@ -298,6 +301,7 @@ impl WasmRuntime {
 struct StoreParts<'a> {
     identity: AttemptIdentity,
     rights: Arc<EffectiveRights>,
+    budget: Arc<BudgetMeter>,
     settings: Arc<std::collections::BTreeMap<String, Value>>,
     observer: Arc<dyn StepObserver>,
     mounts: &'a [Mount],
@@ -414,6 +418,7 @@ impl StepExecutor for WasmRuntime {
             .store(StoreParts {
                 identity: invocation.identity,
                 rights: invocation.rights,
+                budget: invocation.budget,
                 settings: invocation.settings,
                 observer: invocation.observer,
                 mounts: &invocation.mounts,

@@ -108,9 +108,18 @@ impl StepState {
         resource: Resource,
         arguments: Digest,
     ) -> impl Future<Output = Result<Permit, Denial>> + Send + use<> {
+        self.permit_answer(Call { interface, function, axis, resource, arguments }, None)
+    }
+
+    /// The same for an answer of a model, of at most so many tokens.
+    pub(crate) fn permit_answer(
+        &self,
+        call: Call,
+        max_tokens: Option<u32>,
+    ) -> impl Future<Output = Result<Permit, Denial>> + Send + use<> {
         let (gate, voice, last) = (Arc::clone(&self.gate), self.voice.clone(), self.last_denial.clone());
         async move {
-            let permit = gate.permit(Call { interface, function, axis, resource, arguments }).await;
+            let permit = gate.permit_answer(call, max_tokens).await;
             permit.inspect_err(|denial| tell(&voice, &last, denial))
         }
     }

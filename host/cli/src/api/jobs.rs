@@ -179,7 +179,7 @@ async fn vote(State(host): Host, Path(id): Path<String>, Document(request): Docu
     let VoteRequest { question, approve, reason } = request;
     let voted = host.engine.vote(job_id(&id)?, question.as_ref(), approve, reason, &person()).await?;
     if let Some((run_id, job_id)) = voted.goes_on {
-        begin(&host, &SubmittedJob { job_id, run_id, existing: false }, Actor::system());
+        begin(&host, &SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }, Actor::system());
     }
     Ok(Json(voted))
 }
@@ -219,7 +219,7 @@ async fn watch(State(host): Host, Path(id): Path<String>) -> Result<Response, Re
     let Some(run_id) = job.workflow_run_id else {
         return Err(Refusal(CliError::conflict(format!("job `{id}` has no run to watch"))));
     };
-    let watched = SubmittedJob { job_id: job.job_id, run_id, existing: false };
+    let watched = SubmittedJob { job_id: job.job_id, run_id, existing: false, warnings: Vec::new() };
     answer(&host, &watched, true, updates, host.executions.of_run(run_id))
 }
 
@@ -245,7 +245,7 @@ async fn resume(
         Some(run) if waits || host.executions.of_run(run).is_some() => run,
         _ => return Err(refused(&job, "only a job that waits or was interrupted goes on")),
     };
-    let started = SubmittedJob { job_id: job.job_id, run_id, existing: false };
+    let started = SubmittedJob { job_id: job.job_id, run_id, existing: false, warnings: Vec::new() };
     let execution = begin(&host, &started, person());
     answer(&host, &started, parameters.watch, updates, Some(execution))
 }

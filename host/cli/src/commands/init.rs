@@ -50,6 +50,11 @@ policy = "policy.toml"
 # url_file = "database.url"        # or url = "sqlite:jobs.db", relative to this file
 # connect_timeout = "10s"
 
+# The most that any job may spend; workflows can say less.
+# [budget]
+# tokens = 1000000
+# model_calls = 1000
+
 # Which finished jobs are deleted. Pinned ones stay, and so does the record of what happened.
 # [retention]
 # interval = "1h"                  # 0s for never; `handshake db prune` does it at once

@@ -176,6 +176,7 @@ async fn follow(output: &Output, access: &Access, mut lines: Lines, own: bool) -
     if submitted.existing {
         output.note(&format!("the idempotency key was used before, for job {}", submitted.job_id));
     }
+    submitted.warnings.iter().for_each(|warning| output.note(warning));
     let mut progress = Progress::new(output);
     let mut signals = Signals::new()?;
     let mut ended = None;
@@ -222,6 +223,9 @@ fn show_result(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         return show_outputs(output, job, "");
     }
     output.toned_field("state", job.state.as_str(), tone(job.state))?;
+    if job.state == JobState::AwaitingUser {
+        output.field("reason", &job.status_reason)?;
+    }
     if job.job_outputs.as_ref().and_then(Value::as_object).is_some_and(|outputs| !outputs.is_empty()) {
         output.line("outputs")?;
         show_outputs(output, job, "  ")?;

@@ -86,6 +86,26 @@ impl CapabilityId {
         }
     }
 
+    /// The name that the id is limited to, for axes whose scopes are names.
+    pub fn name(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether some resource may be covered by both. Patterns within the same mount count as meeting: whether two
+    /// patterns have a path in common is not worth finding out for a check that may err on this side.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.axis == other.axis
+            && match (&self.scope, &other.scope) {
+                (Scope::All, _) | (_, Scope::All) => true,
+                (Scope::Mount { mount, .. }, Scope::Mount { mount: other, .. }) => mount == other,
+                (Scope::Name(name), Scope::Name(other)) => name == other,
+                _ => false,
+            }
+    }
+
     fn parse_scope(axis: Axis, id: &str, scope: &str) -> Result<Scope, InvalidCapability> {
         let refuse = |hint| InvalidCapability::Scope { id: id.to_owned(), axis, scope: scope.to_owned(), hint };
         match axis.scope_form() {
@@ -237,6 +257,23 @@ mod tests {
         let deep: CapabilityId = "fs.read:in/reports/**".parse().unwrap();
         assert!(deep.covers(Axis::FsRead, &path("in", "reports/2026/a.md")));
         assert!(!deep.covers(Axis::FsRead, &path("in", "other/a.md")));
+    }
+
+    #[test]
+    fn ids_meet_when_some_resource_may_be_covered_by_both() {
+        let id = |text: &str| text.parse::<CapabilityId>().unwrap();
+        for (one, other, meet) in [
+            ("fs.read", "fs.read:in", true),
+            ("fs.read:in/a/**", "fs.read:in", true),
+            ("fs.read:in/a/**", "fs.read:in/b/**", true),
+            ("fs.read:in", "fs.read:out", false),
+            ("fs.read", "fs.write", false),
+            ("model.infer:a", "model.infer:a", true),
+            ("model.infer:a", "model.infer:b", false),
+            ("artifact.read", "artifact.read", true),
+        ] {
+            assert_eq!((id(one).meets(&id(other)), id(other).meets(&id(one))), (meet, meet), "{one} {other}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{InputSpec, Map, MountSpec, Period, Recovery, Step, Workflow};
+use super::{Budget, InputSpec, Map, MountSpec, Period, Recovery, Step, Workflow};
 
 /// What a step does. A step says exactly one of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,6 +114,9 @@ pub struct ChildWorkflow {
     /// What happens to steps that a lost host was executing; by default as the file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
+    /// How much each run of it may spend of what the file's own budget leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Its steps.
     pub steps: Vec<Step>,
     /// Outputs, which become the output of the step.
@@ -131,6 +134,7 @@ impl Workflow {
             inputs: child.inputs.clone(),
             mounts,
             recovery: child.recovery.or(self.recovery),
+            budget: child.budget.clone(),
             steps: child.steps.clone(),
             outputs: child.outputs.clone(),
             workflows: self.workflows.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use handshake_core::budget::BudgetMeter;
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace};
 use handshake_core::job::AiJob;
@@ -121,6 +122,18 @@ impl Attempt {
         self.ended(envelope, self.row(NodeState::Cancelled), "cancelled", Default::default())
     }
 
+    /// The checkpoint after it was stopped for a reason that leaves it to be executed again.
+    pub(super) fn stopped(
+        &self,
+        envelope: &Envelope<'_>,
+        why: NodeError,
+    ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+        let mut row = self.row(NodeState::Interrupted);
+        let result = why.kind.clone();
+        row.error = Some(why);
+        self.ended(envelope, row, &result, Default::default())
+    }
+
     fn ended(
         &self,
         envelope: &Envelope<'_>,
@@ -142,6 +155,7 @@ impl Attempt {
         job: &AiJob,
         fence: FencingToken,
         updates: &Updates,
+        budget: Arc<BudgetMeter>,
     ) -> StepInvocation {
         let plugin = &resources.plugin;
         let limits = plugin.manifest.limits;
@@ -164,6 +178,7 @@ impl Attempt {
             plugin: Arc::clone(plugin),
             input: self.input.clone(),
             rights: Arc::clone(&resources.rights),
+            budget,
             access_mode: job.access_mode,
             mounts: resources.mounts.clone(),
             limits,

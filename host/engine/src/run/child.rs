@@ -18,6 +18,8 @@ use handshake_core::workflow::{Map, MountSpec};
 use handshake_core::{Digest, Json, RunId, Timestamp};
 use serde_json::Value;
 
+use super::RunSummary;
+use super::budget::Budget;
 use super::prepared::compile;
 use super::waiting::named;
 use crate::control::Control;
@@ -52,6 +54,8 @@ pub(super) struct Errand {
     pub(super) job: AiJob,
     pub(super) by: Actor,
     pub(super) control: Control,
+    /// Of the run whose step it is.
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Errand {
@@ -111,6 +115,10 @@ impl Errand {
         Ok(())
     }
 
+    async fn execute(&self, child: &SubmittedJob) -> Result<RunSummary, EngineError> {
+        super::execute_within(&self.inner, child.run_id, (&self.by, &self.control), Some(&self.budget)).await
+    }
+
     async fn follow(&self, child: &SubmittedJob) -> Result<Returned, EngineError> {
         let database = &self.inner.services.database;
         self.share(self.parent.run_id, child.run_id, &self.with.value()).await?;
@@ -119,7 +127,7 @@ impl Errand {
             match run.state {
                 RunState::Completed | RunState::Failed | RunState::Cancelled => break,
                 RunState::Queued | RunState::Waiting | RunState::Stalled => {
-                    let summary = super::execute(&self.inner, child.run_id, &self.by, &self.control).await?;
+                    let summary = self.execute(child).await?;
                     if summary.run.state == RunState::Waiting {
                         let wake_at = summary.run.wake_at.unwrap_or(Timestamp::from_micros(i64::MAX));
                         return Ok(Returned::Parked(Parked { reason: summary.job.status_reason, wake_at }));

@@ -15,6 +15,7 @@ use handshake_core::node::{Contribution, NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::step::{StepFailure, StepOutcome};
 use handshake_core::storage::{RunChange, StorageError};
+use handshake_core::workflow::OnExceeded;
 use handshake_core::{Json, RunId, StepId};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, NO_SEED};
+use super::budget::{self, Budget};
 use super::child::{self, Parked};
 use super::ending::{self, Ending};
 use super::history::{History, Past};
@@ -64,6 +66,9 @@ pub(super) struct Driver<'a> {
     inputs: Arc<Value>,
     /// What was done of it before.
     history: History,
+    pub(super) budget: Arc<Budget>,
+    /// Attempts that did not begin because the budget of steps is used up.
+    pub(super) held: Vec<Attempt>,
     /// Whether a host had begun to execute it before.
     resumed: bool,
     /// Who paused it: nothing more begins, and it waits once what runs has ended.
@@ -103,7 +108,7 @@ impl<'a> Driver<'a> {
         inner: &'a Arc<Inner>,
         plan: Plan,
         prepared: Result<Vec<Option<StepResources>>, String>,
-        history: History,
+        (history, budget): (History, Arc<Budget>),
         (run, job): (WorkflowRun, AiJob),
         (by, control): (&Actor, &Control),
     ) -> Self {
@@ -118,6 +123,8 @@ impl<'a> Driver<'a> {
             inner,
             before: if resumed { history.lasted() } else { Duration::ZERO },
             history,
+            budget,
+            held: Vec::new(),
             resumed,
             paused: None,
             resources,
@@ -171,6 +178,9 @@ impl<'a> Driver<'a> {
                 self.paused = Some(by);
             }
             self.advance()?;
+            if let Some(exceeded) = self.budget.over(self.lasted()).filter(|exceeded| self.is_to_stop(exceeded)) {
+                return self.stop(exceeded).await;
+            }
             if let Some(ended) = self.ended() {
                 return self.finish(ended).await;
             }
@@ -194,11 +204,13 @@ impl<'a> Driver<'a> {
                 continue;
             }
             let answered = self.answered();
+            let over = self.budget.watch(self.lasted());
             let done = tokio::select! {
                 biased;
                 () = lost.cancelled() => return Err(EngineError::LostLease { run: self.run.run_id }),
                 () = control.cancelled() => return self.cancel().await,
                 () = control.paused(), if self.paused.is_none() => continue,
+                () = over, if !self.budget.is_over() => continue,
                 () = answered => {
                     self.look().await?;
                     continue;
@@ -262,7 +274,7 @@ impl<'a> Driver<'a> {
         if self.resources.is_none() {
             return Ok(());
         }
-        while let Some(next) = self.progress.next().filter(|_| self.paused.is_none()) {
+        while let Some(next) = self.progress.next().filter(|_| self.paused.is_none() && !self.budget.is_over()) {
             match next {
                 Next::Open { step } => self.open(step)?,
                 Next::Start { step, item } => self.start((step, item))?,
@@ -395,6 +407,10 @@ impl<'a> Driver<'a> {
     ) -> Result<(), EngineError> {
         let resources = self.resources(position.0)?;
         let attempt = Attempt::new(&self.inner.services, self.run.run_id, node, number, resources, input);
+        if self.budget.begins().is_err() {
+            self.held.push(attempt);
+            return Ok(());
+        }
         let (row, event) = attempt.begin(&self.envelope())?;
         self.change.nodes.push(row);
         self.change.events.push(event);
@@ -405,7 +421,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Takes in what a task came back with.
-    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
+    pub(super) fn take(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
         match done.map_err(|error| EngineError::Internal(format!("a task of the run ended early: {error}")))? {
             Done::Attempt(position, result) => {
                 let attempt = self
@@ -434,7 +450,9 @@ impl<'a> Driver<'a> {
         // The job's duration is that of its run: items that run side by side do not add up.
         metrics.duration_ms = 0;
         let contribution = Contribution { metrics, proposals };
-        let (row, event) = attempt.completed(&self.envelope(), output.clone(), contribution.clone(), measurements)?;
+        let (mut row, event) =
+            attempt.completed(&self.envelope(), output.clone(), contribution.clone(), measurements)?;
+        row.error = self.budget.gave(output.as_str().len()).as_ref().map(budget::mark);
         self.change.nodes.push(row);
         self.change.events.push(event);
         self.news.push(finished(attempt, NodeState::Completed, None, false));
@@ -460,6 +478,15 @@ impl<'a> Driver<'a> {
     }
 
     fn failed(&mut self, position: Position, attempt: Attempt, failure: &StepFailure) -> Result<(), EngineError> {
+        if let Some(exceeded) = self.budget.refused(failure).filter(|exceeded| exceeded.on_exceeded == OnExceeded::Ask)
+        {
+            // Once a person has granted more, it is tried again.
+            let (row, event) = attempt.stopped(&self.envelope(), budget::mark(&exceeded))?;
+            self.news.push(finished(&attempt, NodeState::Interrupted, row.error.clone(), false));
+            self.change.nodes.push(row);
+            self.change.events.push(event);
+            return Ok(());
+        }
         let (row, event) = attempt.failed(&self.envelope(), failure)?;
         let error = row.error.clone();
         self.change.nodes.push(row);
@@ -508,8 +535,9 @@ impl<'a> Driver<'a> {
             else {
                 continue;
             };
+            let updates = &self.inner.updates;
             let invocation =
-                attempt.invocation(&planned.step, resources, &self.job, self.run.fence, &self.inner.updates);
+                attempt.invocation(&planned.step, resources, &self.job, self.run.fence, updates, self.budget.meter());
             let executor = Arc::clone(&self.inner.services.executor);
             self.tasks.spawn(async move { Done::Attempt(position, attempt::run(executor, invocation).await) });
         }
@@ -563,8 +591,21 @@ impl<'a> Driver<'a> {
         self.end(Ending::Cancelled).await
     }
 
-    async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
-        let lasted = self.before + self.inner.services.clock.monotonic().saturating_sub(self.since);
+    /// What is ready does not begin, and what failed is not tried again.
+    pub(super) fn drop_what_would_begin(&mut self) {
+        self.waiting.clear();
+        self.waits.clear();
+        self.begin.clear();
+        self.begin_waits.clear();
+    }
+
+    /// How long this host has executed it.
+    fn lasted(&self) -> Duration {
+        self.inner.services.clock.monotonic().saturating_sub(self.since)
+    }
+
+    pub(super) async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
+        let lasted = self.before + self.lasted();
         let envelope = self.envelope();
         ending::end(&envelope, ending, &mut self.run, &mut self.job, lasted, &mut self.change)?;
         self.news.push(RunUpdateKind::RunFinished {

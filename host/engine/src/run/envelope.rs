@@ -12,6 +12,13 @@ use handshake_core::{ApprovalId, EventId, JobId, RunId, SpanId, StepId, TraceId}
 use super::bounded;
 use crate::engine::{EngineError, EngineServices};
 
+/// From a job's creation to its end, milliseconds (R2.6).
+const JOB_LATENCY: &str = "hsk.job.latency";
+/// Tokens of models that a job has used (R2.6).
+const JOB_TOKENS: &str = "hsk.job.tokens";
+/// From the beginning of an attempt of a step to its end, milliseconds (R2.6).
+const STEP_DURATION: &str = "hsk.workflow.step_duration";
+
 /// What all events of a run have in common.
 ///
 /// The span of a job bears the job's own id, and so does that of a run: its end is perhaps written by another
@@ -91,7 +98,9 @@ impl Envelope<'_> {
 
     pub(crate) fn job_span_end(&self, job: &AiJob, result: &str) -> Result<AdmittedEvent, RecorderError> {
         let lasted = self.services.clock.now().since(job.created_at);
-        let body = span_end("job", job.protocol_id.clone(), result, lasted, BTreeMap::new());
+        let metrics = [(JOB_LATENCY, milliseconds(lasted)), (JOB_TOKENS, number(job.metrics.total_tokens))];
+        let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
+        let body = span_end("job", job.protocol_id.clone(), result, lasted, metrics);
         self.span(SpanId::from_uuid(self.job.uuid()), &Actor::system(), body)
     }
 
@@ -126,8 +135,10 @@ impl Envelope<'_> {
         node: &NodeKey,
         result: &str,
         lasted: Duration,
-        metrics: BTreeMap<String, f64>,
+        mut metrics: BTreeMap<String, f64>,
     ) -> Result<AdmittedEvent, RecorderError> {
+        // Whatever a step calls its own measurements, this one is the host's.
+        metrics.insert(STEP_DURATION.to_owned(), milliseconds(lasted));
         self.step_span(span, node, span_end("step", node.to_string(), result, lasted, metrics))
     }
 
@@ -137,6 +148,15 @@ impl Envelope<'_> {
         event.step_id = Some(node.step.clone());
         self.services.recorder.admit(&event)
     }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Exact up to 2^53, far beyond any count of tokens.
+fn number(count: u64) -> f64 {
+    count as f64
 }
 
 fn span_end(span: &str, name: String, result: &str, lasted: Duration, mut metrics: BTreeMap<String, f64>) -> EventBody {

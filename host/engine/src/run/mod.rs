@@ -1,6 +1,7 @@
 //! Driving one run to its end: what is ready (`progress`, pure), attempts, retries, checkpoints and the loop.
 
 mod attempt;
+mod budget;
 mod child;
 mod driver;
 mod ending;
@@ -15,6 +16,7 @@ mod waiting;
 pub(crate) use envelope::Envelope;
 pub(crate) use prepared::{compile, rights};
 
+use budget::Budget;
 use std::sync::Arc;
 
 use handshake_core::RunId;
@@ -60,15 +62,30 @@ pub(crate) async fn execute(
     by: &Actor,
     control: &Control,
 ) -> Result<RunSummary, EngineError> {
+    execute_within(inner, id, (by, control), None).await
+}
+
+/// The same for a run that belongs to another, and spends what that one has.
+async fn execute_within(
+    inner: &Arc<Inner>,
+    id: RunId,
+    word: (&Actor, &Control),
+    parent: Option<&Arc<Budget>>,
+) -> Result<RunSummary, EngineError> {
     loop {
-        let (summary, again) = once(inner, id, by, control).await?;
+        let (summary, again) = once(inner, id, word, parent).await?;
         if !again {
             return Ok(summary);
         }
     }
 }
 
-async fn once(inner: &Arc<Inner>, id: RunId, by: &Actor, control: &Control) -> Result<(RunSummary, bool), EngineError> {
+async fn once(
+    inner: &Arc<Inner>,
+    id: RunId,
+    (by, control): (&Actor, &Control),
+    parent: Option<&Arc<Budget>>,
+) -> Result<(RunSummary, bool), EngineError> {
     let services = &inner.services;
     let run = services.database.run(id).await?;
     if !matches!(run.state, RunState::Queued | RunState::Stalled | RunState::Waiting) {
@@ -81,8 +98,10 @@ async fn once(inner: &Arc<Inner>, id: RunId, by: &Actor, control: &Control) -> R
     }
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
-    let history = history::History::of(services.database.nodes(id, Payloads::Read).await?);
-    let driver = driver::Driver::new(inner, plan, prepared, history, (run, job), (by, control));
+    let attempts = services.database.nodes(id, Payloads::Read).await?;
+    let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &attempts, parent).await?;
+    let history = history::History::of(attempts);
+    let driver = driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));
     let (mut summary, again) = driver.drive().await?;
     if summary.job.state == JobState::AwaitingValidation {
         summary.job = crate::proposals::settle(services, summary.job.job_id).await?;

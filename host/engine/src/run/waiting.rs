@@ -200,6 +200,7 @@ impl Driver<'_> {
                         job: self.job.clone(),
                         by: self.by.clone(),
                         control: control.clone(),
+                        budget: std::sync::Arc::clone(&self.budget),
                     };
                     self.tasks.spawn(async move { Done::Child(position, errand.run().await) });
                 }

@@ -36,7 +36,7 @@ fn files_that_cannot_be_read() {
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps: []\nstpes: []"), @r##"
     flow.yaml:3:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(refused("steps: []"), @r##"
     flow.yaml:1:1: key `name` is missing
@@ -62,7 +62,7 @@ fn files_that_cannot_be_read() {
         |text: &str| message(&WorkflowSource { file: "flow.toml".into(), text: text.into(), format: Format::Toml });
     insta::assert_snapshot!(toml("name = \"x\"\nstpes = []\n"), @r##"
     flow.toml:2:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
     "##);
     insta::assert_snapshot!(toml("name = \"x\"\n[[steps]]\nid = \"a\"\nuses = \"summarize\"\nwhen = \"inputs.nope\"\n"), @r##"
     flow.toml:5:16: steps[0].when: input `nope` is not defined
@@ -153,6 +153,10 @@ fn steps_that_are_wrong() {
     insta::assert_snapshot!(step("    grants:\n      - fs.read:in\n      - fs.write:in"), @r##"
     flow.yaml:11:9: steps[0].grants[1]: `fs.write:in` grants writing, and mount `in` is for reading
     write `access: write` at mounts.in, or remove the grant
+    flow.yaml:11:9: steps[0].grants[1]: `fs.write:in` is granted, but plugin `read-folder@0.1.0` does not declare it
+    remove the grant, or declare `fs.write` in plugin.toml; it declares `fs.read`, `artifact.write`
+    flow.yaml:11:9: steps[0].grants[1]: `fs.write:in` is granted, but access mode `analysis_only` excludes `fs.write`
+    remove the grant, or write `access_mode: apply_scoped` under `job`
     "##);
     insta::assert_snapshot!(step("    retry: { attempts: 101 }"), @r##"
     flow.yaml:9:24: steps[0].retry.attempts: 101 is not between 1 and 100
@@ -257,12 +261,16 @@ steps:
   - { id: e }
   - { id: f, uses: read-folder, sleep_until: tomorrow }
 "), @r##"
+    flow.yaml:3:17: job.profile: profile `analist` is not defined
+    did you mean `analyst`? profiles are `reader`, `analyst`, `integrator`
     flow.yaml:5:32: inputs.n.default: the default is of type string, and the input of type integer
     change one of the two
     flow.yaml:8:5: workflows.part: the workflows run each other without end: `part` runs `part`
     remove one of these steps; `for_each` repeats a workflow for each item of a list
     flow.yaml:10:50: workflows.part.steps[0].when: step `b` is not defined
     steps are `a`, `c`
+    flow.yaml:13:20: steps[0].uses: plugin `sumarize` was not found; looked in plugins
+    did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`
     flow.yaml:13:54: steps[0].with.text: input `m` is not defined
     inputs are `n`
     flow.yaml:14:11: steps[1].id: step id `a` is there twice, first at steps[0]
@@ -293,5 +301,72 @@ steps:
     did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`
     flow.yaml:6:20: steps[1].uses: plugin `reed-folder` was not found; looked in plugins
     did you mean `read-folder`? known plugins are `read-folder`, `summarize`, `write-report`
+    "##);
+}
+
+#[test]
+fn grants_that_come_to_nothing_are_told_together_with_everything_else() {
+    insta::assert_snapshot!(refused("
+name: x
+job: { profile: reader, access_mode: analysis_only }
+mounts:
+  out: { path: out, access: write }
+steps:
+  - { id: a, uses: summarize, grants: ['model.infer:defualt', 'model.embed:keyless', 'secrets.use:mail'] }
+  - { id: b, uses: read-folder, grants: ['fs.write:out', 'net.http'] }
+  - { id: c, uses: sumarize, grants: ['artifact.read'], with: { v: '${inputs.n}' } }
+"), @r##"
+    flow.yaml:7:40: steps[0].grants[0]: `model.infer:defualt` is granted, but profile `reader` does not list it
+    remove the grant, or choose with `job.profile` one that does: `analyst`, `integrator`
+    flow.yaml:7:40: steps[0].grants[0]: `model.infer:defualt` names a model that is not configured
+    did you mean `default`? models are `default`, `keyless`, or configure it in handshake.toml: [models.defualt]
+    flow.yaml:7:63: steps[0].grants[1]: `model.embed:keyless` is granted, but profile `reader` does not list it
+    remove the grant, or choose with `job.profile` one that does: `analyst`, `integrator`
+    flow.yaml:7:63: steps[0].grants[1]: `model.embed:keyless` names a model that cannot be used: environment variable `KEY` is not set
+    set it
+    flow.yaml:7:86: steps[0].grants[2]: `secrets.use:mail` is granted, but profile `reader` does not list it
+    remove the grant, or choose with `job.profile` one that does: `integrator`
+    flow.yaml:7:86: steps[0].grants[2]: `secrets.use:mail` is granted, but access mode `analysis_only` excludes `secrets.use`
+    remove the grant, or write `access_mode: apply_scoped` under `job`
+    flow.yaml:8:42: steps[1].grants[0]: `fs.write:out` is granted, but plugin `read-folder@0.1.0` does not declare it
+    remove the grant, or declare `fs.write` in plugin.toml; it declares `fs.read`, `artifact.write`
+    flow.yaml:8:42: steps[1].grants[0]: `fs.write:out` is granted, but profile `reader` does not list it
+    remove the grant, or choose with `job.profile` one that does: `analyst`, `integrator`
+    flow.yaml:8:42: steps[1].grants[0]: `fs.write:out` is granted, but access mode `analysis_only` excludes `fs.write`
+    remove the grant, or write `access_mode: apply_scoped` under `job`
+    flow.yaml:8:58: steps[1].grants[1]: `net.http` cannot be granted: this version of the host never grants `net.http`
+    remove the grant; `handshake capabilities list` shows what can be granted
+    flow.yaml:9:20: steps[2].uses: plugin `sumarize` was not found; looked in plugins
+    did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`
+    flow.yaml:9:72: steps[2].with.v: input `n` is not defined
+    there are no inputs
+    "##);
+    // What a bare axis may mean is for each call to say; what is declared need not be granted.
+    let text = "name: x\nsteps: [{ id: a, uses: summarize, grants: ['model.infer'] }, { id: b, uses: summarize }]";
+    assert!(bench(|_| Act::Hang).engine.check(&yaml(text)).is_ok());
+}
+
+#[test]
+fn budgets_of_nothing() {
+    insta::assert_snapshot!(refused("
+name: x
+budget: { tokens: 0, wall: 0s, steps: 1 }
+workflows:
+  part:
+    budget: { model_calls: 0 }
+    steps: [{ id: a, uses: summarize }]
+steps:
+  - { id: a, workflow: part }
+"), @r##"
+    flow.yaml:3:19: budget.tokens: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    flow.yaml:3:28: budget.wall: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    flow.yaml:6:28: workflows.part.budget.model_calls: with nothing to spend nothing can be run
+    write more than 0, or leave it out for no bound
+    "##);
+    insta::assert_snapshot!(refused("name: x\nbudget: { token: 1 }\nsteps: []"), @r##"
+    flow.yaml:2:11: unknown key `token`
+    did you mean `tokens`? keys here are `tokens`, `model_calls`, `wall`, `steps`, `output_kb`, `on_exceeded`
     "##);
 }

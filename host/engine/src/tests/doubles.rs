@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
-use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::budget::Ask;
+use handshake_core::capability::{Denial, DenialLabel, Layer, Mode, Policy, builtin_profiles};
+use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
+use handshake_core::manifest::DeclaredCapability;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::secret::{SecretFinding, SecretScanner};
 use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
@@ -23,7 +27,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::content::OneDocument;
-use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Submission, WorkflowSource};
+use crate::{Engine, EngineServices, Format, InputValue, RunSummary, Safeguards, Submission, WorkflowSource};
 
 #[derive(Default)]
 pub(super) struct Tables {
@@ -278,6 +282,8 @@ pub(super) enum Act {
     Fail(StepFailure),
     Propose(Value, Vec<handshake_core::document::Proposal>),
     Panic,
+    /// Asks a model, which uses so many tokens, and gives that number.
+    Spend(u64),
     /// Never ends.
     Hang,
 }
@@ -318,7 +324,15 @@ impl StepExecutor for ScriptedExecutor {
             let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
             return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
         }
-        Ok(testing::plugin(request.id, version.as_bytes()))
+        let mut plugin = (*testing::plugin(request.id, version.as_bytes())).clone();
+        let declared: &[&str] = match plugin.manifest.id.as_str() {
+            "read-folder" => &["fs.read", "artifact.write"],
+            "summarize" => &["artifact.read", "model.infer", "model.embed", "secrets.use:mail"],
+            _ => &["fs.write"],
+        };
+        let declared = declared.iter().map(|id| DeclaredCapability { id: id.parse().unwrap(), reason: "test".into() });
+        plugin.manifest.capabilities = declared.collect();
+        Ok(Arc::new(plugin))
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
@@ -364,10 +378,30 @@ impl StepExecutor for ScriptedExecutor {
             Act::Give(output) => Ok(outcome(output, Vec::new())),
             Act::Propose(output, proposals) => Ok(outcome(output, proposals)),
             Act::Fail(failure) => Err(failure),
+            Act::Spend(tokens) => match invocation.budget.reserve(Ask::Answer(None)).await {
+                Ok(call) => {
+                    call.settle(tokens);
+                    let mut outcome = outcome(Value::from(tokens), Vec::new());
+                    outcome.metrics.total_tokens = tokens;
+                    Ok(outcome)
+                }
+                Err(_) => Err(budget_denial()),
+            },
             Act::Panic => panic!("the executor has a bug"),
             Act::Hang => std::future::pending().await,
         }
     }
+}
+
+/// How a step fails whose call was refused for want of budget.
+pub(super) fn budget_denial() -> StepFailure {
+    StepFailure::Denied(Denial {
+        capability: "model.infer:default".into(),
+        resource: "default".into(),
+        reason: DenialLabel::BudgetExceeded,
+        layer: Layer::Budget,
+        remedy: "spend less".into(),
+    })
 }
 
 /// Resolves every folder below the base, but `secret`.
@@ -380,6 +414,28 @@ impl MountResolver for PlainMounts {
         }
         Ok(Mount { name: name.into(), host: base.join(path), access, identity: (0, 0) })
     }
+}
+
+/// Takes every text that begins with `sk-` for a secret.
+struct Scanner;
+
+impl SecretScanner for Scanner {
+    fn secrets(&self, value: &Value) -> Vec<SecretFinding> {
+        let fields = value.as_object().into_iter().flatten();
+        let secret = fields.filter(|(_, value)| value.as_str().is_some_and(|text| text.starts_with("sk-")));
+        secret.map(|(name, _)| SecretFinding { path: name.clone(), detector: "secret_api_key" }).collect()
+    }
+}
+
+/// Two models, one without its key, and a secret.
+fn safeguards() -> Safeguards {
+    let missing = Unusable { what: "environment variable `KEY` is not set".into(), remedy: "set it".into() };
+    let models = [("default", None), ("keyless", Some(missing))];
+    let credentials = Credentials {
+        models: models.into_iter().map(|(name, usable)| (name.to_owned(), usable)).collect(),
+        secrets: BTreeMap::from([("mail".to_owned(), None)]),
+    };
+    Safeguards { credentials: Some(Arc::new(credentials)), scanner: Some(Arc::new(Scanner)), ..Safeguards::default() }
 }
 
 /// An engine on doubles.
@@ -420,6 +476,7 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         settings: Arc::default(),
         lease: Duration::from_secs(30),
         max_parallel: 8,
+        safeguards: safeguards(),
     };
     Bench { engine: Engine::with_heartbeat(services, Duration::from_millis(5)), database, executor, clock }
 }

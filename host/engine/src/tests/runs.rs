@@ -416,3 +416,18 @@ async fn a_run_is_executed_once() {
     let error = bench.engine.execute(run, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, EngineError::NotWaiting { state: RunState::Completed, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn the_ends_of_spans_tell_how_long_jobs_and_steps_took_and_what_they_used() {
+    let bench = bench(three);
+    bench.run(THREE_STEPS).await;
+    let tables = bench.database.tables();
+    let ends = |span: &'static str| {
+        let events = tables.events.iter().map(|event| &event["payload"]);
+        events.filter(move |body| body["span"] == span && body["result"] == "ok").map(|body| body["metrics"].clone())
+    };
+    assert_eq!(ends("job").collect::<Vec<_>>(), [json!({ "hsk.job.latency": 0, "hsk.job.tokens": 15 })]);
+    let steps: Vec<_> = ends("step").collect();
+    assert_eq!(steps.len(), 3);
+    assert!(steps.iter().all(|metrics| metrics["hsk.workflow.step_duration"] == 0 && metrics["n"] == 1));
+}

@@ -1,15 +1,21 @@
-//! Checks a parsed workflow against the plugins and profiles that there are.
+//! Checks a workflow against the plugins, profiles and credentials that there are, together with all that is wrong with
+//! its file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handshake_core::StepId;
 use handshake_core::capability::Profile;
-use handshake_core::step::{Plugin, PluginError, StepExecutor};
+use handshake_core::credential::Credentials;
+use handshake_core::step::{Plugin, PluginError, PluginRequest, StepExecutor};
+use handshake_core::workflow::{Step, Workflow};
 use serde::Serialize;
 
-use super::parse::ParsedWorkflow;
+use super::parse::{self, ParsedWorkflow};
+use super::plan::Plan;
 use super::problem::{InvalidWorkflow, Place, Problem};
+use super::rights;
+use super::source::WorkflowSource;
 use crate::nearest::suggest;
 
 /// A workflow that could be submitted, with its graph.
@@ -49,41 +55,74 @@ pub(crate) struct Checked {
     own: BTreeMap<usize, Arc<Plugin>>,
 }
 
-/// Looks up every plugin and the profile. Everything that is wrong is told at once.
+/// What a workflow is checked against.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) executor: &'a dyn StepExecutor,
+    pub(crate) profiles: &'a [Arc<Profile>],
+    /// None when nobody knows; then they are not checked.
+    pub(crate) credentials: Option<&'a Credentials>,
+}
+
+/// Reads a workflow, compiles it, and looks up every plugin, the profile, and what its steps are granted. Everything
+/// that is wrong is told at once.
 pub(crate) fn check(
-    parsed: &ParsedWorkflow,
-    executor: &dyn StepExecutor,
-    profiles: &[Arc<Profile>],
-) -> Result<Checked, InvalidWorkflow> {
+    source: &WorkflowSource,
+    around: &Surroundings<'_>,
+) -> Result<(ParsedWorkflow, Checked), InvalidWorkflow> {
+    let draft = parse::read(source)?;
     let mut problems = Vec::new();
-    let job = &parsed.workflow.job;
+    let plan = Plan::compile(draft.workflow.clone()).map_err(|found| problems.extend(found)).ok();
+    let checked = checked(&draft.workflow, around, &mut problems);
+    match plan {
+        Some(plan) if problems.is_empty() => Ok((draft.planned(plan), checked)),
+        _ => Err(draft.locator.locate_all(problems)),
+    }
+}
+
+fn checked(workflow: &Workflow, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Checked {
+    let job = &workflow.job;
     let place = Place::default().key("job");
-    problems.extend(crate::submission::check_kind(&parsed.workflow).err());
-    if !profiles.iter().any(|profile| profile.id == job.profile) {
-        let known = profiles.iter().map(|profile| profile.id.as_str());
+    problems.extend(crate::submission::check_kind(workflow).err());
+    let profile = around.profiles.iter().find(|profile| profile.id == job.profile);
+    if profile.is_none() {
+        let known = around.profiles.iter().map(|profile| profile.id.as_str());
         let remedy = suggest(job.profile.as_str(), "profiles", known);
         problems.push(Problem::at(place.key("profile"), format!("profile `{}` is not defined", job.profile), remedy));
     }
+    let mut found = Checked { plugins: Vec::new(), own: BTreeMap::new() };
     let mut plugins = BTreeMap::new();
-    let mut own = BTreeMap::new();
-    for (place, planned, uses) in parsed.plan.plugin_steps() {
-        match executor.find(uses) {
-            Ok(plugin) => {
-                let at = parsed.plan.steps.iter().position(|known| std::ptr::eq(known, planned));
-                own.extend(at.map(|at| (at, Arc::clone(&plugin))));
-                plugins.insert(plugin.label(), plugin);
-            }
-            Err(error) => {
-                let (what, remedy) = of_plugin(&error);
-                problems.push(Problem::at(place.key("uses"), what, remedy));
-            }
+    for (own, place, step) in steps(workflow) {
+        let plugin = step.plugin().and_then(|uses| plugin(around.executor, uses, &place, problems));
+        rights::check(&place, step, plugin.as_deref(), job, profile.map(|profile| &**profile), around, problems);
+        if let Some(plugin) = plugin {
+            found.own.extend(own.map(|at| (at, Arc::clone(&plugin))));
+            plugins.insert(plugin.label(), plugin);
         }
     }
-    if problems.is_empty() {
-        Ok(Checked { plugins: plugins.into_values().collect(), own })
-    } else {
-        Err(parsed.locate_all(problems))
-    }
+    found.plugins = plugins.into_values().collect();
+    found
+}
+
+/// Every step with its place, those of other workflows of the file included; those of its own with their position.
+fn steps(workflow: &Workflow) -> impl Iterator<Item = (Option<usize>, Place, &Step)> {
+    let place = |top: Place, at: usize| top.key("steps").index(at);
+    let own = workflow.steps.iter().enumerate();
+    let own = own.map(move |(at, step)| (Some(at), place(Place::default(), at), step));
+    let others = workflow.workflows.iter().flat_map(move |(name, child)| {
+        let top = Place::default().key("workflows").key(name);
+        child.steps.iter().enumerate().map(move |(at, step)| (None, place(top.clone(), at), step))
+    });
+    own.chain(others)
+}
+
+fn plugin(executor: &dyn StepExecutor, uses: &str, place: &Place, problems: &mut Vec<Problem>) -> Option<Arc<Plugin>> {
+    // The plan says what is wrong with a name that is none.
+    uses.parse::<PluginRequest>().ok()?;
+    let found = executor.find(uses).map_err(|error| {
+        let (what, remedy) = of_plugin(&error);
+        problems.push(Problem::at(place.key("uses"), what, remedy));
+    });
+    found.ok()
 }
 
 /// What is wrong with a plugin, and what to do.

@@ -9,6 +9,7 @@ mod parse;
 mod plan;
 mod problem;
 mod references;
+mod rights;
 mod source;
 mod template;
 mod validate;
@@ -18,7 +19,7 @@ pub use parse::{ParsedWorkflow, parse};
 pub use problem::{InvalidWorkflow, WorkflowError};
 pub use source::{Format, WorkflowSource};
 
-pub(crate) use check::check;
+pub(crate) use check::{Surroundings, check};
 pub(crate) use expression::{EvaluationError, MAX_LIST};
 pub(crate) use frame::Frame;
 pub(crate) use plan::{Plan, PlannedStep};

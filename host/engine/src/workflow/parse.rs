@@ -29,14 +29,33 @@ impl ParsedWorkflow {
     pub(crate) fn locate(&self, problem: Problem) -> InvalidWorkflow {
         self.locator.locate(problem).into()
     }
+}
 
-    pub(crate) fn locate_all(&self, problems: Vec<Problem>) -> InvalidWorkflow {
-        self.locator.locate_all(problems)
+/// A workflow whose file could be read, whatever else is wrong with it.
+pub(super) struct Draft {
+    pub(super) workflow: Workflow,
+    pub(super) locator: Locator,
+    digest: Digest,
+}
+
+impl Draft {
+    pub(super) fn planned(self, plan: Plan) -> ParsedWorkflow {
+        let Self { workflow, locator, digest } = self;
+        ParsedWorkflow { workflow, digest, plan: Arc::new(plan), locator }
     }
 }
 
 /// Reads and compiles a workflow: structure, ids, references, cycles, expressions, grants, ranges.
 pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, InvalidWorkflow> {
+    let draft = read(source)?;
+    match Plan::compile(draft.workflow.clone()) {
+        Ok(plan) => Ok(draft.planned(plan)),
+        Err(problems) => Err(draft.locator.locate_all(problems)),
+    }
+}
+
+/// Reads a workflow without looking into what it says.
+pub(super) fn read(source: &WorkflowSource) -> Result<Draft, InvalidWorkflow> {
     let error = |offset: usize, what: String, remedy: String| {
         let (line, column) = position(&source.text, offset);
         Err(WorkflowError { file: source.file.clone(), line, column, what, remedy }.into())
@@ -58,13 +77,7 @@ pub fn parse(source: &WorkflowSource) -> Result<ParsedWorkflow, InvalidWorkflow>
         Ok(workflow) => workflow,
         Err(failure) => return error(failure.offset, failure.what, failure.remedy),
     };
-    let locator = Locator::of(source);
-    match Plan::compile(workflow.clone()) {
-        Ok(plan) => {
-            Ok(ParsedWorkflow { workflow, digest: Digest::of(source.text.as_bytes()), plan: Arc::new(plan), locator })
-        }
-        Err(problems) => Err(locator.locate_all(problems)),
-    }
+    Ok(Draft { workflow, locator: Locator::of(source), digest: Digest::of(source.text.as_bytes()) })
 }
 
 /// YAML 1.2 without its surprises: only `true` and `false` are truth values, keys are written once. The parser's

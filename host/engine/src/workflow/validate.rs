@@ -6,7 +6,7 @@ use std::time::Duration;
 use handshake_core::capability::{Axis, CapabilityId};
 use handshake_core::mount::{MountAccess, is_mount_name};
 use handshake_core::step::PluginRequest;
-use handshake_core::workflow::{Action, ApprovalSpec, InputSpec, InputType, OnExpiry, Period, Step, Workflow};
+use handshake_core::workflow::{Action, ApprovalSpec, Budget, InputSpec, InputType, OnExpiry, Period, Step, Workflow};
 use handshake_core::{StepId, Timestamp};
 use serde_json::Value;
 
@@ -82,6 +82,10 @@ pub(super) fn structure(workflow: &Workflow, top: &Place, problems: &mut Vec<Pro
             );
             problems.push(Problem::at(place, what, "change one of the two"));
         }
+    }
+    for key in workflow.budget.iter().flat_map(Budget::zeros) {
+        let what = "with nothing to spend nothing can be run";
+        problems.push(Problem::at(top.key("budget").key(key), what, "write more than 0, or leave it out for no bound"));
     }
     let place = top.key("steps");
     if workflow.steps.is_empty() {

@@ -83,7 +83,11 @@ impl OpenAi {
         }
     }
 
-    pub(crate) async fn generate(&self, request: &GenerateRequest) -> Result<GenerateResponse, ModelError> {
+    pub(crate) async fn generate(
+        &self,
+        request: &GenerateRequest,
+        trace: Option<&str>,
+    ) -> Result<GenerateResponse, ModelError> {
         let max_tokens = match (request.max_tokens, self.settings.max_tokens) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
@@ -104,7 +108,7 @@ impl OpenAi {
             max_tokens,
             temperature: request.temperature,
         };
-        let answer: wire::ChatAnswer = self.post(&["chat", "completions"], &body).await?;
+        let answer: wire::ChatAnswer = self.post(&["chat", "completions"], &body, trace).await?;
         let usage = answer.usage();
         let choice = answer.choices.into_iter().next().ok_or_else(|| self.nonsense("it holds no choice"))?;
         Ok(GenerateResponse {
@@ -115,12 +119,12 @@ impl OpenAi {
         })
     }
 
-    pub(crate) async fn embed(&self, texts: &[String]) -> Result<EmbedResponse, ModelError> {
+    pub(crate) async fn embed(&self, texts: &[String], trace: Option<&str>) -> Result<EmbedResponse, ModelError> {
         if texts.is_empty() {
             return Err(self.invalid("there is no text to embed"));
         }
         let body = wire::EmbedRequest { model: &self.settings.model, input: texts };
-        let mut answer: wire::EmbedAnswer = self.post(&["embeddings"], &body).await?;
+        let mut answer: wire::EmbedAnswer = self.post(&["embeddings"], &body, trace).await?;
         answer.data.sort_by_key(|vector| vector.index);
         let ordered =
             answer.data.len() == texts.len() && answer.data.iter().zip(0..).all(|(vector, at)| vector.index == at);
@@ -145,7 +149,13 @@ impl OpenAi {
     }
 
     /// Sends a request, again if that may help, and reads the answer.
-    async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ModelError> {
+    /// `trace` is the `traceparent` of W3C trace context.
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        trace: Option<&str>,
+    ) -> Result<T, ModelError> {
         let authorization = self.authorization()?;
         let client = self.client.get_or_init(build_client(&self.base)).as_ref();
         let client =
@@ -164,6 +174,9 @@ impl OpenAi {
                 .timeout(self.settings.timeout.0);
             if let Some(authorization) = &authorization {
                 request = request.header(AUTHORIZATION, authorization.clone());
+            }
+            if let Some(trace) = trace {
+                request = request.header("traceparent", trace);
             }
             let response = request.send().await.map_err(|error| self.unreached(&error))?;
             self.read(response).await
@@ -190,13 +203,18 @@ impl OpenAi {
         })
     }
 
+    /// Why there is no key although the settings name one.
+    pub(crate) fn missing_key(&self) -> Option<String> {
+        match (&self.key, &self.settings.key_env, &self.settings.key_file) {
+            (None, Some(variable), _) => Some(format!("environment variable `{variable}` is not set")),
+            (None, None, Some(path)) => Some(format!("key file `{}` does not exist or is empty", path.display())),
+            _ => None,
+        }
+    }
+
     fn authorization(&self) -> Result<Option<HeaderValue>, ModelError> {
         let Some(key) = &self.key else {
-            let missing = match (&self.settings.key_env, &self.settings.key_file) {
-                (Some(variable), _) => format!("environment variable `{variable}` is not set"),
-                (_, Some(path)) => format!("key file `{}` does not exist or is empty", path.display()),
-                _ => return Ok(None),
-            };
+            let Some(missing) = self.missing_key() else { return Ok(None) };
             return Err(self.failed(
                 &format!(
                     "there is no key for {}: {missing}; set it, or remove it from the model's settings",

@@ -31,9 +31,10 @@ async fn server(reply: impl Fn(usize, Value) -> Answer<Body> + Send + Sync + 'st
             let path = request.uri().path().to_owned();
             let authorization =
                 request.headers().get("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
+            let trace = request.headers().get("traceparent").map(|value| value.to_str().unwrap_or("?").to_owned());
             let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let seen = json!({ "path": path, "authorization": authorization, "body": body });
+            let seen = json!({ "path": path, "authorization": authorization, "trace": trace, "body": body });
             reply(counter.fetch_add(1, Ordering::SeqCst), seen)
         }
     });
@@ -75,7 +76,7 @@ fn request() -> GenerateRequest {
 }
 
 async fn failure(server: &Server, attempts: u32) -> ModelError {
-    let error = client(&server.base, attempts).generate(&request()).await.unwrap_err();
+    let error = client(&server.base, attempts).generate(&request(), None).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains(KEY), "{error}");
     error
 }
@@ -83,9 +84,11 @@ async fn failure(server: &Server, attempts: u32) -> ModelError {
 #[tokio::test]
 async fn an_answer_is_read_and_the_request_is_what_it_should_be() {
     let server = server(|_, seen| good(&seen.to_string())).await;
-    let response = client(&server.base, 3).generate(&request()).await.unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let response = client(&server.base, 3).generate(&request(), Some(trace)).await.unwrap();
     let seen: Value = serde_json::from_str(&response.text).unwrap();
     assert_eq!(seen["path"], "/v1/chat/completions");
+    assert_eq!(seen["trace"], trace);
     assert_eq!(seen["authorization"], format!("Bearer {KEY}"));
     assert_eq!(
         seen["body"],
@@ -105,7 +108,7 @@ async fn a_server_that_is_busy_is_asked_again() {
         _ => good("done"),
     })
     .await;
-    assert_eq!(client(&server.base, 3).generate(&request()).await.unwrap().text, "done");
+    assert_eq!(client(&server.base, 3).generate(&request(), None).await.unwrap().text, "done");
     assert_eq!(server.asked.load(Ordering::SeqCst), 3);
 }
 
@@ -175,7 +178,7 @@ async fn answers_that_make_no_sense_are_failures() {
 async fn absurd_counts_of_tokens_are_bounded() {
     let body = json!({ "choices": [{ "message": { "content": null } }], "usage": { "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX } }).to_string();
     let server = server(move |_, _| answer(200, body.clone())).await;
-    let response = client(&server.base, 1).generate(&request()).await.unwrap();
+    let response = client(&server.base, 1).generate(&request(), None).await.unwrap();
     assert_eq!((response.text.as_str(), response.usage.total_tokens), ("", 1 << 41));
 }
 
@@ -204,7 +207,7 @@ async fn a_server_that_never_answers_is_given_up() {
             .await;
     let mut client = client(&server.base, 3);
     client.settings.timeout.0 = Duration::from_millis(100);
-    let error = client.generate(&request()).await.unwrap_err();
+    let error = client.generate(&request(), None).await.unwrap_err();
     assert!(
         matches!(&error, ModelError::Failed { transient: true, reason, .. } if reason.contains("did not answer within 100ms")),
         "{error}"
@@ -216,7 +219,7 @@ async fn an_unreachable_server_is_named_with_its_cause_and_a_remedy() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = client(&format!("http://{address}/v1"), 2).generate(&request()).await.unwrap_err();
+    let error = client(&format!("http://{address}/v1"), 2).generate(&request(), None).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("HSK-500-LLM")
@@ -233,7 +236,7 @@ async fn a_missing_key_is_named_and_nothing_is_sent() {
     let server = server(|_, _| good("x")).await;
     let mut client = client(&server.base, 1);
     client.key = None;
-    let error = client.generate(&request()).await.unwrap_err().to_string();
+    let error = client.generate(&request(), None).await.unwrap_err().to_string();
     assert!(error.contains("environment variable `KEY` is not set"), "{error}");
     assert_eq!(server.asked.load(Ordering::SeqCst), 0);
     assert!(!client.info("m").has_key);
@@ -250,9 +253,9 @@ async fn requests_that_make_no_sense_are_refused_before_they_are_sent() {
         GenerateRequest { temperature: Some(2.1), ..request() },
         GenerateRequest { options, ..request() },
     ] {
-        assert!(matches!(client.generate(&request).await, Err(ModelError::Invalid { .. })), "{request:?}");
+        assert!(matches!(client.generate(&request, None).await, Err(ModelError::Invalid { .. })), "{request:?}");
     }
-    assert!(matches!(client.embed(&[]).await, Err(ModelError::Invalid { .. })));
+    assert!(matches!(client.embed(&[], None).await, Err(ModelError::Invalid { .. })));
     assert_eq!(server.asked.load(Ordering::SeqCst), 0);
 }
 
@@ -273,10 +276,10 @@ async fn vectors_come_back_in_order_or_not_at_all() {
     .await;
     let client = client(&server.base, 1);
     let texts = ["a".to_owned(), "b".to_owned()];
-    let response = client.embed(&texts).await.unwrap();
+    let response = client.embed(&texts, None).await.unwrap();
     assert_eq!((response.vectors, response.usage.total_tokens), (vec![vec![2.0, 3.0], vec![0.5, 1.0]], 4));
     for _ in 0..4 {
-        assert!(matches!(client.embed(&texts).await, Err(ModelError::Failed { .. })));
+        assert!(matches!(client.embed(&texts, None).await, Err(ModelError::Failed { .. })));
     }
 }
 

@@ -4,6 +4,7 @@
 //! host knows to be secret are replaced wherever they stand, then whatever has the form of a secret.
 
 mod detectors;
+mod scan;
 
 use std::borrow::Cow;
 use std::ops::Range;

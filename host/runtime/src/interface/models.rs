@@ -2,6 +2,7 @@
 
 use handshake_core::Digest;
 use handshake_core::capability::{Axis, Resource};
+use handshake_core::gate::Call;
 use handshake_core::model::{self, ModelError, TokenUsage};
 
 use crate::bindings::handshake::step::models::{GenerateRequest, GenerateResponse, Host, Role, Usage};
@@ -18,7 +19,7 @@ impl Host for StepState {
             // Not yet a request that could be decided on; nothing happened.
             Some(_) => return Ok(Err(CallError::Invalid("options: must be one JSON object".into()))),
         };
-        let request = model::GenerateRequest {
+        let mut request = model::GenerateRequest {
             model: request.model,
             messages: request
                 .messages
@@ -31,15 +32,21 @@ impl Host for StepState {
         };
         let encoded = serde_json::to_vec(&request).unwrap_or_default();
         let arguments = Digest::of_parts(&[&encoded]);
-        let permit = match self
-            .permit((INTERFACE, "generate"), Axis::ModelInfer, Resource::name(&request.model), arguments)
-            .await
-        {
+        let call = Call {
+            interface: INTERFACE,
+            function: "generate",
+            axis: Axis::ModelInfer,
+            resource: Resource::name(&request.model),
+            arguments,
+        };
+        let mut permit = match self.permit_answer(call, request.max_tokens).await {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
+        request.max_tokens = permit.max_tokens(request.max_tokens);
         match self.backends.models.generate(&permit, &request).await {
             Ok(response) => {
+                permit.spent(response.usage.total_tokens);
                 permit.succeeded(response.text.len() as u64, encoded.len() as u64);
                 self.count(response.usage);
                 Ok(Ok(GenerateResponse {
@@ -62,13 +69,14 @@ impl Host for StepState {
     async fn embed(&mut self, model: String, texts: Vec<String>) -> wasmtime::Result<Result<Vec<Vec<f32>>, CallError>> {
         let encoded = serde_json::to_vec(&(&model, &texts)).unwrap_or_default();
         let arguments = Digest::of_parts(&[&encoded]);
-        let permit = match self.permit((INTERFACE, "embed"), Axis::ModelEmbed, Resource::name(&model), arguments).await
-        {
+        let permit = self.permit((INTERFACE, "embed"), Axis::ModelEmbed, Resource::name(&model), arguments).await;
+        let mut permit = match permit {
             Ok(permit) => permit,
             Err(denial) => return Ok(Err(denial.into())),
         };
         match self.backends.models.embed(&permit, &model, &texts).await {
             Ok(response) => {
+                permit.spent(response.usage.total_tokens);
                 let bytes = response.vectors.iter().map(|vector| vector.len() as u64 * 4).sum();
                 permit.succeeded(bytes, encoded.len() as u64);
                 self.count(response.usage);
