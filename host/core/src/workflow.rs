@@ -1,6 +1,7 @@
 //! The workflow file: YAML, TOML or JSON of one structure. Parsing and checking are the engine's.
 
 mod action;
+mod trigger;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 pub use self::action::{Action, ApprovalSpec, ChildWorkflow, OnExpiry};
+pub use self::trigger::TriggerSpec;
 use crate::capability::CapabilityId;
 use crate::job::{AccessMode, JobKind, SafetyMode};
 use crate::mount::MountAccess;
@@ -43,6 +45,9 @@ pub struct Workflow {
     /// Workflows that steps of this file run with `workflow: NAME`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub workflows: Map<ChildWorkflow>,
+    /// At which times it runs by itself, once `handshake triggers add` was told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<TriggerSpec>,
 }
 
 /// What kind of job a workflow makes.

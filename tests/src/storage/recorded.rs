@@ -15,8 +15,9 @@ use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
+use handshake_core::trigger::{Trigger, TriggerRef};
 use handshake_core::{
-    ApprovalId, BlockId, CanvasId, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
+    ApprovalId, BlockId, CanvasId, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, TriggerId, WorkspaceId,
 };
 use handshake_storage::SqlDatabase;
 
@@ -150,6 +151,15 @@ hand_on! { ApprovalStore:
     approval(id: ApprovalId) -> Answer<Approval>;
     approvals(filter: &ApprovalFilter) -> Answer<Vec<Approval>>;
     decide(approval: Approval, expected_votes: usize, events: Events) -> Answer<()>;
+}
+
+hand_on! { TriggerStore:
+    create_trigger(trigger: Trigger, events: Events) -> Answer<()>;
+    trigger(which: &TriggerRef) -> Answer<Trigger>;
+    triggers(page: &Page<TriggerId>) -> Answer<Vec<Trigger>>;
+    due_triggers(now: Timestamp, limit: u32) -> Answer<Vec<Trigger>>;
+    advance_trigger(trigger: Trigger, expected: Timestamp, events: Events) -> Answer<()>;
+    remove_trigger(id: TriggerId, events: Events) -> Answer<()>;
 }
 
 #[async_trait]
