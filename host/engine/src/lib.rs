@@ -13,6 +13,7 @@ mod janitor;
 mod recovery;
 mod run;
 mod submission;
+mod triggers;
 mod updates;
 pub mod workflow;
 
@@ -26,6 +27,7 @@ pub use janitor::{Janitor, JanitorServices};
 pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use submission::{InputError, InputValue, Submission, SubmitError, SubmittedJob};
+pub use triggers::TriggerError;
 pub use updates::{RunUpdate, RunUpdateKind};
 pub use workflow::{
     CheckedStep, CheckedWorkflow, Format, InvalidWorkflow, ParsedWorkflow, WorkflowError, WorkflowSource, parse,

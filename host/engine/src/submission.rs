@@ -114,14 +114,27 @@ impl SubmitError {
     }
 }
 
-pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
-    let parsed = workflow::parse(&submission.source)?;
+/// What is submitted, when everything about it is right.
+pub(crate) struct Accepted {
+    parsed: ParsedWorkflow,
+    pub(crate) inputs: Arc<Value>,
+    pinned: PinnedDigests,
+}
+
+/// Refuses everything that can be refused, and stores nothing.
+pub(crate) async fn accept(
+    services: &EngineServices,
+    source: &WorkflowSource,
+    inputs: BTreeMap<String, InputValue>,
+    base: &Path,
+) -> Result<Accepted, SubmitError> {
+    let parsed = workflow::parse(source)?;
     let kind = parsed.workflow.job.kind;
     if kind != JobKind::WorkflowRun {
         return Err(SubmitError::UnsupportedKind { kind });
     }
     let checked = workflow::check(&parsed, &*services.executor, &services.profiles)?;
-    let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, inputs)?);
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
     let pinned = pin(&parsed, &services.policy, &checked.plugins);
     for plugin in &checked.plugins {
@@ -129,8 +142,13 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
     }
 
     // Last, because resolving creates folders that are to be written.
-    resolve_mounts(&*services.mounts, &parsed.plan, &submission.base, &paths)?;
+    resolve_mounts(&*services.mounts, &parsed.plan, base, &paths)?;
+    Ok(Accepted { parsed, inputs, pinned })
+}
 
+pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+    let accepted = accept(services, &submission.source, submission.inputs, &submission.base).await?;
+    let Accepted { parsed, inputs, pinned } = accepted;
     let origin = Origin {
         trace: TraceId::fresh(&*services.ids),
         base: submission.base,

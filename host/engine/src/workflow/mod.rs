@@ -11,6 +11,7 @@ mod problem;
 mod references;
 mod source;
 mod template;
+mod trigger;
 mod validate;
 
 pub use check::{CheckedStep, CheckedWorkflow};
