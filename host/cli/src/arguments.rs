@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, serve, workflow,
+    audit, capabilities, completions, db, doctor, init, jobs, models, plugin, run, schema, serve, triggers, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Shows jobs, their runs and steps
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Runs workflows at certain times, while a process serves
+    #[command(subcommand)]
+    Triggers(triggers::TriggersCommand),
     /// Builds, checks and lists plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -22,6 +22,7 @@ mod settings;
 mod signals;
 mod system;
 mod toml_file;
+mod triggers;
 
 use std::process::ExitCode;
 

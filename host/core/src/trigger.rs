@@ -68,7 +68,7 @@ impl Missed {
     /// What happens, in words that continue "missed times".
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Skip => "that are more than a minute past are left out",
+            Self::Skip => "are left out when they are more than a minute past",
             Self::Once => "become one run",
             Self::All => "get a run each",
         }

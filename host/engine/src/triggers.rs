@@ -62,7 +62,11 @@ pub enum TriggerError {
 impl Engine {
     /// Adds a trigger for a workflow that says when it runs. Everything is checked as if it were submitted now. The
     /// name is made of the workflow's name unless it is given.
-    pub async fn add_trigger(&self, name: Option<TriggerName>, submission: Submission) -> Result<Trigger, TriggerError> {
+    pub async fn add_trigger(
+        &self,
+        name: Option<TriggerName>,
+        submission: Submission,
+    ) -> Result<Trigger, TriggerError> {
         add(&self.inner.services, name, submission).await
     }
 
@@ -273,10 +277,9 @@ async fn submit(services: &EngineServices, trigger: &Trigger, at: Timestamp) -> 
 /// surroundings, and the schedule goes on.
 fn may_pass(error: &SubmitError) -> bool {
     match error {
-        SubmitError::Storage(error) => !matches!(
-            error,
-            StorageError::Validation(_) | StorageError::Guard(_) | StorageError::Serialization { .. }
-        ),
+        SubmitError::Storage(error) => {
+            !matches!(error, StorageError::Validation(_) | StorageError::Guard(_) | StorageError::Serialization { .. })
+        }
         SubmitError::Recorder(_) => true,
         _ => false,
     }

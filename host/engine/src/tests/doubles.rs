@@ -288,7 +288,8 @@ impl TriggerStore for MemoryDatabase {
         Ok(older.cloned().collect())
     }
     async fn due_triggers(&self, now: Timestamp, limit: u32) -> Result<Vec<Trigger>, StorageError> {
-        let mut due: Vec<_> = self.tables().triggers.values().filter(|trigger| trigger.next_at <= now).cloned().collect();
+        let mut due: Vec<_> =
+            self.tables().triggers.values().filter(|trigger| trigger.next_at <= now).cloned().collect();
         due.sort_by_key(|trigger| (trigger.next_at, trigger.trigger_id));
         due.truncate(limit as usize);
         Ok(due)

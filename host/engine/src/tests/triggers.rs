@@ -86,11 +86,14 @@ async fn a_trigger_fires_at_its_times_and_tells_the_workflow_which() {
     let now = bench.trigger().await;
     assert_eq!(now.last_at, Some(trigger.next_at.plus(Duration::from_secs(60))));
     assert_eq!(now.next_at, trigger.next_at.plus(Duration::from_secs(120)), "it keeps to its times, late or not");
-    assert_eq!(bench.said(), [
-        "added trigger `each-minute`: every 1m, next at 2026-01-01T00:01:00",
-        "trigger `each-minute` fired for 2026-01-01T00:01:00",
-        "trigger `each-minute` fired for 2026-01-01T00:02:00",
-    ]);
+    assert_eq!(
+        bench.said(),
+        [
+            "added trigger `each-minute`: every 1m, next at 2026-01-01T00:01:00",
+            "trigger `each-minute` fired for 2026-01-01T00:01:00",
+            "trigger `each-minute` fired for 2026-01-01T00:02:00",
+        ]
+    );
     let tables = bench.database.tables();
     let event = tables.events.iter().rfind(|event| event["payload"]["kind"] == "trigger").unwrap();
     let job = &tables.jobs[&now.last_job.unwrap()];
@@ -129,7 +132,9 @@ async fn of_many_missed_times_a_hundred_fire_and_the_rest_at_the_next_look() {
     let told = bench.told();
     assert_eq!(told.len(), 250);
     assert!(told.is_sorted() && told.windows(2).all(|pair| pair[0] != pair[1]));
-    assert!(bench.said()[1].ends_with("100 missed since 2026-01-01T00:01:00 get a run each, the others at the next look"));
+    assert!(
+        bench.said()[1].ends_with("100 missed since 2026-01-01T00:01:00 get a run each, the others at the next look")
+    );
 }
 
 #[tokio::test]
@@ -319,7 +324,10 @@ async fn a_removed_trigger_fires_no_more_and_its_jobs_stay() {
     assert!(matches!(unknown, Err(TriggerError::Storage(StorageError::NotFound { .. }))));
     let tables = bench.database.tables();
     let last = tables.events.last().unwrap();
-    assert_eq!((&last["actor"]["id"], &last["payload"]["detail"]), (&json!("tester"), &json!("removed trigger `each-minute`")));
+    assert_eq!(
+        (&last["actor"]["id"], &last["payload"]["detail"]),
+        (&json!("tester"), &json!("removed trigger `each-minute`"))
+    );
 }
 
 #[tokio::test]

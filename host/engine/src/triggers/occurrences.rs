@@ -38,9 +38,7 @@ impl Times {
     fn of(schedule: &Schedule) -> Result<Self, String> {
         Ok(match schedule {
             Schedule::Cron(expression) => Self::Cron(Cron::parse(expression)?),
-            Schedule::Every(period) => {
-                Self::Every(i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX).max(1))
-            }
+            Schedule::Every(period) => Self::Every(i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX).max(1)),
         })
     }
 

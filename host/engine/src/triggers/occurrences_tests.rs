@@ -45,7 +45,8 @@ fn cron_expressions_come_when_they_say() {
 
 #[test]
 fn expressions_that_are_not_understood_or_never_come_are_refused() {
-    for bad in ["", "0 6 * *", "0 0 6 * * *", "@daily", "60 * * * *", "* * * * MOO", "0 0 30 2 *", "0 0 31 4,6 *", "ä"] {
+    for bad in ["", "0 6 * *", "0 0 6 * * *", "@daily", "60 * * * *", "* * * * MOO", "0 0 30 2 *", "0 0 31 4,6 *", "ä"]
+    {
         let problem = Cron::parse(bad).unwrap_err();
         assert!(problem.contains(&format!("`{bad}`")), "{problem}");
         assert!(occurrences(&cron(bad), Missed::All, at("2026-01-01"), at("2027-01-01")).is_err());
@@ -72,12 +73,10 @@ fn what_was_missed_is_skipped_or_made_up_for_once_or_each() {
 fn a_minute_of_delay_is_not_late() {
     let look = |now| occurrences(&cron("0 6 * * *"), Missed::Skip, at("2026-01-01T06:00:00"), at(now)).unwrap();
     assert_eq!(look("2026-01-01T06:01:00").fire.len(), 1);
-    assert_eq!(look("2026-01-01T06:01:00.000001"), Due {
-        fire: vec![],
-        next_at: at("2026-01-02T06:00:00"),
-        left_out: 1,
-        uncounted: false
-    });
+    assert_eq!(
+        look("2026-01-01T06:01:00.000001"),
+        Due { fire: vec![], next_at: at("2026-01-02T06:00:00"), left_out: 1, uncounted: false }
+    );
 }
 
 #[test]
