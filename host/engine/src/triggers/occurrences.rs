@@ -29,7 +29,7 @@ pub(crate) struct Due {
 
 /// A schedule that was understood.
 enum Times {
-    Cron(Cron),
+    Cron(Box<Cron>),
     /// Microseconds, at least 1.
     Every(i64),
 }
@@ -37,7 +37,7 @@ enum Times {
 impl Times {
     fn of(schedule: &Schedule) -> Result<Self, String> {
         Ok(match schedule {
-            Schedule::Cron(expression) => Self::Cron(Cron::parse(expression)?),
+            Schedule::Cron(expression) => Self::Cron(Box::new(Cron::parse(expression)?)),
             Schedule::Every(period) => Self::Every(i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX).max(1)),
         })
     }
