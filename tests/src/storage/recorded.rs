@@ -33,7 +33,8 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 7] = ["transition", "rerun", "claim", "commit", "amend", "claim_queued", "take_away"];
+const COMMITS: [&str; 8] =
+    ["transition", "rerun", "claim", "commit", "amend", "claim_queued", "take_away", "advance_trigger"];
 
 /// The database with notes. It can die like a process: from one commit on, that one is lost, or is done and its answer
 /// lost, and no other is done.
