@@ -94,6 +94,11 @@ const ROWS: &[(i64, &str)] = &[
     ),
     (14, "INSERT INTO prune_reports (report_id, started_at, report) VALUES ('p', 1, '{}')"),
     (14, "INSERT INTO leases (name, host, token, expires_at) VALUES ('prune', 'h', 't', 1)"),
+    (
+        19,
+        "INSERT INTO triggers (trigger_id, name, workflow, file, inputs, base, schedule, missed, next_at, created_by, \
+         created_at) VALUES ('t', 'n', 'name: ä', 'f.yaml', '{}', '/', '{}', 'once', -1, '{}', 1)",
+    ),
 ];
 
 /// A connection of the test's own.

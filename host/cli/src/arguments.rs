@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, run, schema, serve, workflow,
+    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, run, schema, serve, triggers,
+    workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -82,6 +83,9 @@ pub(crate) enum Command {
     /// Takes Markdown in as documents, shows them, and gives it out again
     #[command(subcommand)]
     Documents(documents::DocumentsCommand),
+    /// Runs workflows at certain times, while a process serves
+    #[command(subcommand)]
+    Triggers(triggers::TriggersCommand),
     /// Builds, checks and lists plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -20,7 +20,7 @@ use handshake_models::ModelRegistry;
 use handshake_recorder::{Projection, Recorder, Redaction};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,7 @@ use crate::secrets::OperatorSecrets;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::system::{SystemClock, SystemIds};
+use crate::triggers;
 
 /// Records that may wait for the writer. At some 1 KiB each this bounds memory, and 16,384 is what a burst of
 /// 64 parallel steps can leave behind between two commits.
@@ -73,6 +74,8 @@ pub(crate) struct HostState {
     pub(crate) url: DatabaseUrl,
     /// Deletes what need not be kept.
     pub(crate) janitor: Janitor,
+    /// Told when a trigger was added, which may be due before the next look.
+    pub(crate) trigger_added: Notify,
     /// Looks for plugins elsewhere, on the same services.
     workshop: Workshop,
     outbox: Arc<dyn EventOutbox>,
@@ -272,6 +275,7 @@ impl Host {
             directory: directory.clone(),
             url,
             janitor,
+            trigger_added: Notify::new(),
             workshop,
             outbox,
             projection: OnceCell::new(),
@@ -284,11 +288,12 @@ impl Host {
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
         let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));
+        let triggers = (need == Need::Jobs).then(|| tokio::spawn(triggers::keep_firing(Arc::clone(&state))));
         let janitor = settings.retention.interval.filter(|_| need == Need::Jobs).map(|interval| {
             let (state, dry_run) = (Arc::clone(&state), settings.retention.dry_run);
             tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
         });
-        let tasks = watch.into_iter().chain(janitor).collect();
+        let tasks = watch.into_iter().chain(triggers).chain(janitor).collect();
         Ok(Self { state, router, stop_server, server, tasks, _ownership: ownership })
     }
 

@@ -23,6 +23,7 @@ mod settings;
 mod signals;
 mod system;
 mod toml_file;
+mod triggers;
 
 use std::process::ExitCode;
 

@@ -84,6 +84,8 @@ uuid_id! {
     CanvasEdgeId,
     /// A question to people on which a run waits.
     ApprovalId,
+    /// What runs a workflow at certain times.
+    TriggerId,
 }
 
 impl TraceId {
@@ -177,6 +179,8 @@ name_id! {
     StepId, "step id", "[a-z0-9][a-z0-9_-]{0,63}",
     /// A capability profile.
     ProfileId, "profile id", "[a-z0-9][a-z0-9-]{0,63}",
+    /// The name of a trigger, as people type it.
+    TriggerName, "name of a trigger", "[a-z0-9][a-z0-9_-]{0,63}",
 }
 
 impl ProfileId {

@@ -33,12 +33,13 @@ pub mod step;
 pub mod storage;
 pub mod terminal;
 pub mod testing;
+pub mod trigger;
 pub mod workflow;
 
 pub use clock::{Clock, Timestamp};
 pub use digest::Digest;
 pub use id::{
     ApprovalId, BlockId, CanvasEdgeId, CanvasId, CanvasNodeId, DocumentId, EventId, HostId, Ids, InvalidName, JobId,
-    PluginId, ProfileId, ReportId, RunId, SpanId, StepId, TraceId, WorkspaceId,
+    PluginId, ProfileId, ReportId, RunId, SpanId, StepId, TraceId, TriggerId, TriggerName, WorkspaceId,
 };
 pub use json::Json;

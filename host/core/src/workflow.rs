@@ -2,6 +2,7 @@
 
 mod action;
 mod budget;
+mod trigger;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 pub use self::action::{Action, ApprovalSpec, ChildWorkflow, OnExpiry};
 pub use self::budget::{Budget, OnExceeded};
+pub use self::trigger::TriggerSpec;
 use crate::capability::CapabilityId;
 use crate::job::{AccessMode, JobKind, SafetyMode};
 use crate::mount::MountAccess;
@@ -48,6 +50,9 @@ pub struct Workflow {
     /// Workflows that steps of this file run with `workflow: NAME`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub workflows: Map<ChildWorkflow>,
+    /// At which times it runs by itself, once `handshake triggers add` was told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<TriggerSpec>,
 }
 
 /// What kind of job a workflow makes.

@@ -16,6 +16,7 @@ mod recovery;
 mod run;
 mod safeguards;
 mod submission;
+mod triggers;
 mod updates;
 
 pub mod documents;
@@ -33,6 +34,7 @@ pub use recovery::{MOST_RECOVERIES, Recovered};
 pub use run::RunSummary;
 pub use safeguards::Safeguards;
 pub use submission::{InputError, InputValue, SecretInputs, Submission, SubmitError, SubmittedJob};
+pub use triggers::TriggerError;
 pub use updates::{RunUpdate, RunUpdateKind};
 pub use workflow::{
     CheckedStep, CheckedWorkflow, Format, InvalidWorkflow, ParsedWorkflow, WorkflowError, WorkflowSource, parse,

@@ -125,14 +125,29 @@ impl SubmitError {
     }
 }
 
-pub(crate) async fn submit(services: &EngineServices, mut submission: Submission) -> Result<SubmittedJob, SubmitError> {
-    let (parsed, checked) = workflow::check(&submission.source, &services.surroundings())?;
+/// What is submitted, when everything about it is right.
+pub(crate) struct Accepted {
+    parsed: ParsedWorkflow,
+    pub(crate) inputs: Arc<Value>,
+    pinned: PinnedDigests,
+    entities: Vec<EntityRef>,
+    warnings: Vec<String>,
+}
+
+/// Refuses everything that can be refused, and stores nothing.
+pub(crate) async fn accept(
+    services: &EngineServices,
+    source: &WorkflowSource,
+    mut inputs: BTreeMap<String, InputValue>,
+    base: &Path,
+) -> Result<Accepted, SubmitError> {
+    let (parsed, checked) = workflow::check(source, &services.surroundings())?;
     let kind = parsed.workflow.job.kind;
     if !docs::is_executable(kind) {
         return Err(SubmitError::UnsupportedKind { kind });
     }
-    docs::expand(kind, &mut submission.inputs);
-    let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, submission.inputs)?);
+    docs::expand(kind, &mut inputs);
+    let inputs = Arc::new(inputs::resolve(&parsed.workflow.inputs, inputs)?);
     let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
     let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
@@ -142,8 +157,13 @@ pub(crate) async fn submit(services: &EngineServices, mut submission: Submission
     }
 
     // Last, because resolving creates folders that are to be written.
-    resolve_mounts(&*services.mounts, &parsed.plan, &submission.base, &paths)?;
+    resolve_mounts(&*services.mounts, &parsed.plan, base, &paths)?;
+    Ok(Accepted { parsed, inputs, pinned, entities, warnings })
+}
 
+pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+    let accepted = accept(services, &submission.source, submission.inputs, &submission.base).await?;
+    let Accepted { parsed, inputs, pinned, entities, warnings } = accepted;
     let origin = Origin {
         trace: TraceId::fresh(&*services.ids),
         base: submission.base,

@@ -11,4 +11,5 @@ mod graphs;
 mod recovery;
 mod runs;
 mod submissions;
+mod triggers;
 mod waiting;

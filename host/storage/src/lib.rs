@@ -26,6 +26,7 @@ mod sql;
 mod sqlite;
 mod sweep;
 mod text;
+mod triggers;
 mod url;
 mod writer;
 

@@ -15,8 +15,10 @@ use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
+use handshake_core::trigger::{Trigger, TriggerRef};
 use handshake_core::{
-    ApprovalId, BlockId, CanvasId, Digest, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, WorkspaceId,
+    ApprovalId, BlockId, CanvasId, Digest, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, TriggerId,
+    WorkspaceId,
 };
 use handshake_storage::SqlDatabase;
 
@@ -32,7 +34,7 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 12] = [
+const COMMITS: [&str; 13] = [
     "submit",
     "transition",
     "rerun",
@@ -45,6 +47,7 @@ const COMMITS: [&str; 12] = [
     "decide",
     "share_artifacts",
     "edit",
+    "advance_trigger",
 ];
 
 /// The database with notes. It can die like a process: from one commit on, that one is lost, or is done and its answer
@@ -164,6 +167,15 @@ hand_on! { ApprovalStore:
     approval(id: ApprovalId) -> Answer<Approval>;
     approvals(filter: &ApprovalFilter) -> Answer<Vec<Approval>>;
     decide(approval: Approval, expected_votes: usize, events: Events) -> Answer<()>;
+}
+
+hand_on! { TriggerStore:
+    create_trigger(trigger: Trigger, events: Events) -> Answer<()>;
+    trigger(which: &TriggerRef) -> Answer<Trigger>;
+    triggers(page: &Page<TriggerId>) -> Answer<Vec<Trigger>>;
+    due_triggers(now: Timestamp, limit: u32) -> Answer<Vec<Trigger>>;
+    advance_trigger(trigger: Trigger, expected: Timestamp, events: Events) -> Answer<()>;
+    remove_trigger(id: TriggerId, events: Events) -> Answer<()>;
 }
 
 #[async_trait]

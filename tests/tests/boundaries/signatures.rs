@@ -34,6 +34,7 @@ pub(crate) const PAYLOADS: &[&str] = &[
     "Step.with",
     "StepInvocation.settings",
     "StepOutcome.output",
+    "Trigger.inputs",
     "Workflow.outputs",
     "WorkflowRun.inputs",
     "ChildWorkflow.outputs",

@@ -15,6 +15,7 @@ mod outbox;
 mod ports;
 mod retention;
 mod runs;
+mod triggers;
 
 use std::pin::Pin;
 
@@ -112,6 +113,13 @@ const CASES: &[Case] = &cases![
     approvals::approvals_that_cannot_be_stored_are_refused,
     approvals::approvals_go_with_their_run,
     approvals::a_decision_wakes_the_run_that_waits_for_it_and_no_other,
+    triggers::a_trigger_comes_back_as_it_was_added,
+    triggers::a_name_is_taken_once_and_free_again_after_a_removal,
+    triggers::triggers_page_without_gaps,
+    triggers::what_is_due_comes_longest_overdue_first,
+    triggers::a_trigger_advances_only_from_the_time_that_was_seen_and_keeps_what_it_is,
+    triggers::of_hosts_that_advance_at_the_same_time_one_wins,
+    triggers::triggers_that_cannot_be_stored_are_refused,
 ];
 
 async fn conformance(backend: Backend) {

@@ -11,6 +11,7 @@ pub(crate) mod proposals;
 mod request;
 mod response;
 pub(crate) mod server;
+pub(crate) mod triggers;
 pub(crate) mod workflows;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(plugins::routes())
         .merge(database::routes())
         .merge(workflows::routes())
+        .merge(triggers::routes())
         .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(state)

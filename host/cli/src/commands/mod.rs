@@ -14,6 +14,7 @@ mod proposals;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod triggers;
 pub(crate) mod workflow;
 
 use crate::access::{Access, Need};
@@ -51,6 +52,7 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Workflow(command) => workflow::workflow(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Documents(command) => documents::documents(context, command).await,
+        Command::Triggers(command) => triggers::triggers(context, command).await,
         Command::Plugin(command) => plugin::plugin(context, command).await,
         Command::Models(command) => models::models(context, command).await,
         Command::Capabilities(command) => capabilities::capabilities(context, command),

@@ -41,7 +41,7 @@ pub(crate) struct RunArgs {
     idempotency_key: Option<String>,
 }
 
-fn parse_input(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_input(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),

@@ -11,6 +11,7 @@ mod outbox;
 mod page;
 mod retention;
 mod runs;
+mod triggers;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ pub use self::retention::{
     Candidate, ContentSweeper, MOST_PRUNED, PruneReason, PruneReport, Pruned, RetentionPolicy, RetentionStore, Swept,
 };
 pub use self::runs::{Arrivals, Claim, OnClaim, Payloads, RunChange, RunStore, WorkQueue};
+pub use self::triggers::TriggerStore;
 use crate::{HostId, Timestamp};
 
 /// Why storage did not do what was asked (R3.1). Errors of the driver stay inside as a source.
@@ -89,9 +91,9 @@ impl From<crate::gate::WrongPermit> for StorageError {
 }
 
 /// What executing workflows needs.
-pub trait Workflows: JobStore + RunStore + WorkQueue + ApprovalStore {}
+pub trait Workflows: JobStore + RunStore + WorkQueue + ApprovalStore + TriggerStore {}
 
-impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + ?Sized> Workflows for T {}
+impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + TriggerStore + ?Sized> Workflows for T {}
 
 /// The database as a whole.
 #[async_trait]

@@ -138,6 +138,7 @@ impl Workflow {
             steps: child.steps.clone(),
             outputs: child.outputs.clone(),
             workflows: self.workflows.clone(),
+            trigger: None,
         })
     }
 }

@@ -46,7 +46,8 @@ pub(crate) fn bounded(message: String) -> String {
     bounded_to(message, MAX_MESSAGE)
 }
 
-fn bounded_to(mut message: String, most: usize) -> String {
+/// Bounds a message to so many bytes.
+pub(crate) fn bounded_to(mut message: String, most: usize) -> String {
     if message.len() > most {
         let end = (0..=most.saturating_sub(3)).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
         message.truncate(end);

@@ -36,7 +36,7 @@ fn files_that_cannot_be_read() {
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps: []\nstpes: []"), @r##"
     flow.yaml:3:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`, `trigger`
     "##);
     insta::assert_snapshot!(refused("steps: []"), @r##"
     flow.yaml:1:1: key `name` is missing
@@ -62,7 +62,7 @@ fn files_that_cannot_be_read() {
         |text: &str| message(&WorkflowSource { file: "flow.toml".into(), text: text.into(), format: Format::Toml });
     insta::assert_snapshot!(toml("name = \"x\"\nstpes = []\n"), @r##"
     flow.toml:2:1: unknown key `stpes`
-    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`
+    did you mean `steps`? keys here are `name`, `job`, `inputs`, `mounts`, `recovery`, `budget`, `steps`, `outputs`, `workflows`, `trigger`
     "##);
     insta::assert_snapshot!(toml("name = \"x\"\n[[steps]]\nid = \"a\"\nuses = \"summarize\"\nwhen = \"inputs.nope\"\n"), @r##"
     flow.toml:5:16: steps[0].when: input `nope` is not defined

@@ -22,7 +22,8 @@ use handshake_core::secret::{SecretFinding, SecretScanner};
 use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
-use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp};
+use handshake_core::trigger::{Trigger, TriggerRef};
+use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp, TriggerId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,9 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, WorkflowRun>,
     pub(super) nodes: BTreeMap<(String, u32, RunId), NodeExecution>,
     pub(super) approvals: BTreeMap<ApprovalId, Approval>,
+    pub(super) triggers: BTreeMap<TriggerId, Trigger>,
+    /// Triggers are looked at and do not advance, as when the process is lost before.
+    pub(super) stuck: bool,
     pub(super) events: Vec<Value>,
     pub(super) effects: Vec<EffectNote>,
     keys: BTreeMap<String, JobId>,
@@ -271,6 +275,65 @@ impl ApprovalStore for MemoryDatabase {
             run.wake_at = approval.decided_at;
         }
         tables.approvals.insert(approval.approval_id, approval);
+        tables.record(events);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TriggerStore for MemoryDatabase {
+    async fn create_trigger(&self, trigger: Trigger, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        trigger.check().map_err(|error| StorageError::Validation(error.to_string()))?;
+        let mut tables = self.tables();
+        if tables.triggers.values().any(|known| known.name == trigger.name) {
+            return Err(StorageError::Conflict(format!("trigger `{}` exists already", trigger.name)));
+        }
+        tables.triggers.insert(trigger.trigger_id, trigger);
+        tables.record(events);
+        Ok(())
+    }
+    async fn trigger(&self, which: &TriggerRef) -> Result<Trigger, StorageError> {
+        let tables = self.tables();
+        let found = tables.triggers.values().find(|trigger| match which {
+            TriggerRef::Id(id) => trigger.trigger_id == *id,
+            TriggerRef::Name(name) => trigger.name == *name,
+        });
+        found.cloned().ok_or_else(|| not_found("trigger", which))
+    }
+    async fn triggers(&self, page: &Page<TriggerId>) -> Result<Vec<Trigger>, StorageError> {
+        let tables = self.tables();
+        let older = tables.triggers.values().rev().filter(|t| page.after.is_none_or(|after| t.trigger_id < after));
+        Ok(older.cloned().collect())
+    }
+    async fn due_triggers(&self, now: Timestamp, limit: u32) -> Result<Vec<Trigger>, StorageError> {
+        let mut due: Vec<_> =
+            self.tables().triggers.values().filter(|trigger| trigger.next_at <= now).cloned().collect();
+        due.sort_by_key(|trigger| (trigger.next_at, trigger.trigger_id));
+        due.truncate(limit as usize);
+        Ok(due)
+    }
+    async fn advance_trigger(
+        &self,
+        trigger: Trigger,
+        expected: Timestamp,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        if tables.stuck {
+            return Err(StorageError::Guard("the process is dead".into()));
+        }
+        let stored = tables.triggers.get_mut(&trigger.trigger_id);
+        let stored = stored.ok_or_else(|| not_found("trigger", trigger.trigger_id))?;
+        if stored.next_at != expected {
+            return Err(StorageError::Conflict("the trigger has moved on".into()));
+        }
+        *stored = trigger;
+        tables.record(events);
+        Ok(())
+    }
+    async fn remove_trigger(&self, id: TriggerId, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        tables.triggers.remove(&id).ok_or_else(|| not_found("trigger", id))?;
         tables.record(events);
         Ok(())
     }

@@ -12,6 +12,7 @@ mod references;
 mod rights;
 mod source;
 mod template;
+mod trigger;
 mod validate;
 
 pub use check::{CheckedStep, CheckedWorkflow};

@@ -57,6 +57,7 @@ impl Plan {
         let top = Place::default();
         let mut problems = Vec::new();
         validate::names(&workflow, &mut problems);
+        super::trigger::check(&workflow, &mut problems);
         let mut children = Vec::new();
         for name in workflow.workflows.keys() {
             // Where its folders are depends on the run; here it only matters which there are.
