@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// `9999-12-31T23:59:59Z`, which stands for never: the last time that RFC 3339 can write.
+    pub const NEVER: Self = Self(253_402_300_799_000_000);
+
     /// Takes microseconds since 1970; negative values lie before it.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

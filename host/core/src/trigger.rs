@@ -23,9 +23,6 @@ pub const MAX_TRIGGER_ERROR_BYTES: usize = 4 << 10;
 /// The input that gets the time for which a trigger fires, if the workflow declares it as a string.
 pub const SCHEDULED_AT: &str = "scheduled_at";
 
-/// `9999-12-31T23:59:59Z`, which stands for never: the last time that RFC 3339 can write.
-pub const NEVER: Timestamp = Timestamp::from_micros(253_402_300_799_000_000);
-
 /// At which times a trigger fires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,7 +92,7 @@ pub struct Trigger {
     pub schedule: Schedule,
     /// What happens to times at which no process served.
     pub missed: Missed,
-    /// The first time that was not looked at yet; [`NEVER`] when there is none.
+    /// The first time that was not looked at yet; [`Timestamp::NEVER`] when there is none.
     pub next_at: Timestamp,
     /// The last time for which a job was submitted.
     pub last_at: Option<Timestamp>,

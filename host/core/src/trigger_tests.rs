@@ -63,8 +63,8 @@ fn each_time_has_a_key_of_its_own() {
 
 #[test]
 fn never_can_be_written_and_read() {
-    assert_eq!(NEVER.to_string(), "9999-12-31T23:59:59.000000Z");
-    assert_eq!(Timestamp::parse(&NEVER.to_string()), Some(NEVER));
+    assert_eq!(Timestamp::NEVER.to_string(), "9999-12-31T23:59:59.000000Z");
+    assert_eq!(Timestamp::parse(&Timestamp::NEVER.to_string()), Some(Timestamp::NEVER));
 }
 
 #[test]

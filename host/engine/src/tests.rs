@@ -5,9 +5,11 @@
 mod bad_input;
 mod budgets;
 mod content;
+mod dags;
 mod doubles;
 mod expressions;
 mod graphs;
+mod histories;
 mod recovery;
 mod runs;
 mod submissions;

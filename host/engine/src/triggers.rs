@@ -13,7 +13,7 @@ use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
 use handshake_core::recorder::RecorderError;
 use handshake_core::run::RunState;
 use handshake_core::storage::StorageError;
-use handshake_core::trigger::{MAX_TRIGGER_ERROR_BYTES, Missed, NEVER, SCHEDULED_AT, Trigger, TriggerRef};
+use handshake_core::trigger::{MAX_TRIGGER_ERROR_BYTES, Missed, SCHEDULED_AT, Trigger, TriggerRef};
 use handshake_core::workflow::{InputType, Workflow};
 use handshake_core::{EventId, Timestamp, TraceId, TriggerId, TriggerName};
 
@@ -97,8 +97,8 @@ impl Engine {
 
     /// When the next trigger is due; none without triggers. The time may be past.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, EngineError> {
-        let soonest = self.inner.services.database.due_triggers(NEVER, 1).await?;
-        Ok(soonest.first().map(|trigger| trigger.next_at).filter(|at| *at < NEVER))
+        let soonest = self.inner.services.database.due_triggers(Timestamp::NEVER, 1).await?;
+        Ok(soonest.first().map(|trigger| trigger.next_at).filter(|at| *at < Timestamp::NEVER))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use handshake_core::trigger::{NEVER, Trigger};
+use handshake_core::trigger::Trigger;
 use handshake_core::{Timestamp, TriggerId, TriggerName};
 
 use super::Context;
@@ -155,7 +155,7 @@ fn missed(trigger: &Trigger) -> String {
 }
 
 fn moment(time: Timestamp) -> String {
-    if time >= NEVER {
+    if time >= Timestamp::NEVER {
         return "never".to_owned();
     }
     // To the second: parts of it say nothing to a person.

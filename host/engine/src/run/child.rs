@@ -78,7 +78,7 @@ impl Errand {
         };
         match self.follow(&child).await {
             Err(EngineError::NeedsPerson { reason, .. }) => {
-                Ok(Returned::Parked(Parked { reason, wake_at: Timestamp::from_micros(i64::MAX) }))
+                Ok(Returned::Parked(Parked { reason, wake_at: Timestamp::NEVER }))
             }
             answer => answer,
         }
@@ -129,7 +129,7 @@ impl Errand {
                 RunState::Queued | RunState::Waiting | RunState::Stalled => {
                     let summary = self.execute(child).await?;
                     if summary.run.state == RunState::Waiting {
-                        let wake_at = summary.run.wake_at.unwrap_or(Timestamp::from_micros(i64::MAX));
+                        let wake_at = summary.run.wake_at.unwrap_or(Timestamp::NEVER);
                         return Ok(Returned::Parked(Parked { reason: summary.job.status_reason, wake_at }));
                     }
                 }

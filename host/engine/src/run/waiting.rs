@@ -381,7 +381,7 @@ impl Driver<'_> {
             return None;
         }
         let mut asks = Vec::new();
-        let mut wake = Timestamp::from_micros(i64::MAX);
+        let mut wake = Timestamp::NEVER;
         for pending in self.pending.values() {
             match &pending.on {
                 WaitsOn::People { expires_at, .. } => {

@@ -41,7 +41,9 @@ pub(super) struct Tables {
     pub(super) stuck: bool,
     pub(super) events: Vec<Value>,
     pub(super) effects: Vec<EffectNote>,
-    keys: BTreeMap<String, JobId>,
+    pub(super) keys: BTreeMap<String, JobId>,
+    /// What was stored after each commit, for whoever wants to keep it.
+    pub(super) history: Option<Vec<Value>>,
     /// Artifacts that a run may read of another.
     pub(super) shared: Vec<(RunId, RunId, Digest)>,
     pub(super) commits: usize,
@@ -85,7 +87,17 @@ impl Tables {
         self.record(change.events);
     }
 
+    /// Every write ends here.
     fn record(&mut self, events: Vec<AdmittedEvent>) {
+        if let Some(history) = &mut self.history {
+            history.push(serde_json::json!({
+                "jobs": self.jobs.values().collect::<Vec<_>>(),
+                "runs": self.runs.values().collect::<Vec<_>>(),
+                "nodes": self.nodes.values().collect::<Vec<_>>(),
+                "approvals": self.approvals.values().collect::<Vec<_>>(),
+                "keys": self.keys,
+            }));
+        }
         self.events.extend(events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()));
     }
 
@@ -372,6 +384,7 @@ pub(super) struct ScriptedExecutor {
     database: Arc<MemoryDatabase>,
     pub(super) calls: Mutex<Vec<Call>>,
     running: AtomicUsize,
+    hanging: AtomicUsize,
     pub(super) most: AtomicUsize,
     pub(super) version: Mutex<&'static str>,
 }
@@ -451,7 +464,11 @@ impl StepExecutor for ScriptedExecutor {
                 Err(_) => Err(budget_denial()),
             },
             Act::Panic => panic!("the executor has a bug"),
-            Act::Hang => std::future::pending().await,
+            Act::Hang => {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                let _hung = Hung(&self.hanging);
+                std::future::pending().await
+            }
         }
     }
 }
@@ -521,6 +538,7 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         database: Arc::clone(&database),
         calls: Mutex::default(),
         running: AtomicUsize::new(0),
+        hanging: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
         version: Mutex::new("first"),
     });
@@ -558,7 +576,21 @@ pub(super) fn submission(text: &str, inputs: &[(&str, Value)]) -> Submission {
     }
 }
 
+/// An attempt that never ends, until its host does.
+struct Hung<'a>(&'a AtomicUsize);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Bench {
+    /// Whether an attempt is under way that never ends.
+    pub(super) fn hanging(&self) -> bool {
+        self.executor.hanging.load(Ordering::SeqCst) > 0
+    }
+
     pub(super) async fn run(&self, text: &str) -> RunSummary {
         self.run_with(text, &[]).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::job::JobState;
 use handshake_core::storage::{JobStore, StorageError, TriggerStore};
-use handshake_core::trigger::{Missed, NEVER, Schedule, Trigger, TriggerRef};
+use handshake_core::trigger::{Missed, Schedule, Trigger, TriggerRef};
 use handshake_core::{Clock, Timestamp, TriggerName};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -334,7 +334,7 @@ async fn a_removed_trigger_fires_no_more_and_its_jobs_stay() {
 async fn a_trigger_that_never_comes_again_is_not_waited_for() {
     let bench = given();
     let trigger = bench.added(MINUTELY).await;
-    bench.database.tables().triggers.get_mut(&trigger.trigger_id).unwrap().next_at = NEVER;
+    bench.database.tables().triggers.get_mut(&trigger.trigger_id).unwrap().next_at = Timestamp::NEVER;
     assert_eq!(bench.engine.next_due().await.unwrap(), None);
-    assert!(Timestamp::from_micros(0) < NEVER);
+    assert!(Timestamp::from_micros(0) < Timestamp::NEVER);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handshake_core::Timestamp;
-use handshake_core::trigger::{Missed, NEVER, Schedule};
+use handshake_core::trigger::{Missed, Schedule};
 
 use super::cron::Cron;
 
@@ -45,10 +45,10 @@ impl Times {
     /// The time after one of them.
     fn after(&self, time: Timestamp) -> Timestamp {
         let next = match self {
-            Self::Cron(cron) => cron.after(time).unwrap_or(NEVER),
+            Self::Cron(cron) => cron.after(time).unwrap_or(Timestamp::NEVER),
             Self::Every(micros) => Timestamp::from_micros(time.micros().saturating_add(*micros)),
         };
-        next.min(NEVER)
+        next.min(Timestamp::NEVER)
     }
 
     /// The last one that is not after `now`, given the first, which is not.
@@ -87,7 +87,7 @@ impl Times {
     /// Up to so many of them from `from` on that are not after `now`, and the one behind.
     fn some(&self, from: Timestamp, now: Timestamp) -> (Vec<Timestamp>, Timestamp) {
         let (mut time, mut found) = (from, Vec::new());
-        while time <= now && time < NEVER && found.len() < MOST_AT_ONCE {
+        while time <= now && time < Timestamp::NEVER && found.len() < MOST_AT_ONCE {
             found.push(time);
             time = self.after(time);
         }
@@ -109,7 +109,7 @@ pub(crate) fn occurrences(
     now: Timestamp,
 ) -> Result<Due, String> {
     let times = Times::of(schedule)?;
-    if next_at > now || next_at >= NEVER {
+    if next_at > now || next_at >= Timestamp::NEVER {
         return Ok(Due { fire: Vec::new(), next_at, left_out: 0, uncounted: false });
     }
     let last = times.last(next_at, now);

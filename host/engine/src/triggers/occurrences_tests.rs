@@ -103,11 +103,11 @@ fn a_year_of_missed_minutes_is_one_run_and_counting_ends() {
 
 #[test]
 fn what_never_comes_again_is_not_fired() {
-    let due = occurrences(&every(1), Missed::All, NEVER, NEVER.plus(LATE)).unwrap();
-    assert_eq!((due.fire, due.next_at), (vec![], NEVER));
+    let due = occurrences(&every(1), Missed::All, Timestamp::NEVER, Timestamp::NEVER.plus(LATE)).unwrap();
+    assert_eq!((due.fire, due.next_at), (vec![], Timestamp::NEVER));
     let end = Timestamp::from_micros(i64::MAX);
-    assert_eq!(first(&cron("0 6 * * *"), end), Ok(NEVER));
-    assert_eq!(first(&every(1), end), Ok(NEVER));
+    assert_eq!(first(&cron("0 6 * * *"), end), Ok(Timestamp::NEVER));
+    assert_eq!(first(&every(1), end), Ok(Timestamp::NEVER));
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {

@@ -197,6 +197,10 @@ fn approval(place: &Place, spec: &ApprovalSpec) -> Result<(), Problem> {
     if spec.expires.is_some_and(|expires| expires.0.is_zero()) {
         return Err(Problem::at(place.key("expires"), "nobody can answer in no time", "write for example `24h`"));
     }
+    if spec.expires.is_some_and(|expires| expires.0 > LONGEST_SLEEP) {
+        let remedy = "leave it out if the question stays open";
+        return Err(Problem::at(place.key("expires"), "nobody waits for more than ten years", remedy));
+    }
     if spec.on_expiry == OnExpiry::Approve && spec.expires.is_none() {
         let what = "`on_expiry` has no meaning without `expires`";
         return Err(Problem::at(place.key("on_expiry"), what, "add `expires`, for example `24h`"));
