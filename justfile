@@ -80,14 +80,14 @@ db-revert version="":
     cargo build --workspace --examples {{ features }}
     {{ quote(target / "debug/examples/revert") }} {{ quote(version) }}
 
-# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, or both.
-bench *which="speed storage": guests
+# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, `engine`, or all.
+bench *which="speed storage engine": guests
     cargo build --release --workspace --bins --benches {{ features }}
     for bench in {{ which }}; do HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench "$bench" {{ features }}; done
 
 # Runs the long forms: kills hosts and servers as often as said, compares the backends, claims with a crowd.
 soak rounds="100": guests
-    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed restarted same_answers conformance
+    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed restarted same_answers conformance random_workflows
 
 # Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
 demo folder="": guests

@@ -152,7 +152,8 @@ async fn lost_while_firing(backend: Backend) {
     }
     for after in [false, true] {
         let world = World::new(backend).await;
-        let lost = world.engine(Recorded::dying(&world.database, 1, after));
+        // The first commit stores the job, the second moves the trigger on.
+        let lost = world.engine(Recorded::dying(&world.database, 2, after));
         let trigger = world.add(&lost).await;
         world.clock.advance(Duration::from_secs(60));
         let first = lost.fire_due().await.unwrap();

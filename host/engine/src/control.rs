@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::approvals;
 use crate::engine::{EngineError, EngineServices};
-use crate::run::{Envelope, compile};
+use crate::run::{Envelope, compile, given_up};
 use crate::submission::{SubmittedJob, repin};
 use crate::workflow::Plan;
 
@@ -94,14 +94,24 @@ pub(crate) async fn require_whole(services: &EngineServices, job: &AiJob) -> Res
 
 /// Cancels a job whose run no host executes, and what it has started.
 pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
-    let mut family = approvals::family(services, id).await?;
-    let job = family.remove(0);
+    let job = services.database.job(id).await?;
     require_whole(services, &job).await?;
     // The job itself last: while it waits, what a crash has left of the others can be cancelled again.
-    for child in family.into_iter().rev().filter(|child| !child.state.is_final()) {
-        cancel_one(services, child, by).await?;
-    }
+    cancel_parts(services, id, by).await?;
     cancel_one(services, job, by).await
+}
+
+/// Cancels what a job has started, directly or not.
+pub(crate) async fn cancel_parts(services: &EngineServices, id: JobId, by: &Actor) -> Result<(), EngineError> {
+    let parts = approvals::family(services, id).await?.into_iter().skip(1).rev();
+    for part in parts.filter(|part| !part.state.is_final()) {
+        match cancel_one(services, part, by).await {
+            // Its host is gone, or about to find out: whoever takes it up finds that nobody waits for it.
+            Err(EngineError::Elsewhere { run }) => tracing::warn!(%run, "a part of the job is executed elsewhere"),
+            done => drop(done?),
+        }
+    }
+    Ok(())
 }
 
 async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
@@ -118,8 +128,15 @@ async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Re
     let from = run.state;
     run.state = from.after(RunEvent::Cancel)?;
     run.updated_at = job.updated_at;
-    let events = vec![moved, envelope.job_span_end(&job, "cancelled")?];
-    let change = RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes: Vec::new(), events };
+    let mut events = vec![moved, envelope.job_span_end(&job, "cancelled")?];
+    let waiting = services.database.nodes(run.run_id, Payloads::Read).await?;
+    let waiting = waiting.into_iter().filter(|node| node.state == NodeState::Waiting);
+    let mut nodes = Vec::new();
+    for (row, event) in waiting.map(|row| given_up(&envelope, row)).collect::<Result<Vec<_>, _>>()? {
+        nodes.push(row);
+        events.push(event);
+    }
+    let change = RunChange { job: Some(job.clone()), run: Some(run.clone()), nodes, events };
     services.database.amend(run.run_id, from, change).await?;
     approvals::withdraw(services, id, run.run_id).await?;
     Ok(job)

@@ -250,7 +250,6 @@ impl Engine {
         for found in crate::recovery::expired(services).await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
         }
-        crate::proposals::settle_all(services).await?;
         crate::recovery::resumable(services).await
     }
 

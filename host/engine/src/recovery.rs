@@ -19,8 +19,9 @@ use handshake_core::{JobId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::approvals;
+use crate::control;
 use crate::engine::{EngineError, EngineServices};
-use crate::run::Envelope;
+use crate::run::{Envelope, given_up};
 
 /// How often a run may be found interrupted before it is given up as the cause.
 pub const MOST_RECOVERIES: u32 = 5;
@@ -50,22 +51,33 @@ pub struct Recovered {
 /// Marks the runs that this host's earlier process was executing, and those whose host let its lease expire. One
 /// transaction and one `workflow_recovery` event per run.
 pub(crate) async fn recover(services: &EngineServices) -> Result<Vec<Recovered>, EngineError> {
-    let mut recovered = Vec::new();
-    for run in services.database.interrupted().await? {
-        recovered.extend(take_up(services, run, true).await?);
-    }
+    let mut recovered = take_up_all(services, services.database.interrupted().await?, true).await?;
     recovered.extend(expired(services).await?);
     Ok(recovered)
 }
 
-/// Marks the runs whose host let its lease expire.
+/// Marks the runs whose host let its lease expire, and settles what they may have left unsettled.
 pub(crate) async fn expired(services: &EngineServices) -> Result<Vec<Recovered>, EngineError> {
-    let mut recovered = Vec::new();
-    for run in services.database.expired(MOST_EXPIRED).await? {
-        recovered.extend(take_up(services, run, false).await?);
-    }
+    let recovered = take_up_all(services, services.database.expired(MOST_EXPIRED).await?, false).await?;
     // A host that is lost after the end of a run has perhaps not validated what it proposes.
     crate::proposals::settle_all(services).await?;
+    Ok(recovered)
+}
+
+async fn take_up_all(
+    services: &EngineServices,
+    runs: Vec<WorkflowRun>,
+    own: bool,
+) -> Result<Vec<Recovered>, EngineError> {
+    let mut recovered = Vec::new();
+    for run in runs {
+        recovered.extend(take_up(services, run, own).await?);
+    }
+    // Once all of them are marked: what a job has started ends with it.
+    for found in recovered.iter().filter(|found| found.state == JobState::Poisoned) {
+        control::cancel_parts(services, found.job_id, &Actor::system()).await?;
+        approvals::withdraw(services, found.job_id, found.run_id).await?;
+    }
     Ok(recovered)
 }
 
@@ -103,11 +115,11 @@ async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> 
     let (id, fence, from_state) = (run.run_id, run.fence, run.state);
     let mut nodes = services.database.nodes(id, Payloads::Read).await?;
     // Those that wait go on waiting, and are no reason to give the run up.
-    let waits = nodes.iter().any(|node| node.state == NodeState::Waiting);
+    let waiting: Vec<_> = nodes.extract_if(.., |node| node.state == NodeState::Waiting).collect();
     nodes.retain(|node| node.state == NodeState::Running);
     let now = services.clock.now();
     run.state = run.state.after(RunEvent::Stall)?;
-    if !(waits && nodes.is_empty()) {
+    if waiting.is_empty() || !nodes.is_empty() {
         run.recoveries = run.recoveries.saturating_add(1);
     }
     run.updated_at = now;
@@ -144,6 +156,11 @@ async fn take_up(services: &EngineServices, mut run: WorkflowRun, own: bool) -> 
         if run.recoveries > MOST_RECOVERIES {
             let reason = format!("it was interrupted {} times, which is as often as it is tried", run.recoveries);
             poison(&envelope, &mut job, &mut run, reason, &mut events)?;
+            for row in waiting {
+                let (row, event) = given_up(&envelope, row)?;
+                nodes.push(row);
+                events.push(event);
+            }
         } else if doubt.is_some() {
             events.push(envelope.moves(&mut job, JobEvent::AskUser, reason, &Actor::system())?);
         }

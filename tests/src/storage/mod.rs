@@ -15,7 +15,7 @@ use handshake_core::{Clock, EventId, HostId};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, Limits, SqlDatabase};
 
 pub use self::recorded::{Calls, Recorded};
-pub use self::samples::{event, job};
+pub use self::samples::{event, job, node};
 use crate::postgres::{Backend, TestDatabase, server};
 
 /// How long claims last in tests, where a clock stands still.

@@ -63,21 +63,26 @@ impl World {
 
     /// A running attempt, not stored yet.
     pub fn node(&self, run: RunId, step: &str, index: Option<u32>, attempt: u32) -> NodeExecution {
-        NodeExecution {
-            run_id: run,
-            node: NodeKey { step: StepId::new(step).unwrap(), index },
-            attempt,
-            state: NodeState::Running,
-            plugin: None,
-            component_sha256: None,
-            input: Json::of(&json!({ "text": "x" })),
-            output: None,
-            contribution: Contribution::default(),
-            error: None,
-            random_seed: "00".repeat(32),
-            started_at: self.clock.now(),
-            finished_at: None,
-        }
+        node(run, NodeKey { step: StepId::new(step).unwrap(), index }, attempt, self.clock.now())
+    }
+}
+
+/// A running attempt, not stored yet.
+pub fn node(run_id: RunId, node: NodeKey, attempt: u32, started_at: Timestamp) -> NodeExecution {
+    NodeExecution {
+        run_id,
+        node,
+        attempt,
+        state: NodeState::Running,
+        plugin: None,
+        component_sha256: None,
+        input: Json::of(&json!({ "text": "x" })),
+        output: None,
+        contribution: Contribution::default(),
+        error: None,
+        random_seed: "00".repeat(32),
+        started_at,
+        finished_at: None,
     }
 }
 

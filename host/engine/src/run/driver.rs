@@ -65,7 +65,7 @@ pub(super) struct Driver<'a> {
     pub(super) control: Control,
     inputs: Arc<Value>,
     /// What was done of it before.
-    history: History,
+    pub(super) history: History,
     pub(super) budget: Arc<Budget>,
     /// Attempts that did not begin because the budget of steps is used up.
     pub(super) held: Vec<Attempt>,
@@ -372,6 +372,11 @@ impl<'a> Driver<'a> {
                 self.happened(Happening::Failed { step, item })
             }
         }
+    }
+
+    /// Whether any of its steps runs a workflow.
+    pub(super) fn runs_workflows(&self) -> bool {
+        self.plan.steps.iter().any(|planned| planned.step.workflow.is_some())
     }
 
     fn resources(&self, step: usize) -> Result<&StepResources, EngineError> {

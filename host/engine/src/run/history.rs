@@ -33,6 +33,8 @@ impl Past {
 #[derive(Default)]
 pub(super) struct History {
     nodes: BTreeMap<NodeKey, Past>,
+    /// The rows of those that wait, until somebody goes on with them.
+    waiting: BTreeMap<NodeKey, NodeExecution>,
     began: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
@@ -44,6 +46,9 @@ impl History {
         for row in attempts {
             history.began = Some(history.began.map_or(row.started_at, |began| began.min(row.started_at)));
             history.ended = history.ended.max(row.finished_at).max(Some(row.started_at));
+            if row.state == NodeState::Waiting {
+                history.waiting.insert(row.node.clone(), row.clone());
+            }
             let failures = history.nodes.get(&row.node).map_or(0, |past| past.failures);
             let past = Past {
                 attempt: row.attempt,
@@ -62,7 +67,13 @@ impl History {
 
     /// What was done of a node; told once.
     pub(super) fn take(&mut self, node: &NodeKey) -> Option<Past> {
+        self.waiting.remove(node);
         self.nodes.remove(node)
+    }
+
+    /// The rows that wait and that nobody has gone on with.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = NodeExecution> + use<> {
+        std::mem::take(&mut self.waiting).into_values()
     }
 
     /// From the beginning of its first attempt to the last thing that is known.

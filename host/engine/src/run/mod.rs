@@ -15,6 +15,7 @@ mod waiting;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use prepared::{compile, rights};
+pub(crate) use waiting::given_up;
 
 use budget::Budget;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handshake_core::approval::{Approval, ApprovalState, Vote};
-use handshake_core::event::AdmittedEvent;
+use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeKey, NodeState};
 use handshake_core::recorder::RecorderError;
 use handshake_core::workflow::{Action, ApprovalSpec, OnExpiry};
@@ -22,7 +22,7 @@ use super::history::Past;
 use super::progress::Happening;
 use super::{Envelope, bounded};
 use crate::approvals;
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::engine::EngineError;
 use crate::updates::RunUpdateKind;
 use crate::workflow::{moment, sleep};
@@ -81,20 +81,35 @@ impl Pending {
         SpanId::from_uuid(named(run, &self.node, "span").uuid())
     }
 
-    /// The rows and events of its end.
-    pub(super) fn ended(
+    /// The row and event of its end.
+    fn ended(
         &self,
         envelope: &Envelope<'_>,
         state: NodeState,
         result: &str,
     ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
-        let now = envelope.services.clock.now();
-        let mut row = self.row(envelope.run, state);
-        row.finished_at = Some(now);
-        let lasted = now.since(self.started_at);
-        let span = self.span(envelope.run);
-        Ok((row, envelope.step_span_end(span, &self.node, result, lasted, BTreeMap::new())?))
+        ended(envelope, self.row(envelope.run, state), result)
     }
+}
+
+/// The row of a node that nobody waits for any more, and its event.
+pub(crate) fn given_up(
+    envelope: &Envelope<'_>,
+    row: NodeExecution,
+) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+    ended(envelope, NodeExecution { state: NodeState::Cancelled, ..row }, "cancelled")
+}
+
+fn ended(
+    envelope: &Envelope<'_>,
+    mut row: NodeExecution,
+    result: &str,
+) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
+    let now = envelope.services.clock.now();
+    row.finished_at = Some(now);
+    let span = SpanId::from_uuid(named(row.run_id, &row.node, "span").uuid());
+    let event = envelope.step_span_end(span, &row.node, result, now.since(row.started_at), BTreeMap::new())?;
+    Ok((row, event))
 }
 
 /// What belongs to a node of a run for one purpose, whoever asks for it.
@@ -368,8 +383,17 @@ impl Driver<'_> {
                 None => break,
             }
         }
+        if self.runs_workflows() {
+            // Those that wait for people are executed by nobody who could be told.
+            control::cancel_parts(&self.inner.services, self.run.job_id, &Actor::system()).await?;
+        }
         for (_, pending) in std::mem::take(&mut self.pending) {
             let (row, event) = pending.ended(&self.envelope(), NodeState::Cancelled, "cancelled")?;
+            self.over(row, event, None);
+        }
+        // What an earlier process was waiting for, and this one never came to.
+        for row in self.history.take_waiting() {
+            let (row, event) = given_up(&self.envelope(), row)?;
             self.over(row, event, None);
         }
         Ok(())

@@ -179,8 +179,14 @@ fn check(bench: &Bench, shapes: &[Shape], run: RunId, state: JobState) {
     assert_eq!(left, counts(NodeState::Interrupted));
 }
 
+/// How many workflows; a soak says how many hundreds.
+fn cases() -> u32 {
+    let rounds = std::env::var("HANDSHAKE_SOAK").ok().and_then(|rounds| rounds.parse::<u32>().ok());
+    rounds.map_or(96, |rounds| rounds * 100)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn random_workflows_end_with_every_node_accounted_for(shapes in shapes()) {

@@ -339,3 +339,17 @@ async fn a_paused_job_is_not_woken_by_an_answer() {
     let gone_on = bench.engine.resume(run, &person("ann"), &Control::default()).await.unwrap();
     assert_eq!(gone_on.job.state, JobState::Completed);
 }
+
+#[tokio::test]
+async fn a_job_that_fails_cancels_the_parts_that_wait_for_people() {
+    let bench = bench(|call| match call.node.as_str() {
+        "late" => Act::Fail(handshake_core::step::StepFailure::Permanent("broken".into())),
+        _ => Act::Give(json!({})),
+    });
+    let text = format!("{NESTED}  - {{ id: nap, sleep: 50ms }}\n  - {{ id: late, uses: summarize, needs: [nap] }}\n");
+    let (job, run) = bench.submitted(&text).await;
+    assert_eq!(bench.drive(run).await, JobState::Failed);
+    assert_eq!(bench.children(job).await, [JobState::Cancelled; 2]);
+    let states: Vec<_> = bench.database.tables().approvals.values().map(|approval| approval.state.as_str()).collect();
+    assert_eq!(states, ["cancelled"; 2]);
+}
