@@ -90,9 +90,12 @@ impl Progress {
             RunUpdateKind::NodeStarted { node, .. } => self.node_started(node),
             RunUpdateKind::NodeWaits { node, on, until } => {
                 self.node_started(node);
-                let what = if on.is_empty() { String::new() } else { format!(" for {on}") };
-                let until = until.map_or_else(String::new, |until| format!(", until {until} at most"));
-                self.say(&format!("{node}: waits{what}{until}"));
+                let what = match until {
+                    Some(until) if on.is_empty() => format!(" until {until}"),
+                    Some(until) => format!(" for {on}, until {until} at most"),
+                    None => format!(" for {on}"),
+                };
+                self.say(&format!("{node}: waits{what}"));
             }
             RunUpdateKind::NodeProgress { node, done, total, message } => {
                 self.node_progress(node, *done, *total, message)

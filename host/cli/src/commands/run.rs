@@ -233,6 +233,10 @@ fn show_result(output: &Output, details: &JobDetails) -> Result<(), CliError> {
     output.field("time", &seconds(job.metrics.duration_ms))?;
     output.field("job", &job.job_id.to_string())?;
     output.field("next", &format!("handshake jobs show {}", job.job_id))?;
+    let asks = !details.questions.is_empty() || details.runs.last().is_some_and(|run| run.run.state.is_final());
+    if job.state == JobState::AwaitingUser && asks {
+        output.field("", &format!("handshake jobs approve {}, or reject", job.job_id))?;
+    }
     output.field("", &format!("handshake audit matrix --job {}", job.job_id))?;
     output.field("", &format!("handshake audit decisions --job {}", job.job_id))
 }
