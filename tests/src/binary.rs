@@ -115,7 +115,9 @@ impl Project {
             .env_remove("HANDSHAKE_DATA_DIR")
             .env_remove("HANDSHAKE_LOG")
             .env_remove("NO_COLOR")
-            .env_remove("DATABASE_URL");
+            .env_remove("DATABASE_URL")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .env_remove("OTEL_EXPORTER_OTLP_HEADERS");
         command
     }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, clippy::print_stdout)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use handshake_tests::binary::Project;
 use serde_json::{Value, json};
 
 const DOCUMENTS: usize = 3;
+const FILES: usize = 16;
 /// How `init` configures the default model.
 const BUILTIN: &str = "provider = \"builtin/extractive\"";
 
@@ -81,7 +83,13 @@ steps:
     max_parallel: 2
     with: { document: '${item}', sentences: 1 }
     grants: [artifact.read, 'model.infer:default']
-  - { id: write, needs: [ask], uses: hostile, with: { behaviour: write-file }, grants: ['fs.write:out'] }
+  - id: write
+    needs: [ask]
+    uses: hostile
+    for_each: '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]'
+    max_parallel: 1
+    with: { behaviour: write-file, target: '/out/${item}.txt' }
+    grants: ['fs.write:out']
   - { id: rest, needs: [write], uses: hostile, with: { behaviour: sleep-forever, count: 0 } }
 outputs: { said: '${steps.ask.output}' }
 ";
@@ -92,15 +100,18 @@ fn job(project: &Project) -> Option<Value> {
     listed["jobs"].as_array().unwrap().iter().find(|job| job["protocol_id"] == "effects").cloned()
 }
 
-/// In how many attempts the file may have been written, by the record.
-fn written(project: &Project) -> usize {
+/// Whether the record allowed a file to be written in more than one attempt.
+fn repeated(project: &Project) -> bool {
     let decisions = project.events("capability_action");
-    let writes = decisions.iter().filter(|event| {
-        event["step_id"] == "write"
-            && event["capability_id"] == "fs.write"
-            && event["payload"]["decision_outcome"] == "allow"
-    });
-    writes.map(|event| event["payload"]["attempt"].as_u64()).collect::<std::collections::BTreeSet<_>>().len()
+    let mut attempts = BTreeMap::<_, BTreeSet<_>>::new();
+    for event in decisions.iter().filter(|event| event["step_id"] == "write" && event["capability_id"] == "fs.write") {
+        let payload = &event["payload"];
+        if payload["decision_outcome"] == "allow" {
+            attempts.entry(payload["index"].as_u64()).or_default().insert(payload["attempt"].as_u64());
+        }
+    }
+    assert_eq!(attempts.len(), FILES);
+    attempts.values().any(|attempts| attempts.len() > 1)
 }
 
 #[test]
@@ -137,7 +148,10 @@ fn runs_that_are_killed_end_and_repeat_no_lasting_effect_without_a_persons_word(
         let mut by_person = false;
         if found["state"] == "awaiting_user" {
             let reason = found["status_reason"].as_str().unwrap();
-            assert!(reason.contains("step `write` may have done fs.write"), "round {round}: {reason}");
+            assert!(
+                reason.contains("step `write[") && reason.contains("may have done fs.write"),
+                "round {round}: {reason}"
+            );
             project.run(&["jobs", "resume", &id]).success();
             by_person = true;
             in_doubt += 1;
@@ -145,9 +159,8 @@ fn runs_that_are_killed_end_and_repeat_no_lasting_effect_without_a_persons_word(
         let ended = job(&project).unwrap();
         assert_eq!(ended["state"], "completed", "round {round}: {ended}");
         assert_eq!(ended["job_outputs"]["said"].as_array().unwrap().len(), DOCUMENTS);
-        assert_eq!(std::fs::read_dir(project.path("report")).unwrap().count(), 1);
-        let written = written(&project);
-        assert!(written == 1 || by_person, "round {round}: {written} attempts wrote, and nobody was asked");
+        assert_eq!(std::fs::read_dir(project.path("report")).unwrap().count(), FILES);
+        assert!(!repeated(&project) || by_person, "round {round}: a file was written twice, and nobody was asked");
         // Completed items are not asked for again: two were under way at most when the host was lost, once or twice.
         let calls = asked.load(Ordering::SeqCst) - before;
         let most = DOCUMENTS + if round % 3 == 2 { 4 } else { 2 };

@@ -20,6 +20,7 @@ use handshake_models::ModelRegistry;
 use handshake_recorder::{Projection, Recorder, Redaction};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
+use handshake_telemetry::Exporter;
 use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -167,6 +168,7 @@ pub(crate) struct Host {
     stop_server: CancellationToken,
     server: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
+    exporter: Option<Exporter>,
     // Last, so that the directory is free only when everything above is gone.
     _ownership: Ownership,
 }
@@ -189,6 +191,7 @@ impl Host {
         exact_values.extend(secrets.exact_values());
         let url = settings.database.url.clone();
         exact_values.extend_from_slice(url.secrets());
+        exact_values.extend(settings.telemetry.secret_values());
         let redaction = Arc::new(Redaction::new(exact_values));
         let redactor: Arc<dyn Redactor> = Arc::clone(&redaction) as _;
 
@@ -208,6 +211,11 @@ impl Host {
         let models = ModelRegistry::new(settings.models.clone(), keys, gate.clone())?;
         let credentials = Credentials { models: models.usable(), secrets: secrets.usable(&settings.secrets) };
         let models: Arc<dyn Models> = Arc::new(models);
+        let exporter = match need {
+            // Before anything goes on, so that all of it is seen.
+            Need::Jobs => settings.telemetry.start(&outbox, &clock, &*models, &*redaction).await,
+            Need::Answers => None,
+        };
 
         let artifacts = FileArtifacts::new(directory.file("artifacts"), Arc::clone(&database), Arc::clone(&ids))?;
         let artifacts = Arc::new(artifacts);
@@ -294,7 +302,7 @@ impl Host {
             tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
         });
         let tasks = watch.into_iter().chain(triggers).chain(janitor).collect();
-        Ok(Self { state, router, stop_server, server, tasks, _ownership: ownership })
+        Ok(Self { state, router, stop_server, server, tasks, exporter, _ownership: ownership })
     }
 
     /// The API, for requests of this process.
@@ -337,6 +345,9 @@ impl Host {
         let mut server = self.server;
         if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
             server.abort();
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
         }
         if self.state.projecting.load(Ordering::SeqCst) || self.state.projection.initialized() {
             self.state.projection().await?.close().await.map_err(|error| store_failure(&error))?;

@@ -22,6 +22,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod system;
+mod telemetry;
 mod toml_file;
 mod triggers;
 

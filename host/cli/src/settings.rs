@@ -17,6 +17,7 @@ use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::error::CliError;
 use crate::retention::{RetentionFile, RetentionSettings};
 use crate::secrets::SecretSource;
+use crate::telemetry::{TelemetryFile, TelemetrySettings};
 use crate::toml_file::TomlFile;
 
 /// The name looked for in the current folder.
@@ -47,6 +48,8 @@ pub(crate) struct SettingsFile {
     retention: RetentionFile,
     /// The most that any job may spend.
     budget: BudgetFile,
+    /// Where traces are exported to.
+    telemetry: TelemetryFile,
     /// Models by name; `default` is the built-in extractive one unless given here.
     models: BTreeMap<String, ModelSettings>,
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
@@ -91,6 +94,8 @@ pub(crate) struct Settings {
     pub(crate) retention: RetentionSettings,
     /// The most that any job may spend.
     pub(crate) budget: Budget,
+    /// Where traces are exported to.
+    pub(crate) telemetry: TelemetrySettings,
     /// Models by name.
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
@@ -183,6 +188,7 @@ impl SettingsFile {
         let database = self.database.resolve(&name, &project, &data_dir, environment)?;
         let retention = self.retention.resolve(&name)?;
         let budget = self.budget.resolve(&name)?;
+        let telemetry = self.telemetry.resolve(&name, &|variable| std::env::var(variable).ok())?;
         let mut models = self.models;
         for model in models.values_mut() {
             if let ModelSettings::OpenAi(OpenAiSettings { key_file: Some(file), .. }) = model {
@@ -197,6 +203,7 @@ impl SettingsFile {
             database,
             retention,
             budget,
+            telemetry,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
             secrets: self.secrets,

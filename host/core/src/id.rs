@@ -96,11 +96,16 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// The 16 hexadecimal digits that W3C trace context uses: the second half of the id, which is the random one. None
-    /// when they are all zero, which that standard does not allow.
+    /// The 16 hexadecimal digits that W3C trace context uses, of [`SpanId::w3c_bytes`].
     pub fn w3c(&self) -> Option<String> {
+        self.w3c_bytes().map(|bytes| format!("{:016x}", u64::from_be_bytes(bytes)))
+    }
+
+    /// The eight bytes that W3C trace context and OpenTelemetry use: the second half of the id, which is the random
+    /// one. None when they are all zero, which those standards do not allow.
+    pub fn w3c_bytes(&self) -> Option<[u8; 8]> {
         let (_, half) = self.0.as_u64_pair();
-        (half != 0).then(|| format!("{half:016x}"))
+        (half != 0).then(|| half.to_be_bytes())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use handshake_core::capability::Axis;
 use handshake_core::event::{Event, EventBody};
 use handshake_core::gate::{GateServices, Permit};
 use handshake_core::model::{ModelError, TokenUsage};
@@ -16,6 +17,7 @@ pub(crate) struct Inference<'a> {
     slot: Option<Box<dyn OutcomeSlot>>,
     services: &'a GateServices,
     permit: &'a Permit,
+    axis: Axis,
     model: String,
     prompt_hash: Digest,
     started: Duration,
@@ -26,6 +28,7 @@ impl<'a> Inference<'a> {
     pub(crate) fn begin(
         services: &'a GateServices,
         permit: &'a Permit,
+        axis: Axis,
         model: &str,
         prompt_hash: Digest,
     ) -> Result<Self, RecorderError> {
@@ -34,7 +37,7 @@ impl<'a> Inference<'a> {
             if model.len() <= LONGEST_NAME { model.to_owned() } else { model.chars().take(LONGEST_NAME).collect() };
         // An empty name would leave the event's model empty.
         let model = if model.is_empty() { "(none)".to_owned() } else { model };
-        Ok(Self { slot: Some(slot), services, permit, model, prompt_hash, started: services.clock.monotonic() })
+        Ok(Self { slot: Some(slot), services, permit, axis, model, prompt_hash, started: services.clock.monotonic() })
     }
 
     /// Records a success.
@@ -69,6 +72,8 @@ impl<'a> Inference<'a> {
         }
         event.model_id = Some(self.model.clone());
         event.activity_span_id = identity.span;
+        // Whether it was asked for text or for vectors.
+        event.capability_id = Some(self.axis.name().to_owned());
         event.policy_decision_id = Some(self.permit.decision());
         slot.fill(event);
     }

@@ -85,7 +85,7 @@ impl ModelRegistry {
         permit.require(axis).map_err(|error| not_made(error.to_string()))?;
         let canonical = serde_jcs::to_vec(request)
             .map_err(|error| not_made(format!("the request has no canonical form: {error}")))?;
-        Inference::begin(&self.services, permit, model, Digest::of(&canonical))
+        Inference::begin(&self.services, permit, axis, model, Digest::of(&canonical))
             .map_err(|error| not_made(error.to_string()))
     }
 }

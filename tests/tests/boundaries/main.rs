@@ -20,7 +20,7 @@ fn host(name: &str) -> Vec<Source> {
     Source::read_folder(&root(), &root().join("host").join(name).join("src")).unwrap()
 }
 
-const LIBRARIES: [&str; 6] = ["core", "storage", "recorder", "runtime", "models", "engine"];
+const LIBRARIES: [&str; 7] = ["core", "storage", "recorder", "runtime", "models", "telemetry", "engine"];
 
 fn assert_none(violations: &[String]) {
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
@@ -36,6 +36,11 @@ fn driver_types_show_in_no_public_signature() {
     for name in ["storage", "recorder"] {
         assert_none(&signatures::mentions(&host(name), signatures::DRIVERS));
     }
+}
+
+#[test]
+fn what_is_sent_to_collectors_and_how_shows_in_no_public_signature() {
+    assert_none(&signatures::mentions(&host("telemetry"), &["reqwest", "opentelemetry_proto", "prost"]));
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub(crate) async fn doctor(context: &Context<'_>, _: &DoctorArgs) -> Result<Exit
             );
             findings.ok("configuration", shown);
             let usable = check_policy(&settings, &mut findings) & check_directory(&settings, &mut findings);
+            check_telemetry(&settings, &mut findings);
             check_toolchain(&settings.project, &mut findings);
             if usable {
                 check_host(context, &settings, &mut findings).await;
@@ -145,6 +146,19 @@ fn check_directory(settings: &Settings, findings: &mut Findings) -> bool {
         ),
     }
     true
+}
+
+/// Says where traces go, without going there.
+fn check_telemetry(settings: &Settings, findings: &mut Findings) {
+    let Some(collector) = &settings.telemetry.collector else { return };
+    let finding = format!("traces are exported to {collector}");
+    let missing = settings.telemetry.missing.as_ref();
+    match missing.map(|variable| format!("set `{variable}`, which headers_env names, or remove headers_env")) {
+        Some(remedy) => {
+            findings.add(Verdict::Warn, "telemetry", format!("{finding}, without the headers"), Some(remedy))
+        }
+        None => findings.ok("telemetry", finding),
+    }
 }
 
 fn check_toolchain(folder: &Path, findings: &mut Findings) {

@@ -63,6 +63,11 @@ policy = "policy.toml"
 # disk_quota = 10000000000         # bytes of artifacts
 # dry_run = false
 
+# Runs, steps and calls of models as OpenTelemetry traces (OTLP/HTTP). OTEL_EXPORTER_OTLP_ENDPOINT wins over it.
+# [telemetry]
+# otlp_endpoint = "http://127.0.0.1:4318"
+# headers_env = "OTEL_EXPORTER_OTLP_HEADERS"
+
 # Models by name. Steps ask for a name; which model that is, and its key, is known only here.
 [models.default]
 provider = "builtin/extractive"    # picks the most telling sentences; offline, the same result every time
