@@ -12,4 +12,5 @@ mod recovery;
 mod runs;
 mod submissions;
 mod triggers;
+mod validators;
 mod waiting;
