@@ -3,6 +3,7 @@
 mod action;
 mod budget;
 mod trigger;
+mod validator;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::Value;
 pub use self::action::{Action, ApprovalSpec, ChildWorkflow, OnExpiry};
 pub use self::budget::{Budget, OnExceeded};
 pub use self::trigger::TriggerSpec;
+pub use self::validator::ValidatorSpec;
 use crate::capability::CapabilityId;
 use crate::job::{AccessMode, JobKind, SafetyMode};
 use crate::mount::MountAccess;
@@ -70,6 +72,9 @@ pub struct JobSpec {
     /// Whether a person is asked before its proposals are applied.
     #[serde(skip_serializing_if = "Review::is_default")]
     pub review: Review,
+    /// Plugins that look at its proposals, besides the host's own validators.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub validators: Vec<ValidatorSpec>,
 }
 
 /// Whether a person is asked before a job's proposals are applied.
@@ -97,6 +102,7 @@ impl Default for JobSpec {
             access_mode: AccessMode::AnalysisOnly,
             safety_mode: SafetyMode::Normal,
             review: Review::Always,
+            validators: Vec::new(),
         }
     }
 }

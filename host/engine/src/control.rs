@@ -164,7 +164,10 @@ pub(crate) async fn retry(
     let plan = compile(&last)?;
     let again = from.map(|from| dependents(&plan, from)).transpose()?.unwrap_or_default();
     let mut nodes = services.database.nodes(last.run_id, Payloads::Read).await?;
-    nodes.retain(|node| node.state == NodeState::Completed && !again.contains(&node.node.step));
+    // Validators are asked again: it is perhaps another one by now.
+    let validates = |step: &StepId| plan.steps.iter().any(|planned| planned.validates && planned.step.id == *step);
+    let is_kept = |step: &StepId| !again.contains(step) && !validates(step);
+    nodes.retain(|node| node.state == NodeState::Completed && is_kept(&node.node.step));
     for node in &mut nodes {
         node.run_id = run_id;
     }

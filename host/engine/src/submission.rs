@@ -293,7 +293,7 @@ fn pin(parsed: &ParsedWorkflow, policy: &Policy, plugins: &[Arc<Plugin>]) -> Pin
 
 /// What another run of the same workflow is pinned to: plugins and policy as they are now.
 pub(crate) fn repin(services: &EngineServices, plan: &Plan, last: &WorkflowRun) -> Result<PinnedDigests, PluginError> {
-    let plugins = plan.plugin_steps().map(|(_, _, uses)| services.executor.find(uses));
+    let plugins = plan.plugins().map(|uses| services.executor.find(uses));
     let plugins = plugins.map(|plugin| plugin.map(|plugin| (plugin.label(), pinned(&plugin))));
     Ok(PinnedDigests {
         workflow: last.pinned.workflow,

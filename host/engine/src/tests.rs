@@ -14,4 +14,5 @@ mod recovery;
 mod runs;
 mod submissions;
 mod triggers;
+mod validators;
 mod waiting;

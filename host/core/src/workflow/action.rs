@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Budget, InputSpec, Map, MountSpec, Period, Recovery, Step, Workflow};
+use super::{Budget, InputSpec, JobSpec, Map, MountSpec, Period, Recovery, Step, Workflow};
 
 /// What a step does. A step says exactly one of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,12 +125,13 @@ pub struct ChildWorkflow {
 }
 
 impl Workflow {
-    /// One of the file's other workflows as a workflow of its own, with these mounts.
+    /// One of the file's other workflows as a workflow of its own, with these mounts. What it proposes is for the
+    /// validators of the job that it is part of.
     pub fn child(&self, name: &str, mounts: Map<MountSpec>) -> Option<Self> {
         let child = self.workflows.get(name)?;
         Some(Self {
             name: format!("{}/{name}", self.name),
-            job: self.job.clone(),
+            job: JobSpec { validators: Vec::new(), ..self.job.clone() },
             inputs: child.inputs.clone(),
             mounts,
             recovery: child.recovery.or(self.recovery),

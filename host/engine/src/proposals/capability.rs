@@ -108,7 +108,7 @@ pub(crate) fn decide(
 }
 
 fn reject(why: String) -> Finding {
-    Finding { validator: VALIDATOR, verdict: Verdict::Reject, why }
+    Finding { validator: VALIDATOR.into(), verdict: Verdict::Reject, why }
 }
 
 fn record(

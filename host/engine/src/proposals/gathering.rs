@@ -17,6 +17,7 @@ use handshake_core::workflow::Review;
 
 use super::capability::{self, Occasion, Proposer};
 use super::validators::{Finding, Material, validate};
+use super::verdicts;
 use crate::documents::State;
 use crate::engine::{EngineError, EngineServices};
 use crate::run::{compile, rights};
@@ -36,6 +37,8 @@ pub(crate) struct Gathered {
     pub(crate) documents: BTreeMap<String, State>,
     /// In the order of steps and items.
     pub(crate) proposed: Vec<Proposed>,
+    /// What those validators have said of it that are plugins.
+    verdicts: Vec<Finding>,
 }
 
 /// A document with its blocks, if it exists.
@@ -53,6 +56,7 @@ pub(crate) async fn gather(services: &EngineServices, job: &AiJob) -> Result<Gat
     let run = services.database.run(crate::control::latest_run(services, job).await?).await?;
     let plan = compile(&run)?;
     let nodes = services.database.nodes(run.run_id, Payloads::Read).await?;
+    let verdicts = verdicts::findings(&plan, &nodes, |planned| label(services, planned));
     let proposed = proposed(services, job, &plan, nodes);
     let mut documents = BTreeMap::new();
     for named in proposed.iter().map(|proposed| &proposed.proposal.document) {
@@ -68,7 +72,13 @@ pub(crate) async fn gather(services: &EngineServices, job: &AiJob) -> Result<Gat
         }
     }
     let profile = if job.job_kind.has_docs_profile() { DocsProfile::of_inputs(&job.job_inputs).ok() } else { None };
-    Ok(Gathered { review: plan.workflow.job.review, run, profile, documents, proposed })
+    Ok(Gathered { review: plan.workflow.job.review, run, profile, documents, proposed, verdicts })
+}
+
+/// Plugin id and version; the plugin as the file names it when it cannot be found any more.
+fn label(services: &EngineServices, planned: &PlannedStep) -> String {
+    let uses = planned.step.plugin().unwrap_or_default();
+    services.executor.find(uses).map_or_else(|_| uses.to_owned(), |plugin| plugin.label())
 }
 
 /// The proposals of what was completed, in the order of steps and items.
@@ -130,6 +140,7 @@ impl Gathered {
             proposals: &proposals,
         };
         let mut findings = validate(&material);
+        findings.extend(self.verdicts.iter().cloned());
         let (refused, events) = capability::decide(services, job, self, Occasion::Validation)?;
         findings.extend(refused);
         Ok((findings, events))

@@ -1,5 +1,6 @@
 //! What proposals must be: total functions of the documents as stored, the proposals, and what the job is about.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use super::changes::number_of_changes;
 use super::draft::{Draft, block_id, short};
 use crate::documents::{Kind, State, split, version};
 
-/// How many validators look at proposals, `capability` included.
+/// How many of the host's own validators look at proposals, `capability` included.
 pub(crate) const COUNT: u64 = 5;
 /// Operations of one job that are looked at. A block is replaced and moved at most, so more never fit into one edit.
 pub(crate) const MOST_OPERATIONS: usize = 2 * MAX_CHANGES + 1;
@@ -32,7 +33,7 @@ pub(crate) enum Verdict {
 /// What a validator found. A validator that finds nothing lets the proposals pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    pub(crate) validator: &'static str,
+    pub(crate) validator: Cow<'static, str>,
     pub(crate) verdict: Verdict,
     pub(crate) why: String,
 }
@@ -61,7 +62,7 @@ pub(crate) fn validate(material: &Material<'_>) -> Vec<Finding> {
     let operations: usize = material.proposals.iter().map(|proposal| proposal.operations.len()).sum();
     if operations > MOST_OPERATIONS {
         let why = format!("they are {operations} operations, and at most {MOST_OPERATIONS} fit into one edit");
-        return vec![Finding { validator: "structure", verdict: Verdict::Reject, why }];
+        return vec![Finding { validator: "structure".into(), verdict: Verdict::Reject, why }];
     }
     for (validator, look) in [
         ("scope", scope as fn(&Material<'_>, &mut Report<'_>)),
@@ -81,7 +82,7 @@ struct Report<'f> {
 
 impl Report<'_> {
     fn say(&mut self, verdict: Verdict, why: String) {
-        let finding = Finding { validator: self.validator, verdict, why };
+        let finding = Finding { validator: self.validator.into(), verdict, why };
         if self.found.len() < MOST_FINDINGS && !self.found.contains(&finding) {
             self.found.push(finding);
         }

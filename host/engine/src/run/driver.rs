@@ -35,6 +35,7 @@ use super::{Envelope, RunSummary, retry};
 use crate::approvals;
 use crate::control::Control;
 use crate::engine::{EngineError, Inner};
+use crate::proposals;
 use crate::updates::RunUpdateKind;
 use crate::workflow::{Frame, Plan, PlannedStep};
 
@@ -303,7 +304,12 @@ impl<'a> Driver<'a> {
         let id = planned.step.id.clone();
         let parallel = planned.parallel();
         let per_item = planned.for_each.is_some();
-        match starting::open(planned, &self.inputs, |id| self.outputs.get(id).cloned()) {
+        let opened = if planned.validates && !proposals::any(self.proposals.values().flatten()) {
+            Ok(Opened::Skipped)
+        } else {
+            starting::open(planned, &self.inputs, |id| self.outputs.get(id).cloned())
+        };
+        match opened {
             Ok(Opened::Skipped) => {
                 self.happened(Happening::Skipped { step })?;
                 let now = self.inner.services.clock.now();
@@ -358,7 +364,10 @@ impl<'a> Driver<'a> {
             past => past,
         };
         let open = self.open.get(&step).ok_or_else(|| EngineError::Internal("a step was not opened".into()))?;
-        let input = open.input(self.planned(step)?, item);
+        let mut input = open.input(self.planned(step)?, item);
+        if self.planned(step)?.validates {
+            input = input.map(|with| proposals::input(self.proposals.values().flatten(), &with));
+        }
         self.happened(Happening::Started { step, item })?;
         if let (Ok(input), true) = (&input, self.planned(step)?.step.plugin().is_none()) {
             return self.wait(position, node, past.as_ref(), input.clone());
@@ -433,7 +442,8 @@ impl<'a> Driver<'a> {
                     .attempts
                     .remove(&position)
                     .ok_or_else(|| EngineError::Internal("an attempt ended twice".into()))?;
-                match result {
+                let validates = self.planned(position.0)?.validates;
+                match result.and_then(|outcome| if validates { ending::verdict(outcome) } else { Ok(outcome) }) {
                     Ok(outcome) => self.completed(position, &attempt, outcome),
                     Err(failure) => self.failed(position, attempt, &failure),
                 }
@@ -506,7 +516,7 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         let (planned, plugin) = (self.planned(position.0)?, &self.resources(position.0)?.plugin);
-        let reason = ending::failure_reason(&attempt.node, attempt.number, failure, &planned.step, plugin);
+        let reason = ending::failure_reason(&attempt.node, attempt.number, failure, planned, plugin);
         self.failure.get_or_insert(reason);
         self.happened(Happening::Failed { step: position.0, item: position.1 })
     }

@@ -6,7 +6,7 @@ use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobEvent};
 use handshake_core::node::NodeKey;
 use handshake_core::run::{RunEvent, WorkflowRun};
-use handshake_core::step::{Plugin, StepFailure};
+use handshake_core::step::{Plugin, StepFailure, StepOutcome};
 use handshake_core::storage::RunChange;
 use handshake_core::workflow::Step;
 use serde_json::Value;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use super::{Envelope, MAX_MESSAGE, bounded, bounded_to};
 use crate::engine::EngineError;
+use crate::proposals;
+use crate::workflow::PlannedStep;
 
 /// Why and how a run ends.
 pub(super) enum Ending {
@@ -93,19 +95,37 @@ pub(super) fn end(
     Ok(())
 }
 
+/// What a validator has come to; its failure when that is no verdict.
+pub(super) fn verdict(mut outcome: StepOutcome) -> Result<StepOutcome, StepFailure> {
+    if !outcome.proposals.is_empty() {
+        return Err(StepFailure::Contract("a validator looks at proposals, and this one made some".into()));
+    }
+    if let Some(problem) = proposals::problem(&outcome.output) {
+        return Err(StepFailure::Contract(problem));
+    }
+    // Counted like all that a node costs, so that it is there again when the run goes on elsewhere.
+    outcome.metrics.validators_run_count = 1;
+    Ok(outcome)
+}
+
 /// What failed, why, and what to do.
 pub(super) fn failure_reason(
     node: &NodeKey,
     attempts: u32,
     failure: &StepFailure,
-    step: &Step,
+    planned: &PlannedStep,
     plugin: &Plugin,
 ) -> String {
+    let what = if planned.validates {
+        format!("nothing of what is proposed was applied: validator `{}`", plugin.label())
+    } else {
+        format!("step `{node}`")
+    };
     let tried = if attempts > 1 { format!(" after {attempts} attempts") } else { String::new() };
     format!(
-        "step `{node}` failed{tried}: {}; {}",
+        "{what} failed{tried}: {}; {}",
         bounded_to(failure.to_string(), MAX_MESSAGE - 512),
-        remedy(failure, step, plugin)
+        remedy(failure, &planned.step, plugin)
     )
 }
 

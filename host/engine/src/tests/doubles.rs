@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::budget::Ask;
-use handshake_core::capability::{Denial, DenialLabel, Layer, Mode, Policy, builtin_profiles};
+use handshake_core::capability::{Denial, DenialLabel, Effect, Layer, Mode, Policy, Rule, SourceRef, builtin_profiles};
 use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
@@ -23,7 +23,7 @@ use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::trigger::{Trigger, TriggerRef};
-use handshake_core::{ApprovalId, Digest, HostId, JobId, RunId, Timestamp, TriggerId};
+use handshake_core::{ApprovalId, Digest, HostId, JobId, PluginId, RunId, Timestamp, TriggerId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -389,6 +389,7 @@ pub(super) struct ScriptedExecutor {
     pub(super) version: Mutex<&'static str>,
 }
 
+/// Those that messages name; there is `propose`, too.
 pub(super) const PLUGINS: [&str; 3] = ["read-folder", "summarize", "write-report"];
 
 #[async_trait]
@@ -396,12 +397,13 @@ impl StepExecutor for ScriptedExecutor {
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
         let request: PluginRequest = uses.parse().map_err(PluginError::Host)?;
         let version = *self.version.lock().unwrap();
-        if !PLUGINS.contains(&request.id.as_str()) {
+        if !PLUGINS.contains(&request.id.as_str()) && request.id.as_str() != "propose" {
             let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
             return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
         }
         let mut plugin = (*testing::plugin(request.id, version.as_bytes())).clone();
         let declared: &[&str] = match plugin.manifest.id.as_str() {
+            "propose" => &["doc.read", "doc.propose"],
             "read-folder" => &["fs.read", "artifact.write"],
             "summarize" => &["artifact.read", "model.infer", "model.embed", "secrets.use:mail"],
             _ => &["fs.write"],
@@ -543,7 +545,14 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         version: Mutex::new("first"),
     });
     let clock = Arc::new(FixedClock::default());
-    let policy = Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };
+    // The one plugin whose proposals somebody allows.
+    let allow = Rule {
+        effect: Effect::Allow,
+        capability: "doc.propose".parse().unwrap(),
+        plugins: vec![PluginId::new("propose").unwrap()],
+        source: SourceRef { file: "policy.toml".into(), line: 1 },
+    };
+    let policy = Policy { mode: Mode::Enforce, rules: vec![allow], mounts: Vec::new(), digest: Digest::of(b"policy") };
     let services = EngineServices {
         database: Arc::clone(&database) as _,
         content: Arc::new(content),

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::problem::{InvalidWorkflow, Place, Problem};
 use super::rights;
 use super::source::WorkflowSource;
+use super::validators;
 use crate::nearest::suggest;
 
 /// A workflow that could be submitted, with its graph.
@@ -91,7 +92,12 @@ fn checked(workflow: &Workflow, around: &Surroundings<'_>, problems: &mut Vec<Pr
     }
     let mut found = Checked { plugins: Vec::new(), own: BTreeMap::new() };
     let mut plugins = BTreeMap::new();
-    for (own, place, step) in steps(workflow) {
+    let validators = validators::steps(workflow);
+    let behind = validators.iter().enumerate().map(|(at, (place, step))| {
+        // As in the plan, where they stand behind the steps.
+        (Some(workflow.steps.len() + at), place.clone(), step)
+    });
+    for (own, place, step) in steps(workflow).chain(behind) {
         let plugin = step.plugin().and_then(|uses| plugin(around.executor, uses, &place, problems));
         rights::check(&place, step, plugin.as_deref(), job, profile.map(|profile| &**profile), around, problems);
         if let Some(plugin) = plugin {

@@ -14,6 +14,7 @@ mod source;
 mod template;
 mod trigger;
 mod validate;
+mod validators;
 
 pub use check::{CheckedStep, CheckedWorkflow};
 pub use parse::{ParsedWorkflow, parse};

@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::graph;
 use super::problem::{Place, Problem};
 use super::template::{self, Template};
-use super::validate;
+use super::{validate, validators};
 use crate::nearest::suggest;
 
 /// How many items of a step run at the same time when the workflow does not say.
@@ -19,7 +19,7 @@ const DEFAULT_PARALLEL: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) workflow: Workflow,
-    /// In file order.
+    /// In file order; behind them the job's validators.
     pub(crate) steps: Vec<PlannedStep>,
     /// Positions of steps; each comes after those it needs.
     pub(crate) order: Vec<usize>,
@@ -41,6 +41,8 @@ pub(crate) struct PlannedStep {
     pub(crate) for_each: Option<Expression>,
     /// The input: `with` of a step that runs something, and what a built-in step is told.
     pub(crate) with: Template,
+    /// Whether it is one of the job's validators, which comes after all steps and is given what they propose.
+    pub(crate) validates: bool,
 }
 
 impl PlannedStep {
@@ -57,6 +59,7 @@ impl Plan {
         let top = Place::default();
         let mut problems = Vec::new();
         validate::names(&workflow, &mut problems);
+        validators::number(&workflow, &mut problems);
         super::trigger::check(&workflow, &mut problems);
         let mut children = Vec::new();
         for name in workflow.workflows.keys() {
@@ -80,8 +83,14 @@ impl Plan {
         let known = problems.len();
         validate::structure(&workflow, top, problems);
         let steps = workflow.steps.iter().enumerate();
-        let steps: Vec<_> =
+        let mut steps: Vec<_> =
             steps.map(|(at, step)| compile_step(&workflow, &top.key("steps").index(at), step, problems)).collect();
+        for (place, step) in validators::steps(&workflow) {
+            validators::check(&workflow, &place, &step, problems);
+            let needs = (0..workflow.steps.len()).collect();
+            let compiled = compile_step(&workflow, &place, &step, problems);
+            steps.push(PlannedStep { needs, validates: true, ..compiled });
+        }
 
         let mut mounts = Vec::new();
         for (name, mount) in &workflow.mounts {
@@ -108,16 +117,10 @@ impl Plan {
         }
     }
 
-    /// Every step that runs a plugin, with its place, those of children included.
-    pub(crate) fn plugin_steps(&self) -> impl Iterator<Item = (Place, &PlannedStep, &str)> {
-        let own = std::iter::once((Place::default(), self));
-        let children = self.children.iter().map(|(name, plan)| (Place::default().key("workflows").key(name), plan));
-        own.chain(children).flat_map(|(top, plan)| {
-            plan.steps
-                .iter()
-                .enumerate()
-                .filter_map(move |(at, planned)| Some((top.key("steps").index(at), planned, planned.step.plugin()?)))
-        })
+    /// The plugins of all steps and validators as the file names them, those of children included.
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = &str> {
+        let children = self.children.iter().map(|(_, plan)| plan);
+        std::iter::once(self).chain(children).flat_map(|plan| plan.steps.iter().filter_map(|step| step.step.plugin()))
     }
 }
 
@@ -167,7 +170,7 @@ fn compile_step(workflow: &Workflow, place: &Place, step: &Step, problems: &mut 
         Ok(())
     });
     debug_assert!(each.is_ok());
-    PlannedStep { step: step.clone(), needs, when, for_each, with }
+    PlannedStep { step: step.clone(), needs, when, for_each, with, validates: false }
 }
 
 /// What a step is given, and the place whose keys it is made of.

@@ -15,6 +15,8 @@ use crate::nearest::suggest;
 
 /// The most steps of a workflow.
 const MAX_STEPS: usize = 1_000;
+/// How ids begin that no step of a file has.
+pub(super) const HOSTS_OWN: char = '_';
 /// The most people that are asked at once.
 const MAX_QUORUM: usize = 1_000;
 /// Far beyond what anybody waits for, and near enough that times can be added.
@@ -103,10 +105,20 @@ pub(super) fn structure(workflow: &Workflow, top: &Place, problems: &mut Vec<Pro
             let what = format!("step id `{}` is there twice, first at {}[{first}]", step.id, top.key("steps"));
             problems.push(Problem::at(place.key("id"), what, "give each step an id of its own"));
         }
-        problems.extend(action(workflow, &place, step).err());
-        problems.extend(self::step(&place, step).err());
-        grants(workflow, &place, step, problems);
+        if step.id.as_str().starts_with(HOSTS_OWN) {
+            let what =
+                format!("step id `{}` begins with `{HOSTS_OWN}`, as only those of the host's own steps do", step.id);
+            problems.push(Problem::at(place.key("id"), what, "begin it with a letter or digit"));
+        }
+        whole(workflow, &place, step, problems);
     }
+}
+
+/// Checks what one step does, its ranges and its grants.
+pub(super) fn whole(workflow: &Workflow, place: &Place, step: &Step, problems: &mut Vec<Problem>) {
+    problems.extend(action(workflow, place, step).err());
+    problems.extend(self::step(place, step).err());
+    grants(workflow, place, step, problems);
 }
 
 /// The name of an input's type, as files write it.
