@@ -489,7 +489,7 @@ async fn a_component_whose_hash_changed_does_not_run() {
     fs::write(&file, bytes).unwrap();
     for error in [runtime.runtime.find("changed").unwrap_err(), runtime.runtime.prepare(&plugin).await.unwrap_err()] {
         assert!(
-            matches!(error, PluginError::Component { .. }) && error.to_string().contains("its SHA-256 is"),
+            matches!(error, PluginError::ComponentTampered { .. }) && error.to_string().contains("its SHA-256 is"),
             "{error}"
         );
     }

@@ -181,6 +181,16 @@ pub enum EngineError {
         /// Why.
         why: String,
     },
+    /// It is over with the job for good.
+    #[error(
+        "job `{job}` is `poisoned` and does nothing more: {reason}; submit its workflow again once that is cleared up"
+    )]
+    Poisoned {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -275,6 +285,11 @@ impl Engine {
     /// Refuses a job that another one has started: it is paused, resumed, cancelled and tried again with that one.
     pub async fn require_whole(&self, job: &AiJob) -> Result<(), EngineError> {
         crate::control::require_whole(&self.inner.services, job).await
+    }
+
+    /// Refuses what is asked of a job that was poisoned, with why it was.
+    pub fn require_sound(&self, job: &AiJob) -> Result<(), EngineError> {
+        crate::control::require_sound(job)
     }
 
     /// Cancels a job whose run no host executes.

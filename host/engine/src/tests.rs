@@ -8,6 +8,7 @@ mod content;
 mod doubles;
 mod expressions;
 mod graphs;
+mod poisoning;
 mod recovery;
 mod runs;
 mod submissions;

@@ -239,6 +239,7 @@ async fn resume(
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let job = host.database.job(job_id(&id)?).await?;
     host.engine.require_whole(&job).await?;
+    host.engine.require_sound(&job)?;
     let updates = host.engine.watch();
     let waits = matches!(job.state, JobState::Queued | JobState::Stalled | JobState::AwaitingUser);
     let run_id = match job.workflow_run_id {
