@@ -303,6 +303,11 @@ impl Engine {
         crate::control::retry(&self.inner.services, job, from, by).await
     }
 
+    /// Pins a job with all that it started, which keeps the janitor from them, or lets go of them.
+    pub async fn pin(&self, job: JobId, pinned: bool, by: &Actor) -> Result<AiJob, EngineError> {
+        crate::pins::pin(&self.inner.services, job, pinned, by).await
+    }
+
     /// Accepts what a job proposes that waits for a person with it: validates it once more and applies it, in the
     /// transaction that makes the job done. `ProposalsRefused` when a document changed meanwhile; the job waits then as
     /// before.

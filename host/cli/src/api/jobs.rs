@@ -108,7 +108,7 @@ pub(crate) struct Cancelled {
     pub(crate) cancelled: bool,
 }
 
-fn job_id(text: &str) -> Result<JobId, Refusal> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse().map_err(|_| {
         Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
     })
