@@ -489,10 +489,34 @@ async fn a_component_whose_hash_changed_does_not_run() {
     fs::write(&file, bytes).unwrap();
     for error in [runtime.runtime.find("changed").unwrap_err(), runtime.runtime.prepare(&plugin).await.unwrap_err()] {
         assert!(
-            matches!(error, PluginError::Component { .. }) && error.to_string().contains("its SHA-256 is"),
+            matches!(error, PluginError::ComponentTampered { .. }) && error.to_string().contains("its SHA-256 is"),
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_permit_that_is_shown_for_something_else_ends_the_attempt_as_a_violation() {
+    let runtime = TestRuntime::new();
+    runtime.backends.confuse();
+    let failure = behave(&runtime, "write-artifact", &Rights::granting(&["artifact.write"])).await.unwrap_err();
+    let StepFailure::Violation { kind, detail } = failure else { panic!("{failure:?}") };
+    assert_eq!(kind, "wrong_permit");
+    assert_eq!(detail, "a permit for `artifact.write` was shown where `fs.write` is needed");
+    assert!(!runtime.backends.reached().contains_key("artifact put"), "nothing was stored");
+    serves_others(&TestRuntime::new()).await;
+}
+
+#[tokio::test]
+async fn a_component_that_changes_between_two_looks_is_a_violation() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = TestRuntime::with_folders(vec![folder.path().to_owned()]);
+    install(folder.path(), "changed", &wat("no-exports.wat"));
+    let plugin = runtime.runtime.find("changed").unwrap();
+    // Consistent in itself, and not what was found a moment ago.
+    install(folder.path(), "changed", &wat("core-module.wat"));
+    let failure = runtime.run_found(&plugin, json!({}), &Rights::granting(&[])).await.unwrap_err();
+    assert!(matches!(&failure, StepFailure::Violation { kind, .. } if kind == "component_tampered"), "{failure:?}");
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ impl From<PluginError> for CliError {
             PluginError::NotBuilt { folder, .. } => {
                 Self::of(Exit::Usage, "not_built", &error).hint(format!("handshake plugin build {folder}"))
             }
-            PluginError::Manifest { .. } | PluginError::Component { .. } => {
+            PluginError::Manifest { .. } | PluginError::Component { .. } | PluginError::ComponentTampered { .. } => {
                 Self::of(Exit::Usage, "invalid_plugin", &error)
             }
             PluginError::CacheTampered { .. } => Self::of(Exit::Usage, "cache_tampered", &error),
@@ -355,6 +355,9 @@ impl From<EngineError> for CliError {
             }
             EngineError::NoProposals { job, .. } | EngineError::ProposalsRefused { job, .. } => {
                 Self::of(Exit::Usage, "conflict", &error).hint(format!("handshake jobs show {job} tells how it stands"))
+            }
+            EngineError::Poisoned { job, .. } => {
+                Self::of(Exit::Usage, "conflict", &error).hint(format!("handshake jobs show {job} tells more"))
             }
             EngineError::NotAPerson { .. } => Self::of(Exit::Denied, "denied", &error),
             EngineError::UnknownStep { .. } => Self::of(Exit::Usage, "usage", &error),

@@ -245,8 +245,14 @@ fn lay_out(source: &Source, component: &Path) -> Result<Built, CliError> {
 
     let dist = source.folder.join("dist");
     std::fs::create_dir_all(&dist).map_err(|error| CliError::file("create", &dist, &error))?;
-    // The manifest last: a component without its manifest is not built, one with an older manifest would be
-    // refused for its hash.
+    // The manifest goes first and comes last: a component without its manifest is not built, and one beside an older
+    // manifest is taken for one that was tampered with.
+    match std::fs::remove_file(dist.join("plugin.toml")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(CliError::file("replace", &dist.join("plugin.toml"), &error));
+        }
+        _ => {}
+    }
     for (name, content) in [(manifest.component.path.as_str(), bytes.as_slice()), ("plugin.toml", text.as_bytes())] {
         replace(&dist.join(name), content)?;
     }

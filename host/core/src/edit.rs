@@ -100,6 +100,11 @@ pub enum SilentEdit {
     },
 }
 
+impl SilentEdit {
+    /// How each of them begins.
+    pub const CODE: &str = "HSK-403-SILENT-EDIT";
+}
+
 impl From<SilentEdit> for StorageError {
     fn from(error: SilentEdit) -> Self {
         Self::Guard(error.to_string())

@@ -4,8 +4,8 @@
 //! [`AttemptGate`], after the decision is on record. A permit is finished with its outcome; one that is dropped
 //! unfinished is recorded as `abandoned`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::budget::{Ask, BudgetMeter, Exceeded, Reservation};
@@ -91,6 +91,8 @@ pub struct AttemptGate {
 struct Shared {
     identity: AttemptIdentity,
     services: GateServices,
+    /// The first permit that was shown for something else.
+    violation: OnceLock<WrongPermit>,
 }
 
 impl Shared {
@@ -126,7 +128,7 @@ struct Decided {
 impl AttemptGate {
     /// A gate for one attempt, which may spend without end.
     pub fn new(identity: AttemptIdentity, rights: Arc<EffectiveRights>, services: GateServices) -> Self {
-        let shared = Arc::new(Shared { identity, services });
+        let shared = Arc::new(Shared { identity, services, violation: OnceLock::new() });
         Self { shared, rights, budget: Arc::default(), calls: AtomicU64::new(0) }
     }
 
@@ -138,6 +140,11 @@ impl AttemptGate {
     /// Who asks.
     pub fn identity(&self) -> &AttemptIdentity {
         &self.shared.identity
+    }
+
+    /// The first permit that was shown for what it does not allow, if that has happened: whoever runs the attempt ends it.
+    pub fn violation(&self) -> Option<&WrongPermit> {
+        self.shared.violation.get()
     }
 
     /// The rights that decide.
@@ -398,9 +405,15 @@ pub struct WrongPermit {
 }
 
 impl Permit {
-    /// Checks that the permit is for this axis. Whoever performs an effect calls it first.
+    /// Checks that the permit is for this axis. Whoever performs an effect calls it first. That it is not remains with
+    /// the gate, whatever the caller makes of the error.
     pub fn require(&self, needed: Axis) -> Result<(), WrongPermit> {
-        if self.axis == needed { Ok(()) } else { Err(WrongPermit { held: self.axis, needed }) }
+        if self.axis == needed {
+            return Ok(());
+        }
+        let wrong = WrongPermit { held: self.axis, needed };
+        self.shared.violation.get_or_init(|| wrong.clone());
+        Err(wrong)
     }
 
     /// The decision's event.

@@ -355,8 +355,10 @@ fn a_permit_is_good_for_its_own_axis_alone() {
     let bench = bench(&["fs.read"]);
     let permit = bench.gate.permit_now(read_call()).unwrap();
     assert_eq!(permit.require(Axis::FsRead), Ok(()));
+    assert_eq!(bench.gate.violation(), None);
     let error = permit.require(Axis::FsWrite).unwrap_err();
     assert_eq!(error.to_string(), "a permit for `fs.read` was shown where `fs.write` is needed");
+    assert_eq!(bench.gate.violation(), Some(&error), "whoever runs the attempt learns of it");
 }
 
 #[derive(Default, Clone, Copy)]

@@ -141,6 +141,14 @@ pub enum StepFailure {
     /// The run was cancelled.
     #[error("cancelled")]
     Cancelled,
+    /// The host was attacked, or what was to be executed is not what the run is pinned to. Its job is poisoned (R2.5).
+    #[error("security violation `{kind}`: {detail}")]
+    Violation {
+        /// Stable label, for example `compiled_code_tampered`.
+        kind: String,
+        /// What was found.
+        detail: String,
+    },
     /// The host itself failed.
     #[error("host failure: {0}")]
     Host(String),
@@ -159,6 +167,7 @@ impl StepFailure {
             Self::Timeout(_) => "timeout",
             Self::Contract(_) => "contract",
             Self::Cancelled => "cancelled",
+            Self::Violation { .. } => "violation",
             Self::Host(_) => "host",
         }
     }
@@ -209,6 +218,16 @@ pub enum PluginError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The component is not the one that its manifest names, or not the one that was to be executed.
+    #[error("{file}: {problem}")]
+    ComponentTampered {
+        /// File.
+        file: String,
+        /// What is wrong and what to do.
+        problem: String,
+        /// SHA-256 of the manifest beside it.
+        manifest_sha256: Digest,
+    },
     /// An entry of the compiled-code cache was changed by somebody else.
     #[error(
         "{file}: compiled code failed its authentication ({problem}); nothing was loaded from it. Find out who can write to the cache, then delete the file to have it compiled again"
@@ -222,6 +241,17 @@ pub enum PluginError {
     /// The host itself failed.
     #[error("{0}")]
     Host(String),
+}
+
+impl PluginError {
+    /// The kind of security violation that it is when a run is to be executed; none if it is something else.
+    pub const fn violation(&self) -> Option<&'static str> {
+        match self {
+            Self::ComponentTampered { .. } => Some("component_tampered"),
+            Self::CacheTampered { .. } => Some("compiled_code_tampered"),
+            _ => None,
+        }
+    }
 }
 
 /// What a component says about itself.

@@ -42,6 +42,7 @@ fn only_failures_that_may_pass_are_retried() {
         StepFailure::Limit { limit: "memory_mb", detail: String::new() },
         StepFailure::Contract(String::new()),
         StepFailure::Cancelled,
+        StepFailure::Violation { kind: String::new(), detail: String::new() },
         StepFailure::Host(String::new()),
     ] {
         assert!(!failure.is_retryable(), "{}", failure.label());

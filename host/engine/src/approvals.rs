@@ -153,6 +153,7 @@ pub(crate) async fn vote(
 ) -> Result<Voted, EngineError> {
     let services = &inner.services;
     let job = services.database.job(id).await?;
+    crate::control::require_sound(&job)?;
     let open = questions(services, id).await?;
     let meant = |approval: &&Approval| {
         which.is_none_or(|which| (&approval.step_id, approval.index) == (&which.step, which.index))

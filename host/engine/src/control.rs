@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use handshake_core::event::Actor;
-use handshake_core::job::{AiJob, JobEvent, JobMetrics};
+use handshake_core::job::{AiJob, JobEvent, JobMetrics, JobState};
 use handshake_core::node::NodeState;
 use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::storage::{Payloads, RunChange, StorageError};
@@ -92,6 +92,14 @@ pub(crate) async fn require_whole(services: &EngineServices, job: &AiJob) -> Res
     Err(EngineError::Part { job: job.job_id, parent: root.job_id })
 }
 
+/// Refuses what is asked of a job that was poisoned: it is never tried again, and nothing of it is applied (R1.10, R2.5).
+pub(crate) fn require_sound(job: &AiJob) -> Result<(), EngineError> {
+    match job.state {
+        JobState::Poisoned => Err(EngineError::Poisoned { job: job.job_id, reason: job.status_reason.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// Cancels a job whose run no host executes, and what it has started.
 pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
     let job = services.database.job(id).await?;
@@ -114,7 +122,7 @@ pub(crate) async fn cancel_parts(services: &EngineServices, id: JobId, by: &Acto
     Ok(())
 }
 
-async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
+pub(crate) async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
     let id = job.job_id;
     if crate::proposals::is_waiting(services, &job).await? {
         return crate::proposals::cancel(services, job, by).await;
@@ -151,6 +159,7 @@ pub(crate) async fn retry(
 ) -> Result<SubmittedJob, EngineError> {
     let mut job = services.database.job(id).await?;
     require_whole(services, &job).await?;
+    require_sound(&job)?;
     let before = job.state;
     let last = services.database.run(latest_run(services, &job).await?).await?;
     let run_id = RunId::fresh(&*services.ids);

@@ -181,6 +181,16 @@ pub enum EngineError {
         /// Why.
         why: String,
     },
+    /// It is over with the job for good.
+    #[error(
+        "job `{job}` is `poisoned` and does nothing more: {reason}; submit its workflow again once that is cleared up"
+    )]
+    Poisoned {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -276,6 +286,11 @@ impl Engine {
         crate::control::require_whole(&self.inner.services, job).await
     }
 
+    /// Refuses what is asked of a job that was poisoned, with why it was.
+    pub fn require_sound(&self, job: &AiJob) -> Result<(), EngineError> {
+        crate::control::require_sound(job)
+    }
+
     /// Cancels a job whose run no host executes.
     pub async fn cancel(&self, job: JobId, by: &Actor) -> Result<AiJob, EngineError> {
         crate::control::cancel(&self.inner.services, job, by).await
@@ -285,6 +300,11 @@ impl Engine {
     /// for `from` and the steps that depend on it.
     pub async fn retry(&self, job: JobId, from: Option<&StepId>, by: &Actor) -> Result<SubmittedJob, EngineError> {
         crate::control::retry(&self.inner.services, job, from, by).await
+    }
+
+    /// Pins a job with all that it started, which keeps the janitor from them, or lets go of them.
+    pub async fn pin(&self, job: JobId, pinned: bool, by: &Actor) -> Result<AiJob, EngineError> {
+        crate::pins::pin(&self.inner.services, job, pinned, by).await
     }
 
     /// Accepts what a job proposes that waits for a person with it: validates it once more and applies it, in the

@@ -11,6 +11,7 @@ mod approvals;
 mod control;
 mod engine;
 mod janitor;
+mod pins;
 mod proposals;
 mod recovery;
 mod run;

@@ -10,6 +10,7 @@ mod doubles;
 mod expressions;
 mod graphs;
 mod histories;
+mod poisoning;
 mod recovery;
 mod runs;
 mod submissions;

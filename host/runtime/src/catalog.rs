@@ -64,9 +64,11 @@ pub(crate) fn read_plugin(folder: &Path) -> Result<(Plugin, ComponentBytes), Plu
     let bytes = read_bounded(&component_path, MAX_COMPONENT_BYTES).map_err(refuse)?;
     let component_sha256 = Digest::of(&bytes);
     if component_sha256 != expected {
-        return Err(refuse(format!(
+        let problem = format!(
             "its SHA-256 is {component_sha256}, but plugin.toml names {expected}; if you changed it, build it again with `handshake plugin build`, otherwise find out who did"
-        )));
+        );
+        let file = component_path.display().to_string();
+        return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
     }
     let plugin = Plugin { manifest, manifest_sha256, component_sha256, folder: folder.to_owned() };
     Ok((plugin, ComponentBytes(bytes)))

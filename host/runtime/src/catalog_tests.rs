@@ -58,7 +58,7 @@ fn a_source_that_was_not_built_says_how_to_build_it() {
 fn a_changed_component_and_a_wrong_manifest_are_refused() {
     let (folder, catalog) = catalog(built);
     fs::write(folder.path().join("demo/dist/demo.wasm"), b"c0de").unwrap();
-    assert!(matches!(catalog.find("demo"), Err(PluginError::Component { .. })));
+    assert!(matches!(catalog.find("demo"), Err(PluginError::ComponentTampered { .. })));
     fs::write(folder.path().join("demo/dist/plugin.toml"), format!("{MANIFEST}[limits]\nmemory = 3\n")).unwrap();
     let error = catalog.find("demo").err().unwrap().to_string();
     assert!(error.contains("plugin.toml:9:1: unknown field `memory`"), "{error}");

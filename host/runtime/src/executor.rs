@@ -47,6 +47,8 @@ const MAX_HANDLES: usize = 512;
 const HOSTCALL_BYTES: usize = 18 << 20;
 /// Measurements of one attempt that go into the record.
 const MAX_METRICS: usize = 64;
+/// The security violation that a wrong permit is.
+const WRONG_PERMIT: &str = "wrong_permit";
 /// A component describes itself in no time, or not at all.
 const DESCRIBE_WALL: Duration = Duration::from_secs(5);
 
@@ -170,7 +172,12 @@ impl WasmRuntime {
             let (found, ComponentBytes(bytes)) = crate::catalog::read_plugin(&folder)?;
             let refuse = |problem: String| PluginError::Component { file: file.display().to_string(), problem };
             if found.component_sha256 != digest {
-                return Err(refuse("it changed while the workflow was starting; start it again".into()));
+                let problem = format!(
+                    "its SHA-256 is {}, but {digest} was to be executed: it changed after it was looked at; start the workflow again",
+                    found.component_sha256
+                );
+                let (file, manifest_sha256) = (file.display().to_string(), found.manifest_sha256);
+                return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
             }
             check_preamble(&bytes).map_err(refuse)?;
             let component = cache.load(&engine, digest, &bytes).map_err(|error| match error {
@@ -238,6 +245,11 @@ impl WasmRuntime {
         }
         store.call_hook(|mut store, hook| match hook {
             CallHook::CallingHost => Ok(store.data_mut().host_calls.count()?),
+            // Whatever the guest would make of the refusal, it does not run on.
+            CallHook::ReturningFromHost => match store.data().gate.violation() {
+                Some(wrong) => Err(wasmtime::Error::msg(wrong.to_string())),
+                None => Ok(()),
+            },
             _ => Ok(()),
         });
         Ok(store)
@@ -410,7 +422,10 @@ impl StepExecutor for WasmRuntime {
         let _place = self.places.acquire().await.map_err(|error| host(error.to_string()))?;
         let prepared = self.prepared(&invocation.plugin).await.map_err(|error| match error {
             PluginError::Host(error) => StepFailure::Host(error),
-            other => StepFailure::Contract(other.to_string()),
+            other => match other.violation() {
+                Some(kind) => StepFailure::Violation { kind: kind.to_owned(), detail: other.to_string() },
+                None => StepFailure::Contract(other.to_string()),
+            },
         })?;
         let limits = invocation.limits;
         let context = guest_context(&invocation, self.gate.clock.now());
@@ -433,6 +448,9 @@ impl StepExecutor for WasmRuntime {
         })
         .await;
         store.data().voice.finish();
+        if let Some(wrong) = store.data().gate.violation() {
+            return Err(StepFailure::Violation { kind: WRONG_PERMIT.to_owned(), detail: wrong.to_string() });
+        }
         let output = match called {
             Err(_) => return Err(StepFailure::Timeout(invocation.wall)),
             Ok(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),

@@ -108,7 +108,7 @@ pub(crate) struct Cancelled {
     pub(crate) cancelled: bool,
 }
 
-fn job_id(text: &str) -> Result<JobId, Refusal> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse().map_err(|_| {
         Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
     })
@@ -239,6 +239,7 @@ async fn resume(
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let job = host.database.job(job_id(&id)?).await?;
     host.engine.require_whole(&job).await?;
+    host.engine.require_sound(&job)?;
     let updates = host.engine.watch();
     let waits = matches!(job.state, JobState::Queued | JobState::Stalled | JobState::AwaitingUser);
     let run_id = match job.workflow_run_id {

@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod documents;
 pub(crate) mod jobs;
 pub(crate) mod models;
+pub(crate) mod pins;
 pub(crate) mod plugins;
 pub(crate) mod proposals;
 mod request;
@@ -41,6 +42,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .route("/v1/health", get(health))
         .merge(jobs::routes())
         .merge(proposals::routes())
+        .merge(pins::routes())
         .merge(documents::routes())
         .merge(audit::routes())
         .merge(models::routes())

@@ -13,6 +13,7 @@ use super::Context;
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
+use crate::api::pins::Pinned;
 use crate::api::proposals::{Decided, Verdict};
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
@@ -41,6 +42,10 @@ pub(crate) enum JobsCommand {
     Pause(JobArgs),
     /// Cancels a job
     Cancel(JobArgs),
+    /// Keeps a job, however old it gets
+    Pin(JobArgs),
+    /// Lets a job go once it is old enough
+    Unpin(JobArgs),
 }
 
 /// A job.
@@ -128,6 +133,8 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             }
             said(output, &cancelled, "cancelled")?;
         }
+        JobsCommand::Pin(args) => pin(context, args, true).await?,
+        JobsCommand::Unpin(args) => pin(context, args, false).await?,
         JobsCommand::List(args) => {
             let path = with_parameters(
                 "/v1/jobs",
@@ -146,6 +153,14 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
         }
     }
     Ok(Exit::Done)
+}
+
+/// Pins a job or lets go of it.
+async fn pin(context: &Context<'_>, args: &JobArgs, pinned: bool) -> Result<(), CliError> {
+    let (word, meaning) = if pinned { ("pin", "pinned: it is kept") } else { ("unpin", "not pinned any more") };
+    let path = format!("/v1/jobs/{}/{word}", args.id);
+    let answer = ask(context, async |access| access.post::<Pinned>(&path, &()).await).await?;
+    said(context.output, &answer, meaning)
 }
 
 /// Answers a question, and follows the job if that lets it go on.
@@ -257,6 +272,9 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
     }
     output
         .field("profile", &format!("{}, {}, safety {}", job.capability_profile_id, job.access_mode, job.safety_mode))?;
+    if job.is_pinned {
+        output.field("pinned", "yes")?;
+    }
     output.field("created", &job.created_at.to_string())?;
     output.field("time", &seconds(job.metrics.duration_ms))?;
     let metrics = &job.metrics;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use handshake_core::edit::{EditContext, Editor, EditorKind, JobMove};
+use handshake_core::edit::{EditContext, Editor, EditorKind, JobMove, SilentEdit};
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent, EventBody};
 use handshake_core::job::{AccessMode, AiJob, JobEvent, JobState};
 use handshake_core::run::RunState;
@@ -19,7 +19,7 @@ use super::validators::{COUNT, Finding, Verdict};
 use crate::control::latest_run;
 use crate::documents::latest;
 use crate::engine::{EngineError, EngineServices};
-use crate::run::Envelope;
+use crate::run::{Envelope, Violation};
 
 /// How often a job is settled anew because a document changed while that was done.
 const MOST_TRIES: u32 = 5;
@@ -135,6 +135,7 @@ fn result(state: JobState) -> &'static str {
     match state {
         JobState::Failed => "failed",
         JobState::Cancelled => "cancelled",
+        JobState::Poisoned => "poisoned",
         _ => "ok",
     }
 }
@@ -173,6 +174,7 @@ async fn apply(
             edits.extend(changes(&*services.ids, state, &draft));
         }
     }
+    let before = job.clone();
     let from = job.state;
     let mut editor = gathered.labels();
     editor.truncate(editor.floor_char_boundary(MAX_EDITOR));
@@ -193,8 +195,22 @@ async fn apply(
     events.push(envelope.job_span_end(&job, result(job.state))?);
     let editor =
         Editor::new(services.content.clone(), services.recorder.clone(), services.clock.clone(), services.ids.clone());
-    editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, not_before, events }).await?;
-    Ok(job)
+    match editor.edit_and_move(context, edits, JobMove { job: job.clone(), from, not_before, events }).await {
+        Ok(_) => Ok(job),
+        Err(StorageError::Guard(refusal)) if refusal.starts_with(SilentEdit::CODE) => {
+            poison(services, before, gathered.run.run_id, refusal).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives up a job whose own edit was refused as one that nobody can answer for (R2.5). The refused edit is on record.
+async fn poison(services: &EngineServices, mut job: AiJob, run: RunId, refusal: String) -> Result<AiJob, EngineError> {
+    let violation = Violation { kind: "silent_edit".to_owned(), detail: refusal };
+    let reason = violation.to_string();
+    job.error_message = Some(crate::run::bounded(reason.clone()));
+    let events = vec![violation.event(&envelope(services, &job, run))?];
+    move_job(services, job, run, (JobEvent::Poison, reason), &Actor::system(), events).await
 }
 
 /// Refuses to apply. The job stays where it is, and what was decided about it goes on record.
@@ -221,6 +237,7 @@ pub(crate) async fn is_waiting(services: &EngineServices, job: &AiJob) -> Result
 /// The job, if a person who may decide about its proposals now does.
 async fn waiting(services: &EngineServices, id: JobId, by: &Actor) -> Result<AiJob, EngineError> {
     let job = services.database.job(id).await?;
+    crate::control::require_sound(&job)?;
     if !is_waiting(services, &job).await? {
         return Err(EngineError::NoProposals { job: id, state: job.state });
     }

@@ -39,9 +39,14 @@ pub(super) struct Parked {
 
 /// What became of a child for now.
 pub(super) enum Returned {
-    Done { contribution: Contribution, outputs: Value },
+    Done {
+        contribution: Contribution,
+        outputs: Value,
+    },
     Parked(Parked),
     Failed(NodeError),
+    /// The child is poisoned.
+    Violated(String),
 }
 
 /// Everything that is needed to run a child.
@@ -150,6 +155,10 @@ impl Errand {
                 let outputs = job.job_outputs.unwrap_or_default();
                 self.share(child.run_id, self.parent.run_id, &outputs).await?;
                 Ok(Returned::Done { contribution: Contribution { metrics, proposals }, outputs })
+            }
+            JobState::Poisoned => {
+                let why = job.status_reason;
+                Ok(Returned::Violated(format!("job {} of workflow `{}` is poisoned: {why}", job.job_id, self.workflow)))
             }
             state => {
                 let why = job.error_message.unwrap_or(job.status_reason);

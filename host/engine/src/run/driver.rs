@@ -19,7 +19,7 @@ use handshake_core::workflow::OnExceeded;
 use handshake_core::{Json, RunId, StepId};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, NO_SEED};
@@ -27,7 +27,8 @@ use super::budget::{self, Budget};
 use super::child::{self, Parked};
 use super::ending::{self, Ending};
 use super::history::{History, Past};
-use super::prepared::StepResources;
+use super::poison::Violation;
+use super::prepared::{StepResources, Unprepared};
 use super::progress::{Ended, Happening, Next, Progress};
 use super::starting::{self, OpenStep, Opened};
 use super::waiting::{Pending, WaitsOn};
@@ -77,6 +78,10 @@ pub(super) struct Driver<'a> {
     progress: Progress,
     /// Why the run fails: the first failure.
     pub(super) failure: Option<String>,
+    /// Why its job is poisoned: the first violation.
+    pub(super) violation: Option<Violation>,
+    /// Attempts that were begun, to be stopped.
+    pub(super) running: Vec<AbortHandle>,
     open: BTreeMap<usize, OpenStep>,
     /// Outputs of steps that are done and were not skipped.
     outputs: BTreeMap<StepId, Json>,
@@ -108,16 +113,17 @@ impl<'a> Driver<'a> {
     pub(super) fn new(
         inner: &'a Arc<Inner>,
         plan: Plan,
-        prepared: Result<Vec<Option<StepResources>>, String>,
+        prepared: Result<Vec<Option<StepResources>>, Unprepared>,
         (history, budget): (History, Arc<Budget>),
         (run, job): (WorkflowRun, AiJob),
         (by, control): (&Actor, &Control),
     ) -> Self {
         let needs = plan.steps.iter().map(|step| step.needs.clone()).collect();
         let progress = Progress::new(needs, plan.order.clone(), inner.services.max_parallel);
-        let (resources, failure) = match prepared {
-            Ok(resources) => (Some(resources), None),
-            Err(reason) => (None, Some(reason)),
+        let (resources, failure, violation) = match prepared {
+            Ok(resources) => (Some(resources), None, None),
+            Err(Unprepared::Changed(reason)) => (None, Some(reason), None),
+            Err(Unprepared::Violated(violation)) => (None, None, Some(violation)),
         };
         let resumed = run.state != RunState::Queued;
         Self {
@@ -132,6 +138,8 @@ impl<'a> Driver<'a> {
             inputs: Arc::new(run.inputs.clone()),
             progress,
             failure,
+            violation,
+            running: Vec::new(),
             open: BTreeMap::new(),
             outputs: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -172,6 +180,9 @@ impl<'a> Driver<'a> {
     async fn until_the_end(&mut self, lost: &CancellationToken) -> Result<(), EngineError> {
         let control = self.control.clone();
         loop {
+            if let Some(violation) = self.violation.take() {
+                return self.poison(violation).await;
+            }
             if let Some(by) = control.is_paused().filter(|_| self.paused.is_none()) {
                 // Items that wait for another try have their failure on record; whoever goes on finds it.
                 self.waiting.clear();
@@ -493,6 +504,9 @@ impl<'a> Driver<'a> {
     }
 
     fn failed(&mut self, position: Position, attempt: Attempt, failure: &StepFailure) -> Result<(), EngineError> {
+        if matches!(failure, StepFailure::Violation { .. }) {
+            return self.violated(&attempt, failure);
+        }
         if let Some(exceeded) = self.budget.refused(failure).filter(|exceeded| exceeded.on_exceeded == OnExceeded::Ask)
         {
             // Once a person has granted more, it is tried again.
@@ -554,7 +568,9 @@ impl<'a> Driver<'a> {
             let invocation =
                 attempt.invocation(&planned.step, resources, &self.job, self.run.fence, updates, self.budget.meter());
             let executor = Arc::clone(&self.inner.services.executor);
-            self.tasks.spawn(async move { Done::Attempt(position, attempt::run(executor, invocation).await) });
+            let attempt = async move { Done::Attempt(position, attempt::run(executor, invocation).await) };
+            self.running.retain(|attempt| !attempt.is_finished());
+            self.running.push(self.tasks.spawn(attempt));
         }
         for (position, wait) in self.waits.drain(..) {
             self.tasks.spawn(async move {
@@ -620,6 +636,15 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
+        self.conclude(ending).await?;
+        if self.run.state.is_final() && self.plan.steps.iter().any(|planned| planned.step.approval.is_some()) {
+            approvals::withdraw(&self.inner.services, self.run.job_id, self.run.run_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the end.
+    pub(super) async fn conclude(&mut self, ending: Ending) -> Result<(), EngineError> {
         let lasted = self.before + self.lasted();
         let envelope = self.envelope();
         ending::end(&envelope, ending, &mut self.run, &mut self.job, lasted, &mut self.change)?;
@@ -628,11 +653,7 @@ impl<'a> Driver<'a> {
             error: self.job.error_message.clone(),
             outputs: self.job.job_outputs.clone(),
         });
-        self.commit().await?;
-        if self.run.state.is_final() && self.plan.steps.iter().any(|planned| planned.step.approval.is_some()) {
-            approvals::withdraw(&self.inner.services, self.run.job_id, self.run.run_id).await?;
-        }
-        Ok(())
+        self.commit().await
     }
 }
 
@@ -641,7 +662,7 @@ fn runs_a_child(pending: &BTreeMap<Position, Pending>) -> bool {
     pending.values().any(|pending| matches!(pending.on, WaitsOn::Child { parked: None, .. }))
 }
 
-fn finished(
+pub(super) fn finished(
     attempt: &Attempt,
     result: NodeState,
     error: Option<handshake_core::node::NodeError>,

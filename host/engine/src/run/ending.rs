@@ -12,6 +12,7 @@ use handshake_core::workflow::Step;
 use serde_json::Value;
 use std::time::Duration;
 
+use super::poison::Violation;
 use super::{Envelope, MAX_MESSAGE, bounded, bounded_to};
 use crate::engine::EngineError;
 use crate::proposals;
@@ -39,6 +40,8 @@ pub(super) enum Ending {
     },
     /// Somebody cancelled it.
     Cancelled,
+    /// The host was attacked.
+    Poisoned(Violation),
 }
 
 /// Moves run and job to their final states and adds them and their events to a change.
@@ -74,6 +77,13 @@ pub(super) fn end(
             by = who;
             run.wake_at = wake_at;
             (RunEvent::Wait, JobEvent::AskUser, "waiting", reason)
+        }
+        Ending::Poisoned(violation) => {
+            let reason = bounded(violation.to_string());
+            run.error = Some(reason.clone());
+            job.error_message = Some(reason.clone());
+            change.events.push(violation.event(envelope)?);
+            (RunEvent::Fail, JobEvent::Poison, "poisoned", reason)
         }
         Ending::Cancelled => {
             (RunEvent::Cancel, JobEvent::Cancel, "cancelled", "cancelled while it was executed".to_owned())
@@ -146,6 +156,7 @@ fn remedy(failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
             None => format!("raise `limits.wall_ms` in plugin.toml of `{id}`"),
         },
         StepFailure::Contract(_) => format!("`handshake plugin check` tells what is wrong with `{id}`"),
+        StepFailure::Violation { .. } => "find out who did it before anything is run again".into(),
         StepFailure::Cancelled => "run the workflow again".into(),
         StepFailure::Host(_) => "`handshake doctor` looks for what is wrong with the host".into(),
     }

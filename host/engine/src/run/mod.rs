@@ -7,6 +7,7 @@ mod driver;
 mod ending;
 mod envelope;
 mod history;
+mod poison;
 mod prepared;
 mod progress;
 mod retry;
@@ -14,6 +15,7 @@ mod starting;
 mod waiting;
 
 pub(crate) use envelope::Envelope;
+pub(crate) use poison::Violation;
 pub(crate) use prepared::{compile, rights};
 pub(crate) use waiting::given_up;
 

@@ -7,11 +7,12 @@ use handshake_core::capability::{EffectiveRights, Profile};
 use handshake_core::job::AiJob;
 use handshake_core::mount::Mount;
 use handshake_core::run::WorkflowRun;
-use handshake_core::step::Plugin;
+use handshake_core::step::{Plugin, PluginError};
 use handshake_core::workflow::{Step, Workflow};
 use serde_json::Value;
 
 use super::bounded;
+use super::poison::Violation;
 use crate::engine::{EngineError, EngineServices};
 use crate::submission::{mount_paths, pinned, resolve_mounts};
 use crate::workflow::Plan;
@@ -25,6 +26,34 @@ pub(super) struct StepResources {
     pub(super) settings: Arc<BTreeMap<String, Value>>,
 }
 
+/// Why a run cannot go on.
+pub(super) enum Unprepared {
+    /// Something is not there, or not what it was. A sentence for a person: why, and what to do.
+    Changed(String),
+    /// Somebody has put something else in the place of what is to be executed.
+    Violated(Violation),
+}
+
+impl From<String> for Unprepared {
+    fn from(reason: String) -> Self {
+        Self::Changed(reason)
+    }
+}
+
+/// Why a plugin cannot be had. A component that does not fit its manifest is a violation when it is the very manifest
+/// that the run is pinned to; with any other the plugin is about to be replaced, and that is for a person to say.
+fn unfound(run: &WorkflowRun, error: &PluginError) -> Unprepared {
+    match error {
+        PluginError::ComponentTampered { manifest_sha256, .. }
+            if run.pinned.plugins.values().any(|pinned| pinned.manifest == *manifest_sha256) =>
+        {
+            let kind = error.violation().unwrap_or_default().to_owned();
+            Unprepared::Violated(Violation { kind, detail: error.to_string() })
+        }
+        _ => Unprepared::Changed(bounded(error.to_string())),
+    }
+}
+
 /// Compiles the workflow that the run was made with.
 pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
     let unreadable = |problem: String| EngineError::Workflow { run: run.run_id, problem };
@@ -34,16 +63,16 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
         .map_err(|problems| unreadable(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
-/// Looks everything up again, in the order of the plan's steps. The error is a sentence for a person: why the run
-/// cannot go on, and what to do.
+/// Looks everything up again, in the order of the plan's steps.
 pub(super) fn prepare(
     services: &EngineServices,
     plan: &Plan,
     run: &WorkflowRun,
     job: &AiJob,
-) -> Result<Vec<Option<StepResources>>, String> {
+) -> Result<Vec<Option<StepResources>>, Unprepared> {
     if services.policy.digest != run.pinned.policy {
-        return Err("the policy changed since the run was made; submit the workflow again so that it is checked against the new one".into());
+        let reason = "the policy changed since the run was made; submit the workflow again so that it is checked against the new one";
+        return Err(reason.to_owned().into());
     }
     let profile = services.profiles.iter().find(|profile| profile.id == job.capability_profile_id);
     let profile = profile.ok_or_else(|| {
@@ -60,13 +89,14 @@ pub(super) fn prepare(
         .iter()
         .map(|planned| {
             let Some(uses) = planned.step.plugin() else { return Ok(None) };
-            let plugin = services.executor.find(uses).map_err(|error| bounded(error.to_string()))?;
+            let plugin = services.executor.find(uses).map_err(|error| unfound(run, &error))?;
             if run.pinned.plugins.get(&plugin.label()) != Some(&pinned(&plugin)) {
                 return Err(format!(
                     "plugin `{}` of step `{}` is not the one that the run was made with; submit the workflow again to use the changed plugin",
                     plugin.label(),
                     planned.step.id
-                ));
+                )
+                .into());
             }
             Ok(Some(StepResources {
                 rights: rights(services, &planned.step, &plugin, profile, job),

@@ -332,6 +332,7 @@ impl Driver<'_> {
                 Ok(())
             }
             child::Returned::Failed(error) => self.wait_failed(position, error),
+            child::Returned::Violated(why) => self.child_is_poisoned(position, why),
         }
     }
 
@@ -355,7 +356,7 @@ impl Driver<'_> {
         self.happened(Happening::Failed { step: position.0, item: position.1 })
     }
 
-    fn over(&mut self, row: NodeExecution, event: AdmittedEvent, error: Option<NodeError>) {
+    pub(super) fn over(&mut self, row: NodeExecution, event: AdmittedEvent, error: Option<NodeError>) {
         self.news.push(RunUpdateKind::NodeFinished {
             node: row.node.clone(),
             attempt: row.attempt,

@@ -21,7 +21,7 @@ fn missing<T>() -> Answer<T> {
 #[async_trait]
 impl ContentStore for OneDocument {
     async fn edit(&self, _: GuardedEdit) -> Answer<Vec<EditMetadata>> {
-        Err(StorageError::Guard("not in this double".into()))
+        Err(StorageError::Guard("HSK-403-SILENT-EDIT: nobody edits in this double".into()))
     }
     async fn workspace(&self, _: WorkspaceId) -> Answer<Stored<Workspace>> {
         missing()

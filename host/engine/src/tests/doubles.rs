@@ -47,6 +47,8 @@ pub(super) struct Tables {
     /// Artifacts that a run may read of another.
     pub(super) shared: Vec<(RunId, RunId, Digest)>,
     pub(super) commits: usize,
+    /// When jobs were poisoned, and when attempts that hang were stopped.
+    pub(super) order: Vec<String>,
     /// What time it is for looking at what is due.
     pub(super) now: Option<Timestamp>,
 }
@@ -74,6 +76,9 @@ impl Tables {
     fn write(&mut self, id: RunId, change: RunChange) {
         self.commits += 1;
         if let Some(job) = change.job {
+            if job.state == JobState::Poisoned {
+                self.order.push("poisoned".to_owned());
+            }
             self.jobs.insert(job.job_id, job);
         }
         if let Some(run) = change.run {
@@ -401,6 +406,13 @@ impl StepExecutor for ScriptedExecutor {
             let known = PLUGINS.iter().map(|&id| id.to_owned()).collect();
             return Err(PluginError::Unknown { wanted: uses.to_owned(), looked_in: vec!["plugins".into()], known });
         }
+        if let "tampered" | "torn" = version {
+            // The manifest is the one of all plugins here, or is about to be replaced, too.
+            let manifest = if version == "tampered" { "manifest" } else { "another manifest" };
+            let (file, problem) = ("plugins/x.wasm".to_owned(), "its SHA-256 is another".to_owned());
+            let manifest_sha256 = Digest::of(manifest.as_bytes());
+            return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
+        }
         let mut plugin = (*testing::plugin(request.id, version.as_bytes())).clone();
         let declared: &[&str] = match plugin.manifest.id.as_str() {
             "propose" => &["doc.read", "doc.propose"],
@@ -469,9 +481,19 @@ impl StepExecutor for ScriptedExecutor {
             Act::Hang => {
                 self.hanging.fetch_add(1, Ordering::SeqCst);
                 let _hung = Hung(&self.hanging);
+                let _stopped = Stopped(Arc::clone(&self.database), call.node);
                 std::future::pending().await
             }
         }
+    }
+}
+
+/// An attempt that hangs, until it is stopped.
+struct Stopped(Arc<MemoryDatabase>, String);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.tables().order.push(format!("stopped {}", self.1));
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn of_plugin(error: &PluginError) -> (String, String) {
             suggest(wanted.split('@').next().unwrap_or(wanted), "known plugins", known.iter().map(String::as_str))
         }
         PluginError::NotBuilt { .. } => "build it first".to_owned(),
-        PluginError::Manifest { .. } | PluginError::Component { .. } => {
+        PluginError::Manifest { .. } | PluginError::Component { .. } | PluginError::ComponentTampered { .. } => {
             "`handshake plugin check` tells more".to_owned()
         }
         PluginError::CacheTampered { .. } => "delete the file after finding out who changed it".to_owned(),
