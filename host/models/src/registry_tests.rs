@@ -129,6 +129,7 @@ async fn a_call_is_one_event_with_its_envelope() {
         (Some(place.job), Some(place.run), Some(&place.step))
     );
     assert_eq!((event.policy_decision_id, event.model_id.as_deref()), (Some(permit.decision()), Some("default")));
+    assert_eq!(event.capability_id.as_deref(), Some("model.infer"));
     let EventBody::LlmInference { trace_id, model_id, token_usage, latency_ms, prompt_hash, response_hash, error } =
         &event.body
     else {

@@ -152,7 +152,7 @@ fn dependencies_that_the_rule_forbids_are_found() {
         (&["handshake-engine: sqlx-core"], "handshake-engine depends on sqlx-core, which is another crate's"),
         (&["handshake-cli: duckdb"], "handshake-cli depends on duckdb, which is another crate's"),
         (&["handshake-cli: wasmtime-wasi"], "handshake-cli depends on wasmtime-wasi, which is another crate's"),
-        (&["handshake-engine: reqwest"], "handshake-engine depends on reqwest, which is another crate's"),
+        (&["handshake-engine: reqwest-retry"], "handshake-engine depends on reqwest-retry, which is another crate's"),
         (
             &["handshake-cli: opentelemetry-proto"],
             "handshake-cli depends on opentelemetry-proto, which is another crate's",

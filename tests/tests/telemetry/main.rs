@@ -5,9 +5,11 @@
 mod collector;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use collector::{FakeCollector, Manner, attributes};
+use handshake_core::Clock;
+use handshake_tests::backends::RunningClock;
 use handshake_tests::binary::{Finished, Project};
 use opentelemetry_proto::tonic::trace::v1::Span;
 
@@ -28,13 +30,13 @@ fn project(endpoint: &str) -> Project {
 
 fn summarize(project: &Project) -> (Finished, Duration) {
     let workflow = handshake_tests::root().join("workflows/summarize-folder.yaml");
-    let started = Instant::now();
+    let clock = RunningClock::default();
     let output = project
         .command(&["run", workflow.to_str().unwrap(), "-i", "folder=docs", "--output", "json"])
         .env("COLLECTOR_HEADERS", format!("authorization=Bearer%20{TOKEN},x-note={TOKEN}"))
         .output()
         .unwrap();
-    (output.into(), started.elapsed())
+    (output.into(), clock.monotonic())
 }
 
 fn value(span: &Span, name: &str) -> Option<String> {
