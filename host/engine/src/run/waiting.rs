@@ -82,7 +82,7 @@ impl Pending {
     }
 
     /// The row and event of its end.
-    fn ended(
+    pub(super) fn ended(
         &self,
         envelope: &Envelope<'_>,
         state: NodeState,
