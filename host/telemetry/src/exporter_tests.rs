@@ -162,7 +162,7 @@ async fn what_is_too_old_is_counted_and_skipped() {
 async fn a_collector_that_is_gone_ends_the_last_chance_at_once_and_all_is_counted() {
     let Bench { mut task, .. } = bench(Collector::new("http://127.0.0.1:9", None).unwrap());
     task.stop.cancel();
-    task.follow().await;
+    tokio::time::timeout(Duration::from_secs(5), task.follow()).await.unwrap();
     assert_eq!((task.gave_up, task.cursor, task.lost, task.left_behind().await), (true, 0, 0, 2));
 }
 
