@@ -32,6 +32,7 @@ pub(crate) const PAYLOADS: &[&str] = &[
     "GenerateRequest.options",
     "InputSpec.default",
     "Step.with",
+    "ValidatorSpec.with",
     "StepInvocation.settings",
     "StepOutcome.output",
     "Trigger.inputs",

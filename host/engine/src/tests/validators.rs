@@ -86,7 +86,8 @@ async fn a_validator_is_given_all_proposals_in_order_after_all_steps_and_its_wor
 #[tokio::test]
 async fn a_validator_that_fails_or_says_anything_else_fails_the_job_by_its_name() {
     let pass = || says("pass", &[]);
-    let cases: Vec<(Box<dyn Fn() -> Act + Send + Sync>, &str)> = vec![
+    type Does = Box<dyn Fn() -> Act + Send + Sync>;
+    let cases: Vec<(Does, &str)> = vec![
         (Box::new(|| Act::Give(json!("pass"))), "a validator returns"),
         (Box::new(|| Act::Give(json!({ "verdict": "pass" }))), "a validator returns"),
         (Box::new(|| Act::Give(says("perhaps", &[]))), "unknown variant `perhaps`"),
