@@ -109,20 +109,23 @@ pub(crate) async fn cancel(services: &EngineServices, id: JobId, by: &Actor) -> 
     cancel_one(services, job, by).await
 }
 
-/// Cancels what a job has started, directly or not.
+/// Cancels what a job has started, directly or not. One that cannot be cancelled keeps none of the others from it; the
+/// first error is told.
 pub(crate) async fn cancel_parts(services: &EngineServices, id: JobId, by: &Actor) -> Result<(), EngineError> {
     let parts = approvals::family(services, id).await?.into_iter().skip(1).rev();
+    let mut first = Ok(());
     for part in parts.filter(|part| !part.state.is_final()) {
         match cancel_one(services, part, by).await {
+            Ok(_) => {}
             // Its host is gone, or about to find out: whoever takes it up finds that nobody waits for it.
             Err(EngineError::Elsewhere { run }) => tracing::warn!(%run, "a part of the job is executed elsewhere"),
-            done => drop(done?),
+            Err(error) => first = first.and(Err(error)),
         }
     }
-    Ok(())
+    first
 }
 
-pub(crate) async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
+async fn cancel_one(services: &EngineServices, mut job: AiJob, by: &Actor) -> Result<AiJob, EngineError> {
     let id = job.job_id;
     if crate::proposals::is_waiting(services, &job).await? {
         return crate::proposals::cancel(services, job, by).await;

@@ -20,9 +20,8 @@ use handshake_core::storage::Payloads;
 use handshake_core::workflow::{OnExceeded, Workflow};
 use tokio::sync::watch;
 
-use super::driver::Driver;
+use super::driver::{Driver, runs_a_child};
 use super::ending::Ending;
-use super::waiting::WaitsOn;
 use crate::approvals;
 use crate::engine::{EngineError, EngineServices};
 use crate::updates::RunUpdateKind;
@@ -261,10 +260,7 @@ impl Driver<'_> {
 
     /// Waits until the workflows that steps run have seen it too, and wait for the same person.
     async fn let_children_rest(&mut self) -> Result<(), EngineError> {
-        let at_work = |driver: &Self| {
-            driver.pending.values().any(|pending| matches!(pending.on, WaitsOn::Child { parked: None, .. }))
-        };
-        while at_work(self) {
+        while runs_a_child(&self.pending) {
             let Some(done) = self.tasks.join_next().await else { break };
             self.take(done)?;
         }

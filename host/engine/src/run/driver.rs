@@ -658,7 +658,7 @@ impl<'a> Driver<'a> {
 }
 
 /// Whether a workflow that a step runs is at work.
-fn runs_a_child(pending: &BTreeMap<Position, Pending>) -> bool {
+pub(super) fn runs_a_child(pending: &BTreeMap<Position, Pending>) -> bool {
     pending.values().any(|pending| matches!(pending.on, WaitsOn::Child { parked: None, .. }))
 }
 

@@ -11,12 +11,11 @@ use handshake_core::step::StepFailure;
 use handshake_core::storage::Payloads;
 
 use super::attempt::Attempt;
-use super::driver::{Done, Driver, Position, finished};
+use super::driver::{Driver, Position, finished};
 use super::ending::Ending;
-use super::waiting::WaitsOn;
 use super::{Envelope, bounded};
 use crate::approvals;
-use crate::control::{Control, cancel_one};
+use crate::control::cancel_parts;
 use crate::engine::EngineError;
 
 /// The kind of a parent's violation: one of the workflows that its steps run is poisoned.
@@ -77,6 +76,11 @@ impl Driver<'_> {
         self.conclude(Ending::Poisoned(violation)).await?;
         self.running.drain(..).for_each(|attempt| attempt.abort());
         self.stop_children().await;
+        self.pending.clear();
+        // What cannot be stopped is told; the job is poisoned all the same.
+        if let Err(error) = cancel_parts(&self.inner.services, self.run.job_id, &Actor::system()).await {
+            tracing::warn!(run = %self.run.run_id, %error, "a part of a poisoned job could not be cancelled");
+        }
         self.tasks.shutdown().await;
         approvals::withdraw(&self.inner.services, self.run.job_id, self.run.run_id).await
     }
@@ -107,38 +111,5 @@ impl Driver<'_> {
             self.change.nodes.push(row);
         }
         Ok(())
-    }
-
-    /// Has the runs that belong to this one end as cancelled: those that are executed here by their own drivers, the
-    /// others in their rows. What cannot be stopped is told; the job is poisoned all the same.
-    async fn stop_children(&mut self) {
-        let controls = |on: &WaitsOn| match on {
-            WaitsOn::Child { control, parked: None } => Some(control.clone()),
-            _ => None,
-        };
-        let at_work: Vec<Control> = self.pending.values().filter_map(|pending| controls(&pending.on)).collect();
-        at_work.iter().for_each(Control::cancel);
-        let mut left = at_work.len();
-        while left > 0 {
-            match self.tasks.join_next().await {
-                Some(Ok(Done::Child(..))) => left -= 1,
-                Some(_) => {}
-                None => break,
-            }
-        }
-        self.pending.clear();
-        let services = &self.inner.services;
-        let family = match approvals::family(services, self.run.job_id).await {
-            Ok(family) => family,
-            Err(error) => {
-                return tracing::warn!(run = %self.run.run_id, %error, "the parts of a poisoned job were not found");
-            }
-        };
-        for part in family.into_iter().skip(1).rev().filter(|part| !part.state.is_final()) {
-            let id = part.job_id;
-            if let Err(error) = cancel_one(services, part, &Actor::system()).await {
-                tracing::warn!(job = %id, %error, "a part of a poisoned job could not be cancelled");
-            }
-        }
     }
 }

@@ -368,8 +368,8 @@ impl Driver<'_> {
         self.change.events.push(event);
     }
 
-    /// Gives up whatever still waits; what a step runs ends as cancelled, and is waited for.
-    pub(super) async fn give_up_waiting(&mut self) -> Result<(), EngineError> {
+    /// Has the workflows that are at work here end as cancelled, by their own drivers, and waits for that.
+    pub(super) async fn stop_children(&mut self) {
         let mut children = 0;
         for pending in self.pending.values() {
             if let WaitsOn::Child { control, parked: None } = &pending.on {
@@ -379,11 +379,18 @@ impl Driver<'_> {
         }
         while children > 0 {
             match self.tasks.join_next().await {
-                Some(Ok(Done::Child(..)) | Err(_)) => children -= 1,
-                Some(Ok(_)) => {}
+                Some(Ok(Done::Child(..))) => children -= 1,
+                // It may have been a child's, which then has no end to wait for; an attempt that was aborted is none.
+                Some(Err(error)) if error.is_panic() => children -= 1,
+                Some(_) => {}
                 None => break,
             }
         }
+    }
+
+    /// Gives up whatever still waits; what a step runs ends as cancelled, and is waited for.
+    pub(super) async fn give_up_waiting(&mut self) -> Result<(), EngineError> {
+        self.stop_children().await;
         if self.runs_workflows() {
             // Those that wait for people are executed by nobody who could be told.
             control::cancel_parts(&self.inner.services, self.run.job_id, &Actor::system()).await?;
