@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use handshake_core::capability::{Mode, Policy, builtin_profiles};
 use handshake_core::event::Actor;
+use handshake_core::gate::GateServices;
 use handshake_core::job::JobState;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::node::NodeKey;
@@ -90,9 +91,9 @@ struct Host {
 }
 
 impl Host {
-    async fn new(executor: impl FnOnce(Arc<dyn FlightRecorder>) -> Arc<dyn StepExecutor>) -> Self {
+    async fn new(executor: impl FnOnce(GateServices) -> Arc<dyn StepExecutor>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(RunningClock::default()) as Arc<dyn Clock>);
+        let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(RunningClock::of_the_machine()) as Arc<dyn Clock>);
         let url = DatabaseUrl::sqlite(folder.path().join("handshake.db"));
         let database = open(&url, HostId::fresh(&*ids), clock.clone()).await;
         let outbox = Arc::clone(&database) as Arc<dyn EventOutbox>;
@@ -104,7 +105,7 @@ impl Host {
             database: Arc::clone(&recorded) as _,
             content: Arc::clone(&recorded) as _,
             recorder: Arc::clone(&recorder),
-            executor: executor(recorder),
+            executor: executor(GateServices { recorder, clock: Arc::clone(&clock), ids: Arc::clone(&ids) as _ }),
             mounts: Arc::new(NoMounts),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids) as _,
@@ -194,12 +195,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 async fn three_steps(figures: &mut Vec<Figure>) {
-    let test = |recorder| {
-        let runtime = TestRuntime::with_recorder(
-            vec![handshake_tests::root().join("tests/guests")],
-            recorder,
-            Arc::new(MemoryRecorder::default()),
-        );
+    let test = |gate| {
+        let folders = vec![handshake_tests::root().join("tests/guests")];
+        let runtime = TestRuntime::with_gate(folders, gate, Arc::new(MemoryRecorder::default()));
         Arc::new(runtime.runtime) as Arc<dyn StepExecutor>
     };
     let host = Arc::new(Host::new(test).await);

@@ -117,22 +117,37 @@ impl SecretStore for Backends {
     }
 }
 
-/// A wall clock that starts at a fixed time and really runs, so that deadlines and timers work.
+/// A wall clock that starts at a given time and really runs, so that deadlines and timers work.
 #[derive(Debug)]
 pub struct RunningClock {
+    at: Timestamp,
     start: Instant,
 }
 
-impl Default for RunningClock {
+impl RunningClock {
     #[allow(clippy::disallowed_methods, reason = "this is the clock that is injected")]
+    fn starting(at: Timestamp) -> Self {
+        Self { at, start: Instant::now() }
+    }
+
+    /// Agrees with the file system, as the host's own clock does.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock that is injected")]
+    pub fn of_the_machine() -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Self::starting(Timestamp::from_micros(0).plus(now))
+    }
+}
+
+impl Default for RunningClock {
+    /// 2026-01-01T00:00:00Z.
     fn default() -> Self {
-        Self { start: Instant::now() }
+        Self::starting(Timestamp::from_micros(1_767_225_600_000_000))
     }
 }
 
 impl Clock for RunningClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_767_225_600_000_000).plus(self.start.elapsed())
+        self.at.plus(self.start.elapsed())
     }
     fn monotonic(&self) -> Duration {
         self.start.elapsed()

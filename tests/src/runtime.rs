@@ -74,7 +74,7 @@ impl TestRuntime {
     /// A runtime with other plugin folders.
     pub fn with_folders(plugin_folders: Vec<PathBuf>) -> Self {
         let recorder = Arc::new(MemoryRecorder::default());
-        Self::with_recorder(plugin_folders, Arc::clone(&recorder) as Arc<dyn FlightRecorder>, recorder)
+        Self::with_recorder(plugin_folders, Arc::clone(&recorder) as _, recorder)
     }
 
     /// A runtime with another recorder.
@@ -83,18 +83,20 @@ impl TestRuntime {
         records: Arc<dyn FlightRecorder>,
         recorder: Arc<MemoryRecorder>,
     ) -> Self {
+        let (clock, ids) = (Arc::new(RunningClock::default()), Arc::new(SequentialIds::default()));
+        Self::with_gate(plugin_folders, GateServices { recorder: records, clock, ids }, recorder)
+    }
+
+    /// A runtime that shares recorder, clock and ids with others.
+    pub fn with_gate(plugin_folders: Vec<PathBuf>, gate: GateServices, recorder: Arc<MemoryRecorder>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["in", "out", "cache"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let clock: Arc<dyn Clock> = Arc::new(RunningClock::default());
+        let clock = Arc::clone(&gate.clock);
         let backends = Arc::new(Backends::default());
         let services = RuntimeServices {
-            gate: GateServices {
-                recorder: records,
-                clock: Arc::clone(&clock),
-                ids: Arc::new(SequentialIds::default()),
-            },
+            gate,
             models: Arc::clone(&backends) as _,
             artifacts: Arc::clone(&backends) as _,
             documents: Arc::clone(&backends) as _,
