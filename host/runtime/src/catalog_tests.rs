@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use handshake_core::Timestamp;
+use handshake_core::testing::FixedClock;
+
 use super::*;
 
 const MANIFEST: &str = r#"schema = 1
@@ -14,10 +17,15 @@ path = "demo.wasm"
 "#;
 
 fn catalog(build: impl FnOnce(&Path)) -> (tempfile::TempDir, Catalog) {
+    // Far in the future, so that files are remembered at once.
+    catalog_at(Timestamp::from_micros(i64::MAX / 2), build)
+}
+
+fn catalog_at(now: Timestamp, build: impl FnOnce(&Path)) -> (tempfile::TempDir, Catalog) {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("demo/dist")).unwrap();
     build(&folder.path().join("demo"));
-    let catalog = Catalog::new(vec![folder.path().to_owned()]);
+    let catalog = Catalog::new(vec![folder.path().to_owned()], Arc::new(FixedClock::at(now)));
     (folder, catalog)
 }
 
@@ -32,7 +40,7 @@ fn built(folder: &Path) {
 fn a_built_plugin_is_found_by_id_and_by_the_beginning_of_its_version() {
     let (_folder, catalog) = catalog(built);
     for uses in ["demo", "demo@0", "demo@0.1", "demo@0.1.2"] {
-        assert_eq!(catalog.find(uses).unwrap().0.label(), "demo@0.1.2");
+        assert_eq!(catalog.find(uses).unwrap().label(), "demo@0.1.2");
     }
     let other = catalog.find("demo@0.2").err().unwrap();
     assert!(other.to_string().contains("is version 0.1.2"), "{other}");
@@ -52,6 +60,35 @@ fn a_source_that_was_not_built_says_how_to_build_it() {
     let (_folder, catalog) = catalog(|folder| fs::write(folder.join("plugin.toml"), MANIFEST).unwrap());
     let error = catalog.find("demo").err().unwrap().to_string();
     assert!(error.contains("handshake plugin build"), "{error}");
+}
+
+#[test]
+fn a_plugin_is_remembered_until_either_file_is_touched() {
+    let (folder, catalog) = catalog(built);
+    let first = catalog.find("demo").unwrap();
+    assert!(Arc::ptr_eq(&first, &catalog.find("demo@0.1").unwrap()));
+
+    let component = folder.path().join("demo/dist/demo.wasm");
+    let before = fs::metadata(&component).unwrap().modified().unwrap();
+    fs::write(&component, b"c0de").unwrap();
+    File::options().write(true).open(&component).unwrap().set_modified(before).unwrap();
+    assert!(matches!(catalog.find("demo"), Err(PluginError::ComponentTampered { .. })), "size and time are as before");
+    fs::write(&component, b"code").unwrap();
+    assert_eq!(catalog.find("demo").unwrap().component_sha256, first.component_sha256);
+
+    let manifest = folder.path().join("demo/dist/plugin.toml");
+    let changed = fs::read_to_string(&manifest).unwrap().replace("0.1.2", "0.1.3");
+    fs::write(&manifest, changed).unwrap();
+    assert_eq!(catalog.find("demo").unwrap().label(), "demo@0.1.3");
+    fs::remove_file(&component).unwrap();
+    assert!(matches!(catalog.find("demo"), Err(PluginError::Component { .. })));
+}
+
+#[test]
+fn a_plugin_that_was_changed_a_moment_ago_is_not_remembered() {
+    let (_folder, catalog) = catalog_at(Timestamp::from_micros(0), built);
+    let (first, second) = (catalog.find("demo").unwrap(), catalog.find("demo").unwrap());
+    assert!(!Arc::ptr_eq(&first, &second));
 }
 
 #[test]

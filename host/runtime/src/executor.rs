@@ -30,7 +30,7 @@ use crate::bindings::exports::handshake::step::handler;
 use crate::bindings::handshake::step::types;
 use crate::bindings::{Step, StepPre};
 use crate::cache::CodeCache;
-use crate::catalog::{Catalog, ComponentBytes};
+use crate::catalog::{Catalog, PluginFiles, read_plugin};
 use crate::engine::StepEngine;
 use crate::failure;
 use crate::limits::SummedMemory;
@@ -123,7 +123,7 @@ impl WasmRuntime {
     pub fn new(options: RuntimeOptions, services: RuntimeServices) -> Result<Self, PluginError> {
         let max_instances = options.max_instances.max(1);
         Ok(Self {
-            catalog: Catalog::new(options.plugin_folders),
+            catalog: Catalog::new(options.plugin_folders, Arc::clone(&services.gate.clock)),
             cache: Arc::new(CodeCache::new(options.cache_dir, options.cache_key)),
             gate: services.gate,
             backends: Backends {
@@ -141,7 +141,7 @@ impl WasmRuntime {
 
     /// Every plugin there is, by id; those that cannot be used with the reason.
     pub fn list(&self) -> Vec<(String, Result<Arc<Plugin>, PluginError>)> {
-        self.catalog.list().into_iter().map(|(id, plugin)| (id, plugin.map(Arc::new))).collect()
+        self.catalog.list()
     }
 
     fn workshop(&self, limits: &Limits) -> Result<&Workshop, PluginError> {
@@ -169,7 +169,7 @@ impl WasmRuntime {
         let folder = plugin.folder.clone();
         // Compiling takes seconds for large components; the async threads have other guests to serve.
         let made = tokio::task::spawn_blocking(move || -> Result<StepPre<StepState>, PluginError> {
-            let (found, ComponentBytes(bytes)) = crate::catalog::read_plugin(&folder)?;
+            let PluginFiles { plugin: found, component, .. } = read_plugin(&folder)?;
             let refuse = |problem: String| PluginError::Component { file: file.display().to_string(), problem };
             if found.component_sha256 != digest {
                 let problem = format!(
@@ -179,8 +179,8 @@ impl WasmRuntime {
                 let (file, manifest_sha256) = (file.display().to_string(), found.manifest_sha256);
                 return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
             }
-            check_preamble(&bytes).map_err(refuse)?;
-            let component = cache.load(&engine, digest, &bytes).map_err(|error| match error {
+            check_preamble(&component).map_err(refuse)?;
+            let component = cache.load(&engine, digest, &component).map_err(|error| match error {
                 PluginError::Component { problem, .. } => refuse(problem),
                 other => other,
             })?;
@@ -383,7 +383,7 @@ fn open_mounts(mounts: &[Mount]) -> wasmtime::Result<Vec<OpenMount>> {
 #[async_trait]
 impl StepExecutor for WasmRuntime {
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
-        self.catalog.find(uses).map(|(plugin, _)| Arc::new(plugin))
+        self.catalog.find(uses)
     }
 
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
