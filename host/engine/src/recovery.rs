@@ -5,8 +5,10 @@
 //! says that this does no harm, a person decides.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use handshake_core::capability::CapabilityId;
 use handshake_core::event::{Actor, AdmittedEvent, EventBody};
 use handshake_core::job::{AiJob, JobEvent, JobState};
@@ -27,6 +29,8 @@ use crate::run::{Envelope, given_up};
 pub const MOST_RECOVERIES: u32 = 5;
 /// How many effects a reason names; the record has all of them.
 const NAMED_EFFECTS: usize = 3;
+/// How many runs are looked into at the same time.
+const TOGETHER: usize = 32;
 /// Expired leases that one look takes up; the next look finds the rest.
 const MOST_EXPIRED: u32 = 256;
 /// How long whoever submits a job has to begin it; then anybody may.
@@ -69,10 +73,9 @@ async fn take_up_all(
     runs: Vec<WorkflowRun>,
     own: bool,
 ) -> Result<Vec<Recovered>, EngineError> {
-    let mut recovered = Vec::new();
-    for run in runs {
-        recovered.extend(take_up(services, run, own).await?);
-    }
+    // Those that are written at the same time share a commit.
+    let taken = stream::iter(runs).map(|run| take_up(services, run, own)).buffered(TOGETHER);
+    let recovered: Vec<_> = taken.try_filter_map(|found| ready(Ok(found))).try_collect().await?;
     // Once all of them are marked: what a job has started ends with it.
     for found in recovered.iter().filter(|found| found.state == JobState::Poisoned) {
         control::cancel_parts(services, found.job_id, &Actor::system()).await?;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::error::{Unreachable, failed, unreachable};
 use crate::limits::Limits;
 use crate::postgres::{self, Postgres};
-use crate::sql::{Connection, Query, query};
+use crate::sql::{Ahead, Connection, Query, query};
 use crate::sqlite::{self, Sqlite};
 use crate::url::{DatabaseUrl, Target};
 
@@ -111,7 +111,7 @@ impl Backend {
 
 impl Connection {
     fn sqlite(connection: sqlx::SqliteConnection) -> Self {
-        Self::Sqlite { connection, begins: false }
+        Self::Sqlite { connection, ahead: Ahead::default() }
     }
 
     /// Whether other processes may write to the database.
@@ -121,22 +121,11 @@ impl Connection {
 
     /// Begins a transaction, at the latest with the next statement.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        if let Self::Sqlite { begins, .. } = self {
-            *begins = true;
+        if let Self::Sqlite { ahead, .. } = self {
+            ahead.begin(sqlite::BEGIN);
             return Ok(());
         }
         query(postgres::BEGIN).execute(self).await.map(drop)
-    }
-
-    /// What goes before the next statement because it begins a transaction.
-    pub(crate) fn begin_with_next(&mut self) -> &'static str {
-        match self {
-            Self::Sqlite { begins: begins @ true, .. } => {
-                *begins = false;
-                sqlite::BEGIN
-            }
-            _ => "",
-        }
     }
 
     /// Where the next statement can be added so that both are executed at once, or, where that cannot be, an empty
@@ -154,7 +143,9 @@ impl Connection {
 
     /// Undoes it.
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        if !self.begin_with_next().is_empty() {
+        if let Self::Sqlite { ahead, .. } = self
+            && !ahead.forget()
+        {
             return Ok(());
         }
         query("ROLLBACK").execute(self).await.map(drop)

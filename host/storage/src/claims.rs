@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
-use handshake_core::job::{JobEvent, JobState};
+use handshake_core::job::{AiJob, JobEvent, JobState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::storage::{Arrivals, Claim, OnClaim, RunChange, StorageError, WorkQueue};
@@ -148,12 +148,12 @@ impl ClaimRun {
         let found = holder(step, self.id).await?;
         let state = found.state.after(RunEvent::Claim).map_err(|error| conflict(error.to_string()))?;
         self.change.check_job(self.id, found.job)?;
-        let before = jobs::find(step.connection, found.job).await?.state;
-        let job_state = match before {
+        let before = jobs::find(step.connection, found.job).await?;
+        let job_state = match before.state {
             JobState::Running => JobState::Running,
-            _ => before
+            state => state
                 .after(JobEvent::Start)
-                .or_else(|_| before.after(JobEvent::Resume))
+                .or_else(|_| state.after(JobEvent::Resume))
                 .map_err(|error| conflict(error.to_string()))?,
         };
 
@@ -167,12 +167,20 @@ impl ClaimRun {
             .bind(step.now.micros())
             .bind(expiry(step.now, self.lease))
             .bind(self.id.to_string())
-            .execute(step.connection)
+            .execute_later(step.connection)
             .await
             .map_err(failed("claim a run"))?;
-        let run = runs::find(step.connection, self.id).await?;
-        let job = jobs::find(step.connection, found.job).await?;
-        Ok(Claim { fence: run.fence, run, job })
+        let fence = FencingToken(found.fence.0 + 1);
+        let run = match &self.change.run {
+            // What was just written need not be read again.
+            Some(row) => row.taken(step.host, fence, step.now),
+            None => runs::find(step.connection, self.id).await?,
+        };
+        let job = match &self.change.job {
+            Some(row) => AiJob { is_pinned: before.is_pinned, ..row.job.clone() },
+            None => jobs::find(step.connection, found.job).await?,
+        };
+        Ok(Claim { fence, run, job })
     }
 }
 

@@ -55,7 +55,7 @@ const LONGEST_KEY: usize = 255;
 /// A job as the database holds it.
 pub(crate) struct JobRow {
     pub(crate) job_id: JobId,
-    job: AiJob,
+    pub(crate) job: AiJob,
     entity_refs: String,
     planned_operations: String,
     metrics: String,
@@ -189,7 +189,7 @@ pub(crate) async fn set_state(
     now: Timestamp,
 ) -> Result<(), StorageError> {
     let statement = query(SET_STATE).bind(state.as_str()).bind(now.micros()).bind(id.to_string());
-    statement.execute(connection).await.map(drop).map_err(failed("update a job"))
+    statement.execute_later(connection).await.map_err(failed("update a job"))
 }
 
 fn missing(id: JobId) -> StorageError {

@@ -78,7 +78,7 @@ impl NodeRow {
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros))
             .bind(self.contribution.as_deref());
-        statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
+        statement.execute_later(connection).await.map_err(failed("store an attempt"))
     }
 }
 

@@ -7,7 +7,7 @@ use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError};
-use handshake_core::{Digest, JobId, RunId, Timestamp};
+use handshake_core::{Digest, HostId, JobId, RunId, Timestamp};
 
 use crate::artifacts::Share;
 use crate::claims::{Amend, ClaimRun, Commit, EncodedChange, Heartbeat};
@@ -88,6 +88,12 @@ impl RunRow {
         self.run.job_id
     }
 
+    /// The run as it is once a host has claimed it.
+    pub(crate) fn taken(&self, host: HostId, fence: FencingToken, now: Timestamp) -> WorkflowRun {
+        let (host, heartbeat_at) = (Some(host), Some(now));
+        WorkflowRun { host, fence, heartbeat_at, updated_at: now, ..self.run.clone() }
+    }
+
     /// Stores a new run, which nobody has claimed.
     pub(crate) async fn insert(&self, connection: &mut Connection) -> Result<(), StorageError> {
         let run = &self.run;
@@ -118,7 +124,7 @@ impl RunRow {
             .bind(i64::from(self.run.recoveries))
             .bind(self.run.wake_at.map(Timestamp::micros))
             .bind(self.run_id.to_string());
-        statement.execute(connection).await.map(drop).map_err(failed("update a run"))
+        statement.execute_later(connection).await.map_err(failed("update a run"))
     }
 }
 

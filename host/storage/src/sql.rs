@@ -16,13 +16,41 @@ use crate::error::{failed, unreadable};
 /// A connection, the writer's own or one lent by a pool.
 ///
 /// SQLite's driver runs statements on a thread of its own, and waking that costs more than most statements do. So
-/// what begins a transaction goes along with the first statement in it, and what ends it with the last one. sqlx
-/// executes several statements at once for SQLite alone, and may give that up one day; then each goes on its own.
+/// what begins a transaction goes along with the first statement in it, what ends it with the last one, and what
+/// nobody waits for with whatever comes next. sqlx executes several statements at once for SQLite alone, and may give
+/// that up one day; then each goes on its own.
 pub(crate) enum Connection {
-    Sqlite { connection: sqlx::SqliteConnection, begins: bool },
+    Sqlite { connection: sqlx::SqliteConnection, ahead: Ahead },
     SqliteReader(PoolConnection<Sqlite>),
     Postgres(sqlx::PgConnection),
     PostgresReader(PoolConnection<Postgres>),
+}
+
+/// What goes before the next statement of SQLite's writer.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    /// Begins a transaction; empty when the database knows of it already.
+    begin: &'static str,
+    sql: String,
+    values: Vec<Value<'static>>,
+    /// How many statements these are.
+    statements: usize,
+}
+
+/// Most statements that wait for the next one. Prepared statements are kept by their whole text, so there must not be
+/// too many ways to put them together.
+const MOST_AHEAD: usize = 2;
+
+impl Ahead {
+    /// Begins a transaction with the next statement.
+    pub(crate) fn begin(&mut self, begin: &'static str) {
+        *self = Self { begin, ..Self::default() };
+    }
+
+    /// Forgets all of it. Whether the database knows of the transaction.
+    pub(crate) fn forget(&mut self) -> bool {
+        std::mem::take(self).begin.is_empty()
+    }
 }
 
 /// The driver's connection behind it.
@@ -58,6 +86,17 @@ pub(crate) enum Value<'q> {
     Integer(Option<i64>),
     Real(f64),
     Flag(bool),
+}
+
+impl Value<'_> {
+    fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Text(text) => Value::Text(text.map(|text| Cow::Owned(text.into_owned()))),
+            Self::Integer(number) => Value::Integer(number),
+            Self::Real(number) => Value::Real(number),
+            Self::Flag(flag) => Value::Flag(flag),
+        }
+    }
 }
 
 macro_rules! values {
@@ -179,11 +218,37 @@ impl<'q> Query<'q> {
             (Keep::FreeRows, true) => " FOR UPDATE SKIP LOCKED",
             _ => "",
         };
-        let begin = connection.begin_with_next();
-        if begin.is_empty() && keep.is_empty() {
-            return std::mem::take(&mut self.sql).into_owned();
+        let sql = std::mem::take(&mut self.sql);
+        match connection {
+            Connection::Sqlite { ahead, .. } => {
+                let Ahead { begin, sql: mut text, values, statements } = std::mem::take(ahead);
+                if begin.is_empty() && statements == 0 {
+                    return sql.into_owned();
+                }
+                text.insert_str(0, begin);
+                push_behind(&mut text, &sql, values.len());
+                self.values.splice(0..0, values);
+                text
+            }
+            _ if keep.is_empty() => sql.into_owned(),
+            _ => [&sql, keep].concat(),
         }
-        [begin, &self.sql, keep].concat()
+    }
+
+    /// Says it at the latest with the next statement, before that one and in the same transaction. For statements that
+    /// change something and can fail for no reason that the caller would tell apart.
+    pub(crate) async fn execute_later(self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        let Connection::Sqlite { ahead, .. } = connection else {
+            return self.execute(connection).await.map(drop);
+        };
+        if ahead.statements == MOST_AHEAD {
+            return self.execute(connection).await.map(drop);
+        }
+        push_behind(&mut ahead.sql, &self.sql, ahead.values.len());
+        ahead.sql.push_str("; ");
+        ahead.values.extend(self.values.into_iter().map(Value::into_owned));
+        ahead.statements += 1;
+        Ok(())
     }
 
     /// Says it; returns how many rows it changed.
@@ -248,6 +313,24 @@ impl<'q> Query<'q> {
     /// The one column of the row it finds, if any.
     pub(crate) async fn fetch_value<T: Column>(self, connection: &mut Connection) -> Result<Option<T>, sqlx::Error> {
         self.fetch_optional(connection).await?.map(|row| row.get(0)).transpose()
+    }
+}
+
+/// Puts a statement behind others that have so many arguments.
+fn push_behind(text: &mut String, sql: &str, arguments: usize) {
+    use std::fmt::Write as _;
+    if arguments == 0 {
+        text.push_str(sql);
+        return;
+    }
+    let mut parts = sql.split('$');
+    text.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        let number = number.parse::<usize>().unwrap_or(0);
+        // Writing into a string cannot fail.
+        let _ = write!(text, "${}{rest}", arguments + number);
     }
 }
 

@@ -95,14 +95,14 @@ async fn once(
     if !matches!(run.state, RunState::Queued | RunState::Stalled | RunState::Waiting) {
         return Err(EngineError::NotWaiting { run: id, state: run.state });
     }
-    let job = services.database.job(run.job_id).await?;
+    let (job, attempts) = (services.database.job(run.job_id), services.database.nodes(id, Payloads::Read));
+    let (job, attempts) = futures::try_join!(job, attempts)?;
     // A run that knows when it goes on waits for answers, not for a word that it may.
     if job.state == JobState::AwaitingUser && by.kind != ActorKind::Human && run.wake_at.is_none() {
         return Err(EngineError::NeedsPerson { run: id, reason: job.status_reason });
     }
     let plan = compile(&run)?;
     let prepared = prepared::prepare(services, &plan, &run, &job);
-    let attempts = services.database.nodes(id, Payloads::Read).await?;
     let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &attempts, parent).await?;
     let history = history::History::of(attempts);
     let driver = driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));
