@@ -34,6 +34,8 @@ fn project(planted: &[String]) -> Project {
     let project = Project::new();
     project.write("docs/secrets.txt", planted.join("\n"));
     project.write("issued", ISSUED[1]);
+    let policy = fs::read_to_string(project.path("policy.toml")).unwrap();
+    project.write("policy.toml", policy + "\n[[allow]]\ncapability = \"secrets.use\"\n");
     let settings = fs::read_to_string(project.path("handshake.toml")).unwrap();
     let more = "\n[secrets.spoken]\nenv = 'ISSUED_SECRET'\n[secrets.filed]\nfile = 'issued'\n\
                 [models.remote]\nprovider = 'openai'\nbase_url = 'http://127.0.0.1:9/v1'\nmodel = 'm'\nkey_env = 'ISSUED_KEY'\n";
@@ -73,8 +75,11 @@ fn seen(project: &Project, said: &[&Finished], pieces: &[String]) -> Vec<String>
     places.extend(files.map(|path| (path.display().to_string(), fs::read(&path).unwrap_or_default())));
     let mut seen = Vec::new();
     for (place, bytes) in &places {
+        let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
         for piece in pieces {
-            if bytes.windows(piece.len()).any(|window| window.eq_ignore_ascii_case(piece.as_bytes())) {
+            let numbers = format!("{:?}", piece.as_bytes());
+            let numbers = numbers.trim_matches(['[', ']']);
+            if text.contains(&piece.to_ascii_lowercase()) || text.contains(numbers) {
                 seen.push(format!("{piece} in {place}"));
             }
         }
@@ -87,7 +92,8 @@ fn what_a_guest_leaks_on_every_way_is_in_no_file_record_or_log() {
     let lines: Vec<String> = PLANTED.iter().map(|(line, _)| (*line).to_owned()).collect();
     let project = project(&lines);
     let text = leak(&project, &[]);
-    assert_eq!(text.code, 1, "{text:#?}");
+    // Some of what it asked for was denied.
+    assert_eq!(text.code, 3, "{text:#?}");
     assert!(text.stderr.contains("[REDACTED:api_key:secret_api_key]"), "{}", text.stderr);
     let json = leak(&project, &["--output", "json"]);
     let jobs = project.run(&["jobs", "list", "--output", "json"]).success();
@@ -95,7 +101,7 @@ fn what_a_guest_leaks_on_every_way_is_in_no_file_record_or_log() {
     let show = project.run(&["jobs", "show", &job, "--output", "json"]).success();
     assert!(show.stdout.contains("[REDACTED:db_url:secret_db_url]"), "{}", show.stdout);
     let decisions = project.run(&["audit", "decisions", "--output", "json"]).success();
-    assert!(decisions.stdout.contains("[REDACTED:aws:secret_aws]"), "{}", decisions.stdout);
+    assert!(decisions.stdout.contains("[REDACTED:pii:pii_email]"), "{}", decisions.stdout);
 
     let pieces: Vec<String> = PLANTED.iter().map(|(_, piece)| (*piece).to_owned()).collect();
     let seen = seen(&project, &[&text, &json, &jobs, &show, &decisions], &pieces);
@@ -144,7 +150,7 @@ fn what_the_operator_issued_is_nowhere_in_the_data_directory_in_no_encoding() {
     }
     let project = project(&lines);
     let said = leak(&project, &[]);
-    assert_eq!(said.code, 1, "{said:#?}");
+    assert_eq!(said.code, 3, "{said:#?}");
     assert!(said.stderr.contains("[REDACTED:token:secret_exact]"), "{}", said.stderr);
     let decisions = project.run(&["audit", "decisions"]).success();
     let seen = seen(&project, &[&said, &decisions], &pieces);
@@ -154,7 +160,7 @@ fn what_the_operator_issued_is_nowhere_in_the_data_directory_in_no_encoding() {
 #[test]
 fn steps_get_a_placeholder_and_its_value_is_in_no_payload() {
     let project = project(&[]);
-    let workflow = "name: ask\nsteps:\n  - { id: ask, uses: hostile, with: { behaviour: secret-denied, target: spoken }, \
+    let workflow = "name: ask\njob: { access_mode: apply_scoped, profile: integrator }\nsteps:\n  - { id: ask, uses: hostile, with: { behaviour: secret-denied, target: spoken }, \
                     grants: ['secrets.use:spoken'] }\n  - { id: look, uses: hostile, with: { behaviour: env-read } }\n\
                     outputs: { ask: '${steps.ask.output}', look: '${steps.look.output}' }\n";
     project.write("ask.yaml", workflow);
@@ -162,7 +168,8 @@ fn steps_get_a_placeholder_and_its_value_is_in_no_payload() {
     command.env("HANDSHAKE_LOG", "trace").env("ISSUED_SECRET", ISSUED[0]).env("ISSUED_KEY", ISSUED[2]);
     let said: Finished = command.output().unwrap().into();
     assert_eq!(said.code, 0, "{said:#?}");
-    assert!(said.stdout.contains("hsk-secret-"), "{}", said.stdout);
+    let attempt = &said.json()["job"]["job_outputs"]["ask"]["attempts"][0];
+    assert_eq!((&attempt["what"], &attempt["outcome"]), (&"secret spoken".into(), &"ok".into()), "{}", said.stdout);
     let seen = seen(&project, &[&said], &ISSUED.map(str::to_owned));
     assert!(seen.is_empty(), "{}", seen.join("\n"));
 }

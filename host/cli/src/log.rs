@@ -6,14 +6,19 @@ use std::io::{self, Write};
 
 use handshake_core::event::{RedactionScope, Redactor};
 use handshake_recorder::Redaction;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Begins to log. HANDSHAKE_LOG says what; warnings by default.
 pub(crate) fn start(redaction: &Redaction) {
     let filter = EnvFilter::try_from_env("HANDSHAKE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let stderr = CleanStderr { redaction: redaction.clone() };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
+    tracing_subscriber::registry().with(log.with_filter(filter.and(filter_fn(says_no_payload)))).init();
     let redaction = redaction.clone();
     std::panic::set_hook(Box::new(move |panic| {
         let trace = Backtrace::capture();
@@ -23,6 +28,12 @@ pub(crate) fn start(redaction: &Redaction) {
         // Nobody is left to tell if standard error is gone.
         let _ = io::stderr().lock().write_all(redaction.clean(RedactionScope::Text, &text).as_bytes());
     }));
+}
+
+/// At the level `trace` the bindings of guests show every value that passes, bytes of files among them, as lists of
+/// numbers: payload, in a form that no rule knows.
+fn says_no_payload(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() < Level::TRACE || !metadata.target().contains("::bindings")
 }
 
 /// Standard error behind the redaction. An event of the log, with the fields of its spans, arrives in one piece, so a

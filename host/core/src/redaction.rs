@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 /// What a piece of text is, which says what must not be in it. Each scope hides all that the one before it hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RedactionScope {
-    /// Names somebody or something: an actor, a capability, a host folder, a policy file. Only secrets go, since a
-    /// record that does not say who did what to what is none.
+    /// Names somebody or something: an actor, a host folder, a policy file. Only secrets go, since a record that does not
+    /// say who did it, by which rule, is none.
     Identity,
     /// Written or asked for by people, documents or guests: log lines, errors, resources. Personal data goes, too.
     /// Paths and variables stay: whoever reads it must find the file, and what was asked for is the point.
@@ -42,8 +42,8 @@ const ENVELOPE: [(&str, RedactionScope); 6] = [
     ("payload", RedactionScope::Metadata),
     ("actor", RedactionScope::Identity),
     ("step_id", RedactionScope::Identity),
-    ("model_id", RedactionScope::Identity),
-    ("capability_id", RedactionScope::Identity),
+    ("model_id", RedactionScope::Text),
+    ("capability_id", RedactionScope::Text),
     ("wsids", RedactionScope::Identity),
 ];
 
@@ -51,8 +51,9 @@ const ENVELOPE: [(&str, RedactionScope); 6] = [
 /// hides too much, never too little.
 const PAYLOAD: &[(&str, RedactionScope)] = &[
     ("actor_id", RedactionScope::Identity),
-    ("capability_id", RedactionScope::Identity),
-    ("model_id", RedactionScope::Identity),
+    // Names that guests ask for are part of these two.
+    ("capability_id", RedactionScope::Text),
+    ("model_id", RedactionScope::Text),
     // The record shows the host folder behind a mount.
     ("host_path", RedactionScope::Identity),
     // The policy's file and line.
@@ -207,7 +208,7 @@ mod tests {
             event,
             json!({
                 "event_id": "kept", "event_type": "kept", "timestamp": "kept",
-                "actor": { "id": "Identity" }, "model_id": "Identity", "wsids": ["Identity"],
+                "actor": { "id": "Identity" }, "model_id": "Text", "wsids": ["Identity"],
                 "payload": {
                     "resource": "Text", "host_path": "Identity", "rule": { "file": "Identity", "line": 1 },
                     "actor_id": "Identity",
