@@ -86,7 +86,7 @@ pub(super) const TABLE: &[Form] = &[
         Identity,
         &["aws"],
         concat!(r"(?i)aws[_-]?(?:secret[_-]?access[_-]?key|secret[_-]?key|session[_-]?token)", assigned!(), value!()),
-        any,
+        said,
     ),
     // User and password of a URL. In databases' URLs the password may hold a `/` although it should not.
     form(
@@ -166,7 +166,7 @@ pub(super) const TABLE: &[Form] = &[
             assigned!(),
             value!()
         ),
-        any,
+        said,
     ),
     // Passwords, by their name.
     form(
@@ -175,7 +175,7 @@ pub(super) const TABLE: &[Form] = &[
         Identity,
         &["password", "passwd", "passphrase", "passcode", "passwort", "pwd"],
         concat!(r"(?i)(?:password|passwd|passphrase|passcode|passwort|pwd)", assigned!(), value!()),
-        any,
+        said,
     ),
     // Tokens: headers, JSON web tokens, and by their name.
     form(
@@ -189,7 +189,7 @@ pub(super) const TABLE: &[Form] = &[
             r#"[\\"']{0,4}(?:(?:basic|bearer|digest|token|negotiate)[ \t]+)?"#,
             value!()
         ),
-        any,
+        said,
     ),
     form(
         "secret_token",
@@ -213,7 +213,7 @@ pub(super) const TABLE: &[Form] = &[
         Identity,
         &["token"],
         concat!(r"(?i)(?:access|refresh|id|auth|session|bot|csrf|bearer)[_-]?token", assigned!(), value!()),
-        any,
+        said,
     ),
     form(
         "secret_token",
@@ -352,6 +352,11 @@ fn filled_in(value: &str) -> bool {
 fn mixed(value: &str) -> bool {
     let words = value.strip_prefix("sk-").unwrap_or(value);
     words.bytes().any(|byte| byte.is_ascii_digit()) || words.bytes().skip(1).any(|byte| byte.is_ascii_uppercase())
+}
+
+/// In prose about a form, the name is followed by a quote or a bracket and nothing else.
+fn said(value: &str) -> bool {
+    value.len() > 2 || value.chars().any(char::is_alphanumeric)
 }
 
 /// `token: expected` is prose.

@@ -63,6 +63,7 @@ fn records_own_values_and_prose_are_left_alone() {
         "in/reports/2026/task-force-and-risk-assessment-for-everybody.md",
         "the bearer of bad news; bearer instruments",
         "a token: expected one of these",
+        "write `password:` before it, or (password=)",
         "http://localhost:8080/path/to?at=a@b",
         "in/reports/2026/a.md, or /text alone",
         "[method]descriptor.open-at of wasi:filesystem/types@0.2.12",
