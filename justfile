@@ -80,8 +80,8 @@ db-revert version="":
     cargo build --workspace --examples {{ features }}
     {{ quote(target / "debug/examples/revert") }} {{ quote(version) }}
 
-# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, `engine`, or all.
-bench *which="speed storage engine": guests
+# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, `engine`, `redaction`, or all.
+bench *which="speed storage engine redaction": guests
     cargo build --release --workspace --bins --benches {{ features }}
     for bench in {{ which }}; do HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench "$bench" {{ features }}; done
 

@@ -52,7 +52,9 @@ impl Access {
         let mut waiting_since = None;
         loop {
             if let Some(ownership) = directory.try_own()? {
-                return Ok(Self::Owner(Box::new(Host::open(ownership, &directory, settings, need).await?)));
+                return Ok(Self::Owner(Box::new(
+                    Host::open(ownership, &directory, settings, need, output.redaction().clone()).await?,
+                )));
             }
             let now = tokio::time::Instant::now();
             if let Some((client, health)) =

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use handshake_core::capability::Denial;
+use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::model::ModelError;
 use handshake_core::mount::MountError;
 use handshake_core::recorder::RecorderError;
@@ -180,6 +181,18 @@ impl CliError {
         match trouble(error).map(remedy) {
             Some((_, hint)) => new.hint(hint),
             None => new,
+        }
+    }
+
+    /// The same without secrets.
+    pub(crate) fn clean(&self, redactor: &dyn Redactor) -> Self {
+        let clean = |text: &String| redactor.clean(RedactionScope::Text, text).into_owned();
+        Self {
+            code: self.code.clone(),
+            message: clean(&self.message),
+            why: self.why.iter().map(clean).collect(),
+            hint: self.hint.as_ref().map(clean),
+            exit: self.exit,
         }
     }
 

@@ -17,7 +17,7 @@ use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::{Clock, HostId, Ids, JobId, RunId};
 use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
-use handshake_recorder::{Projection, Recorder, Redaction};
+use handshake_recorder::{Projection, Recorder, Redaction, SHORTEST_EXACT};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
@@ -79,6 +79,8 @@ pub(crate) struct HostState {
     pub(crate) trigger_added: Notify,
     /// Looks for plugins elsewhere, on the same services.
     workshop: Workshop,
+    /// Keeps secrets out of answers that are errors.
+    pub(crate) redaction: Redaction,
     outbox: Arc<dyn EventOutbox>,
     projection: OnceCell<Projection>,
     projecting: AtomicBool,
@@ -180,6 +182,7 @@ impl Host {
         directory: &DataDirectory,
         settings: &Settings,
         need: Need,
+        redaction: Redaction,
     ) -> Result<Self, CliError> {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -188,12 +191,13 @@ impl Host {
         let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
         let mut exact_values = keys.secret_values();
+        if exact_values.iter().any(|key| key.len() < SHORTEST_EXACT) {
+            tracing::warn!("a model's key has fewer than {SHORTEST_EXACT} bytes; records cannot be kept free of it");
+        }
         exact_values.extend(secrets.exact_values());
         let url = settings.database.url.clone();
-        exact_values.extend_from_slice(url.secrets());
-        exact_values.extend(settings.telemetry.secret_values());
-        let redaction = Arc::new(Redaction::new(exact_values));
-        let redactor: Arc<dyn Redactor> = Arc::clone(&redaction) as _;
+        redaction.learn(exact_values);
+        let redactor: Arc<dyn Redactor> = Arc::new(redaction.clone());
 
         let options = DatabaseOptions {
             // An SQLite file knows its host; one that is made anew belongs to a new one.
@@ -206,14 +210,14 @@ impl Host {
         };
         let database = SqlDatabase::open(options).await.map_err(|error| not_opened(&url, error))?;
         let outbox: Arc<dyn EventOutbox> = Arc::clone(&database) as Arc<dyn EventOutbox>;
-        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), redactor));
+        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), Arc::clone(&redactor)));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
         let models = ModelRegistry::new(settings.models.clone(), keys, gate.clone())?;
         let credentials = Credentials { models: models.usable(), secrets: secrets.usable(&settings.secrets) };
         let models: Arc<dyn Models> = Arc::new(models);
         let exporter = match need {
             // Before anything goes on, so that all of it is seen.
-            Need::Jobs => settings.telemetry.start(&outbox, &clock, &*models, &*redaction).await,
+            Need::Jobs => settings.telemetry.start(&outbox, &clock, &*models, &redaction).await,
             Need::Answers => None,
         };
 
@@ -265,7 +269,8 @@ impl Host {
             safeguards: Safeguards {
                 credentials: Some(Arc::new(credentials)),
                 budget: settings.budget.clone(),
-                scanner: Some(redaction),
+                scanner: Some(Arc::new(redaction.clone())),
+                redactor: Some(redactor),
             },
         });
         for found in engine.recover().await? {
@@ -288,6 +293,7 @@ impl Host {
             outbox,
             projection: OnceCell::new(),
             projecting: AtomicBool::new(false),
+            redaction,
         });
         if need == Need::Jobs {
             state.go_on(state.engine.resumable().await?);

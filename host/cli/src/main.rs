@@ -14,6 +14,7 @@ mod executions;
 mod fault;
 mod guest_build;
 mod host;
+mod log;
 mod output;
 mod policy;
 mod progress;
@@ -26,11 +27,13 @@ mod telemetry;
 mod toml_file;
 mod triggers;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
+use handshake_core::event::{RedactionScope, Redactor};
+use handshake_recorder::Redaction;
 
 use crate::arguments::Cli;
 use crate::commands::{Context, dispatch};
@@ -51,9 +54,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    let filter = EnvFilter::try_from_env("HANDSHAKE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    let output = Output::new(cli.global.output, cli.global.quiet, cli.global.color);
+    // Before anything can be said. Known forms are recognised from now on; the host's own secrets once it has read them.
+    let redaction = Redaction::start();
+    log::start(&redaction);
+    let output = Output::new(cli.global.output, cli.global.quiet, cli.global.color, redaction);
     let exit = match execute(&cli, &output) {
         Ok(exit) => exit,
         Err(error) => {
@@ -96,7 +100,11 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         let what = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
         let message = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        Output::new(Format::Json, false, ColorChoice::Never).error(&CliError::usage(message).hint("handshake --help"));
+        let output = Output::new(Format::Json, false, ColorChoice::Never, Redaction::start());
+        output.error(&CliError::usage(message).hint("handshake --help"));
+    } else if let Some((clean, _)) = Redaction::start().redact(RedactionScope::Text, &error.render().to_string()) {
+        // Standard error may go into somebody's log file.
+        let _ = std::io::stderr().lock().write_all(clean.as_bytes());
     } else {
         let _ = error.print();
     }

@@ -7,7 +7,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::terminal::{self, escape};
+use handshake_recorder::Redaction;
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -59,11 +61,12 @@ pub(crate) struct Output {
     color_errors: bool,
     width: u16,
     closed: Cell<bool>,
+    redaction: Redaction,
 }
 
 impl Output {
     /// Output as the global options ask for it.
-    pub(crate) fn new(format: Format, quiet: bool, color: ColorChoice) -> Self {
+    pub(crate) fn new(format: Format, quiet: bool, color: ColorChoice, redaction: Redaction) -> Self {
         let wanted = |terminal: bool| match color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -79,7 +82,13 @@ impl Output {
             // What goes into a pipe is for programs that look at lines, so a row stays on one.
             width: columns.unwrap_or(if io::stdout().is_terminal() { 80 } else { u16::MAX }),
             closed: Cell::new(false),
+            redaction,
         }
+    }
+
+    /// What keeps secrets out of everything that this process writes besides results.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// Whether the output is for a program.
@@ -179,7 +188,7 @@ impl Output {
     /// An error.
     pub(crate) fn error(&self, error: &CliError) {
         if self.is_json() {
-            self.stderr(&format!("{}\n", error.to_json()));
+            self.stderr(&format!("{}\n", error.clean(&self.redaction).to_json()));
             return;
         }
         let label = |text: &str, codes: &str| {
@@ -200,9 +209,10 @@ impl Output {
         self.stderr(&text);
     }
 
+    /// Everything that goes to standard error, without secrets.
     fn stderr(&self, text: &str) {
         // Nobody is left to tell if standard error is gone.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = io::stderr().lock().write_all(self.redaction.clean(RedactionScope::Text, text).as_bytes());
     }
 
     fn paint(&self, text: &str, tone: Tone) -> String {

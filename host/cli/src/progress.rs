@@ -5,10 +5,12 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use handshake_core::StepId;
+use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::node::{NodeError, NodeKey, NodeState};
 use handshake_core::step::LogLevel;
 use handshake_core::terminal::escape;
 use handshake_engine::{RunUpdate, RunUpdateKind};
+use handshake_recorder::Redaction;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::Output;
@@ -21,6 +23,7 @@ pub(crate) struct Progress {
     display: Display,
     steps: BTreeMap<StepId, StepProgress>,
     log_lines: u32,
+    redaction: Redaction,
 }
 
 enum Display {
@@ -76,7 +79,7 @@ impl Progress {
         } else {
             Display::Lines
         };
-        Self { display, steps: BTreeMap::new(), log_lines: 0 }
+        Self { display, steps: BTreeMap::new(), log_lines: 0, redaction: output.redaction().clone() }
     }
 
     /// Shows one update.
@@ -110,7 +113,8 @@ impl Progress {
 
     /// A line above the bars.
     pub(crate) fn say(&self, text: &str) {
-        let text = escape(text, false);
+        let text = self.redaction.clean(RedactionScope::Text, text);
+        let text = escape(&text, false);
         match &self.display {
             Display::Silent => {}
             Display::Lines => {
@@ -195,7 +199,8 @@ impl Progress {
                 bar.set_length(total);
                 bar.set_position(done.min(total));
             }
-            bar.set_message(escape(message, false).into_owned());
+            let message = self.redaction.clean(RedactionScope::Text, message);
+            bar.set_message(escape(&message, false).into_owned());
         }
     }
 

@@ -10,6 +10,7 @@ use handshake_core::credential::Unusable;
 use handshake_core::gate::Permit;
 use handshake_core::secret::SecretStore;
 use handshake_core::storage::StorageError;
+use handshake_recorder::SHORTEST_EXACT;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -53,6 +54,12 @@ impl OperatorSecrets {
                 }
             };
             match value.filter(|value| !value.is_empty()) {
+                Some(value) if value.len() < SHORTEST_EXACT => {
+                    return Err(CliError::usage(format!(
+                        "secret `{name}` has fewer than {SHORTEST_EXACT} bytes, so it could not be kept out of records"
+                    ))
+                    .hint("a value that short turns up in innocent text, too; issue a longer one"));
+                }
                 Some(value) => {
                     values.insert(name.clone(), SecretString::from(value));
                 }
@@ -120,14 +127,20 @@ mod tests {
     #[test]
     fn a_secret_has_exactly_one_source_and_an_absent_value_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("key"), "hunter2\n").unwrap();
+        std::fs::write(folder.path().join("key"), "hunter22\n").unwrap();
         let file = |name: &str| SecretSource { env: None, file: Some(name.into()) };
         let sources = BTreeMap::from([("a".to_owned(), file("key")), ("b".to_owned(), file("missing"))]);
         let secrets = OperatorSecrets::load(&sources, folder.path(), Arc::new(SequentialIds::default())).unwrap();
-        assert_eq!(secrets.exact_values(), ["hunter2"]);
+        assert_eq!(secrets.exact_values(), ["hunter22"]);
         let usable = secrets.usable(&sources);
         assert_eq!(usable["a"], None);
         assert_eq!(usable["b"].as_ref().unwrap().what, "file `missing` cannot be read or is empty");
+
+        std::fs::write(folder.path().join("short"), "hunter2\n").unwrap();
+        let short = BTreeMap::from([("pin".to_owned(), file("short"))]);
+        let refused = OperatorSecrets::load(&short, folder.path(), Arc::new(SequentialIds::default())).err().unwrap();
+        assert!(refused.message.starts_with("secret `pin` has fewer than 8 bytes"), "{}", refused.message);
+        assert!(!refused.message.contains("hunter2"));
 
         let both = BTreeMap::from([("a".to_owned(), SecretSource { env: Some("X".into()), file: Some("key".into()) })]);
         let refused = OperatorSecrets::load(&both, folder.path(), Arc::new(SequentialIds::default()));

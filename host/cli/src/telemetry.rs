@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handshake_core::Clock;
-use handshake_core::event::Redactor;
+use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::model::{ModelInfo, Models};
 use handshake_core::storage::EventOutbox;
 use handshake_telemetry::{Collector, CollectorError, Exporter};
@@ -58,8 +58,8 @@ impl TelemetrySettings {
             tracing::warn!("environment variable `{variable}` is not set, so traces are exported without headers");
         }
         // Events have been redacted; what spans say of models comes from the settings instead.
-        let clean = |text: String| redactor.redact(&text).map_or(text, |(clean, _)| clean);
-        let known = |model: ModelInfo| ModelInfo { model: clean(model.model), ..model };
+        let clean = |text: &str| redactor.clean(RedactionScope::Text, text).into_owned();
+        let known = |model: ModelInfo| ModelInfo { model: clean(&model.model), ..model };
         let models = models.list().into_iter().map(known).collect();
         Exporter::start(collector, Arc::clone(outbox), Arc::clone(clock), models, crate::VERSION).await
     }

@@ -4,13 +4,14 @@
 //! and redaction; so nothing unvalidated or secret reaches a disk.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::capability::{DenialLabel, Layer, Mode, SourceRef};
 use crate::content::ContentKind;
 use crate::edit::{EditAction, EditMetadata};
 use crate::job::{JobState, canonical_enum};
 use crate::model::TokenUsage;
+use crate::redaction::redact_event;
+pub use crate::redaction::{RedactionScope, Redactor};
 use crate::run::RunState;
 use crate::{ApprovalId, Digest, EventId, JobId, ReportId, RunId, SpanId, StepId, Timestamp, TraceId};
 
@@ -325,12 +326,6 @@ impl Event {
     }
 }
 
-/// Replaces secrets in one string. Implemented by the recorder.
-pub trait Redactor: Send + Sync {
-    /// The text without secrets and the names of the rules that fired; none when nothing had to change.
-    fn redact(&self, text: &str) -> Option<(String, Vec<&'static str>)>;
-}
-
 /// Why an event was not admitted.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
@@ -360,9 +355,6 @@ pub struct AdmittedEvent {
     pub(crate) json: String,
 }
 
-/// Field of the envelope that lists which fields were redacted by which rules.
-const REDACTIONS: &str = "redactions";
-
 impl AdmittedEvent {
     /// Validates and redacts. Called by the recorder alone (a boundary test holds that).
     pub fn admit(event: &Event, redactor: &dyn Redactor) -> Result<Self, InvalidEvent> {
@@ -385,15 +377,7 @@ impl AdmittedEvent {
         }
         let unserializable = |source| InvalidEvent::Unserializable { event_type, source };
         let mut value = serde_json::to_value(event).map_err(unserializable)?;
-        let mut redactions = Vec::new();
-        for field in ["payload", "actor", "model_id", "capability_id", "wsids"] {
-            if let Some(part) = value.get_mut(field) {
-                redact(part, field, redactor, &mut redactions);
-            }
-        }
-        if let (false, Some(fields)) = (redactions.is_empty(), value.as_object_mut()) {
-            fields.insert(REDACTIONS.to_owned(), Value::Array(redactions));
-        }
+        redact_event(&mut value, redactor);
         let json = serde_jcs::to_string(&value).map_err(unserializable)?;
         Ok(Self { event_id: event.event_id, event_type, json })
     }
@@ -406,45 +390,6 @@ impl AdmittedEvent {
     /// Canonical JSON (RFC 8785) of the event.
     pub fn json(&self) -> &str {
         &self.json
-    }
-}
-
-fn redact(value: &mut Value, path: &str, redactor: &dyn Redactor, log: &mut Vec<Value>) {
-    match value {
-        Value::String(text) => {
-            // No database stores U+0000, and what a guest tried must be on record all the same.
-            if text.contains('\0') {
-                *text = text.replace('\0', "\u{2400}");
-            }
-            if let Some((clean, rules)) = redactor.redact(text) {
-                *text = clean;
-                log.extend(rules.into_iter().map(|rule| serde_json::json!({ "field": path, "rule": rule })));
-            }
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter_mut().enumerate() {
-                redact(item, &format!("{path}[{at}]"), redactor, log);
-            }
-        }
-        Value::Object(fields) => {
-            // Guests choose the names of their metrics; all other names are ours.
-            if path == "payload.metrics" {
-                let dirty: Vec<_> =
-                    fields.keys().filter_map(|name| Some((name.clone(), redactor.redact(name)?))).collect();
-                for (name, (clean, rules)) in dirty {
-                    if let Some(value) = fields.remove(&name) {
-                        fields.insert(clean, value);
-                        log.extend(rules.into_iter().map(|rule| serde_json::json!({ "field": path, "rule": rule })));
-                    }
-                }
-            }
-            for (name, field) in fields.iter_mut() {
-                if matches!(field, Value::String(_) | Value::Array(_) | Value::Object(_)) {
-                    redact(field, &format!("{path}.{name}"), redactor, log);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -27,6 +27,7 @@ pub mod model;
 pub mod mount;
 pub mod node;
 pub mod recorder;
+mod redaction;
 pub mod run;
 pub mod secret;
 pub mod step;

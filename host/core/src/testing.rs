@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::event::{AdmittedEvent, Event, Redactor};
+use crate::event::{AdmittedEvent, Event, RedactionScope, Redactor};
 use crate::manifest::{ComponentRef, Limits, PluginManifest};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::step::{Descriptor, Plugin};
@@ -97,7 +97,7 @@ impl Ids for SequentialIds {
 pub struct NoRedaction;
 
 impl Redactor for NoRedaction {
-    fn redact(&self, _: &str) -> Option<(String, Vec<&'static str>)> {
+    fn redact(&self, _: RedactionScope, _: &str) -> Option<(String, Vec<&'static str>)> {
         None
     }
 }

@@ -211,7 +211,7 @@ async fn fire(
     let due = match occurrences(&trigger.schedule, trigger.missed, trigger.next_at, now) {
         Ok(due) => due,
         Err(problem) => {
-            moved.last_error = Some(bounded_to(problem.clone(), MAX_TRIGGER_ERROR_BYTES));
+            moved.last_error = Some(bounded_to(services.words().clean(problem.clone()), MAX_TRIGGER_ERROR_BYTES));
             events.push(about(services, &trigger, &system, format!("trigger `{}`: {problem}", trigger.name))?);
             Due { fire: Vec::new(), next_at: now.plus(NOT_UNDERSTOOD), left_out: 0, uncounted: false }
         }

@@ -13,4 +13,4 @@ mod memory_outbox;
 
 pub use projection::{EventPage, EventQuery, MatrixQuery, MatrixRow, Projection, ProjectionStatus, RecordedEvent};
 pub use recorder::Recorder;
-pub use redaction::Redaction;
+pub use redaction::{Redaction, SHORTEST_EXACT};

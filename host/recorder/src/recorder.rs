@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use handshake_core::event::{AdmittedEvent, Event, Redactor};
+use handshake_core::event::{AdmittedEvent, Event, RedactionScope, Redactor};
 use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::storage::{EventOutbox, OutboxSlot, StorageError};
 
@@ -46,7 +46,9 @@ impl FlightRecorder for Recorder {
         self.outbox.append(self.admit(event)?).await.map_err(refused)
     }
 
-    async fn record_effect(&self, note: EffectNote, event: &Event) -> Result<(), RecorderError> {
+    async fn record_effect(&self, mut note: EffectNote, event: &Event) -> Result<(), RecorderError> {
+        // The note is for a person who decides what to do about an interrupted step: it is a record, too.
+        note.resource = self.redactor.clean(RedactionScope::Text, &note.resource).into_owned();
         self.outbox.append_effect(note, self.admit(event)?).await.map_err(|error| match error {
             StorageError::Conflict(_) => RecorderError::Fenced,
             other => refused(other),

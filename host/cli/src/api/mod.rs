@@ -18,6 +18,7 @@ pub(crate) mod workflows;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::map_response_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(triggers::routes())
         .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(map_response_with_state(state.redaction.clone(), response::say))
         .with_state(state)
 }
 

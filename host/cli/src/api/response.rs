@@ -1,8 +1,10 @@
 //! Refusals of the API: the error document with the status that fits it.
 
 use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use handshake_recorder::Redaction;
 
 use crate::error::{CliError, ErrorDocument, Exit};
 
@@ -29,14 +31,45 @@ fn status(error: &CliError) -> StatusCode {
 }
 
 impl IntoResponse for Refusal {
+    /// Without a body: that is for [`say`], which knows what must not be said.
     fn into_response(self) -> Response {
-        (status(&self.0), Json(ErrorDocument { error: self.0 })).into_response()
+        let mut response = status(&self.0).into_response();
+        response.extensions_mut().insert(self.0);
+        response
+    }
+}
+
+/// Writes the error of a refusal into its response, without secrets. Wraps the whole API.
+pub(crate) async fn say(State(redaction): State<Redaction>, mut response: Response) -> Response {
+    match response.extensions_mut().remove::<CliError>() {
+        Some(error) => (response.status(), Json(ErrorDocument { error: error.clean(&redaction) })).into_response(),
+        None => response,
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::middleware::map_response_with_state;
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_is_said_without_secrets() {
+        let refuse = || async { Refusal(CliError::usage("`top-secret-value` is wrong").hint("not top-secret-value")) };
+        let redaction = Redaction::new(vec!["top-secret-value".into()]);
+        let router = Router::new().fallback(refuse).layer(map_response_with_state(redaction, say));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let document: ErrorDocument = serde_json::from_slice(&body).unwrap();
+        assert_eq!(document.error.message, "`[REDACTED:token:secret_exact]` is wrong");
+        assert_eq!(document.error.hint.as_deref(), Some("not [REDACTED:token:secret_exact]"));
+    }
 
     #[test]
     fn every_class_of_error_has_its_status() {

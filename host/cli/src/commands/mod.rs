@@ -34,7 +34,12 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Reads the settings.
     pub(crate) fn settings(&self) -> Result<Settings, CliError> {
-        Settings::load(self.global.config.as_deref(), self.global.data_dir.as_deref())
+        let settings = Settings::load(self.global.config.as_deref(), self.global.data_dir.as_deref())?;
+        // Before anything is done with them that could fail and say why.
+        let mut secrets = settings.database.url.secrets().to_vec();
+        secrets.extend(settings.telemetry.secret_values());
+        self.output.redaction().learn(secrets);
+        Ok(settings)
     }
 
     /// Opens the data directory, or reaches the process that owns it.

@@ -90,7 +90,7 @@ async fn settle_once(services: &EngineServices, mut job: AiJob) -> Result<AiJob,
     let (event, reason) = match (job.access_mode, rejected, flagged) {
         (AccessMode::ApplyScoped, Some(why), _) => {
             let reason = format!("{what} refused; {why}");
-            job.error_message = Some(crate::run::bounded(reason.clone()));
+            job.error_message = Some(services.words().message(reason.clone()));
             (JobEvent::Fail, reason)
         }
         (AccessMode::ApplyScoped, None, None) if gathered.review == Review::WhenFlagged => {
@@ -208,7 +208,7 @@ async fn apply(
 async fn poison(services: &EngineServices, mut job: AiJob, run: RunId, refusal: String) -> Result<AiJob, EngineError> {
     let violation = Violation { kind: "silent_edit".to_owned(), detail: refusal };
     let reason = violation.to_string();
-    job.error_message = Some(crate::run::bounded(reason.clone()));
+    job.error_message = Some(services.words().message(reason.clone()));
     let events = vec![violation.event(&envelope(services, &job, run))?];
     move_job(services, job, run, (JobEvent::Poison, reason), &Actor::system(), events).await
 }

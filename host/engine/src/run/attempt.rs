@@ -20,6 +20,7 @@ use handshake_core::{Digest, Json, RunId, SpanId};
 use super::prepared::StepResources;
 use super::{Envelope, bounded};
 use crate::engine::EngineServices;
+use crate::safeguards::{CleanObserver, Words};
 use crate::updates::{NodeObserver, Updates};
 
 /// One attempt, from its checkpoint on.
@@ -154,7 +155,7 @@ impl Attempt {
         resources: &StepResources,
         job: &AiJob,
         fence: FencingToken,
-        updates: &Updates,
+        (updates, words): (&Updates, Words),
         budget: Arc<BudgetMeter>,
     ) -> StepInvocation {
         let plugin = &resources.plugin;
@@ -187,11 +188,14 @@ impl Attempt {
             wall: step.timeout.map_or(own, |timeout| timeout.0.min(own)),
             random_seed: self.seed,
             settings: Arc::clone(&resources.settings),
-            observer: Arc::new(NodeObserver {
-                updates: updates.clone(),
-                run: self.row.run,
-                job: job.job_id,
-                node: self.node.clone(),
+            observer: Arc::new(CleanObserver {
+                words,
+                observer: NodeObserver {
+                    updates: updates.clone(),
+                    run: self.row.run,
+                    job: job.job_id,
+                    node: self.node.clone(),
+                },
             }),
         }
     }
@@ -213,14 +217,14 @@ fn seed_text(seed: &[u8; 32]) -> String {
     })
 }
 
-/// Has the executor run it. A panic of the host's own code fails the attempt, not the host.
+/// Has the executor run it. A panic of the host's own code fails the attempt, not the host. What is said of a failure
+/// holds no secrets.
 pub(super) async fn run(
     executor: Arc<dyn StepExecutor>,
     invocation: StepInvocation,
+    words: Words,
 ) -> Result<StepOutcome, StepFailure> {
     let attempt = AssertUnwindSafe(async { executor.execute(invocation).await });
-    attempt
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(StepFailure::Host("the host panicked while it executed the step".into())))
+    let panicked = |_| Err(StepFailure::Host("the host panicked while it executed the step".into()));
+    attempt.catch_unwind().await.unwrap_or_else(panicked).map_err(|failure| words.failure(failure))
 }

@@ -564,11 +564,12 @@ impl<'a> Driver<'a> {
             else {
                 continue;
             };
-            let updates = &self.inner.updates;
+            let words = self.inner.services.words();
+            let watched = (&self.inner.updates, words.clone());
             let invocation =
-                attempt.invocation(&planned.step, resources, &self.job, self.run.fence, updates, self.budget.meter());
+                attempt.invocation(&planned.step, resources, &self.job, self.run.fence, watched, self.budget.meter());
             let executor = Arc::clone(&self.inner.services.executor);
-            let attempt = async move { Done::Attempt(position, attempt::run(executor, invocation).await) };
+            let attempt = async move { Done::Attempt(position, attempt::run(executor, invocation, words).await) };
             self.running.retain(|attempt| !attempt.is_finished());
             self.running.push(self.tasks.spawn(attempt));
         }

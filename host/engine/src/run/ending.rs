@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use super::poison::Violation;
-use super::{Envelope, MAX_MESSAGE, bounded, bounded_to};
+use super::{Envelope, MAX_MESSAGE, bounded_to};
 use crate::engine::EngineError;
 use crate::proposals;
 use crate::workflow::PlannedStep;
@@ -68,7 +68,7 @@ pub(super) fn end(
             (RunEvent::Complete, event, "ok", reason)
         }
         Ending::Failed(reason) => {
-            let reason = bounded(reason);
+            let reason = envelope.services.words().message(reason);
             run.error = Some(reason.clone());
             job.error_message = Some(reason.clone());
             (RunEvent::Fail, JobEvent::Fail, "failed", reason)
@@ -79,7 +79,7 @@ pub(super) fn end(
             (RunEvent::Wait, JobEvent::AskUser, "waiting", reason)
         }
         Ending::Poisoned(violation) => {
-            let reason = bounded(violation.to_string());
+            let reason = envelope.services.words().message(violation.to_string());
             run.error = Some(reason.clone());
             job.error_message = Some(reason.clone());
             change.events.push(violation.event(envelope)?);

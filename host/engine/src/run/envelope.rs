@@ -9,7 +9,6 @@ use handshake_core::node::NodeKey;
 use handshake_core::recorder::RecorderError;
 use handshake_core::{ApprovalId, EventId, JobId, RunId, SpanId, StepId, TraceId};
 
-use super::bounded;
 use crate::engine::{EngineError, EngineServices};
 
 /// From a job's creation to its end, milliseconds (R2.6).
@@ -71,7 +70,7 @@ impl Envelope<'_> {
     ) -> Result<AdmittedEvent, EngineError> {
         let before = job.state;
         job.state = before.after(event)?;
-        job.status_reason = bounded(reason);
+        job.status_reason = self.services.words().message(reason);
         job.updated_at = self.services.clock.now();
         Ok(self.job_transition(Some(before), job.state, &job.status_reason, by)?)
     }

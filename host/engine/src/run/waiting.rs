@@ -15,12 +15,12 @@ use handshake_core::workflow::{Action, ApprovalSpec, OnExpiry};
 use handshake_core::{ApprovalId, Digest, Json, RunId, SpanId, Timestamp};
 use serde_json::{Value, json};
 
+use super::Envelope;
 use super::attempt::NO_SEED;
 use super::child;
 use super::driver::{Done, Driver, Position};
 use super::history::Past;
 use super::progress::Happening;
-use super::{Envelope, bounded};
 use crate::approvals;
 use crate::control::{self, Control};
 use crate::engine::EngineError;
@@ -349,7 +349,7 @@ impl Driver<'_> {
     fn wait_failed(&mut self, position: Position, error: NodeError) -> Result<(), EngineError> {
         let Some(pending) = self.pending.remove(&position) else { return Ok(()) };
         let (mut row, event) = pending.ended(&self.envelope(), NodeState::Failed, &error.kind)?;
-        let error = NodeError { message: bounded(error.message), ..error };
+        let error = NodeError { message: self.inner.services.words().message(error.message), ..error };
         self.failure.get_or_insert(format!("step `{}`: {}", pending.node, error.message));
         row.error = Some(error.clone());
         self.over(row, event, Some(error));

@@ -1,148 +1,152 @@
 //! Redaction: no secret reaches a disk (R6.5, R6.7).
 //!
-//! Every string of an event passes here before its first write. It is brought into NFC, then values that the
-//! host knows to be secret are replaced wherever they stand, then whatever has the form of a secret.
+//! Text is brought into NFC, then values that the host knows to be secret are replaced wherever they stand, then
+//! whatever has the form of a secret by one of the rules: a table of our own and a corpus that others maintain.
 
-mod detectors;
+mod corpus;
+mod exact;
+mod forms;
+mod marks;
+mod rules;
 mod scan;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use handshake_core::event::Redactor;
-use regex::RegexSet;
+use handshake_core::event::{RedactionScope, Redactor};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use detectors::{Detector, detectors, without_marks};
+use exact::ExactValues;
+use marks::{Masked, push_mark};
+use rules::Rules;
 
-/// Shorter values are not replaced by value: they would turn up in innocent text, and a reader could tell the
-/// secret from where the marks are.
-const SHORTEST_EXACT: usize = 8;
+/// Shorter values, in bytes, are not replaced by value: they would turn up in innocent text, and a reader could tell
+/// the secret from where the marks are. Whoever configures one is told.
+pub const SHORTEST_EXACT: usize = 8;
 
-/// Replaces secrets by `[REDACTED:<category>:<detector>]`.
+/// Name of the rule that replaces values that are known.
+const EXACT: &str = "secret_exact";
+
+/// Replaces secrets by `[REDACTED:<category>:<rule>]`. Clones share what they know.
 ///
-/// It recognises forms; a plugin that encodes a secret before it leaks it is not found here. That is why plugins
-/// get placeholders instead of values.
+/// It recognises forms, and values that it has learnt, also in the encodings that `redaction/exact.rs` lists; a plugin
+/// that hides a secret in any other way before it leaks it is not found here. That is why plugins get placeholders
+/// instead of values.
+#[derive(Clone, Default)]
 pub struct Redaction {
-    exact: Vec<String>,
-    /// All detectors at once: most strings match none, and then nothing else runs.
-    first_pass: Option<RegexSet>,
-    detectors: Vec<Detector>,
+    exact: Arc<RwLock<Arc<ExactValues>>>,
 }
 
 /// A piece of text to be replaced.
 struct Finding {
     range: Range<usize>,
-    /// Lower wins where findings overlap.
+    /// Lower wins where findings overlap: 0 is a known value, then come the rules.
     rank: usize,
 }
 
 impl Redaction {
-    /// Knows these values by heart; those shorter than 8 bytes are ignored.
-    pub fn new(exact_values: Vec<String>) -> Self {
-        let mut exact: Vec<String> = exact_values
-            .into_iter()
-            .flat_map(|value| {
-                let normal: String = value.nfc().collect();
-                // A value inside JSON inside a string has its quotes and backslashes escaped.
-                let escaped = serde_json::to_string(&normal).ok().map(|json| json[1..json.len() - 1].to_owned());
-                [Some(value), Some(normal), escaped].into_iter().flatten()
-            })
-            .filter(|value| value.len() >= SHORTEST_EXACT)
-            .collect();
-        exact.sort();
-        exact.dedup();
-        let detectors = detectors();
-        // Without the first pass every detector runs on every string: slower, as safe.
-        let first_pass = RegexSet::new(detectors.iter().map(|detector| detector.expression)).ok();
-        Self { exact, first_pass, detectors }
-    }
-
-    fn exact_findings(&self, text: &str, findings: &mut Vec<Finding>) {
-        for value in &self.exact {
-            let step = value.chars().next().map_or(1, char::len_utf8);
-            let mut from = 0;
-            // Occurrences may overlap each other; every byte of each of them goes.
-            while let Some(at) = text[from..].find(value.as_str()) {
-                findings.push(Finding { range: from + at..from + at + value.len(), rank: 0 });
-                from += at + step;
-            }
-        }
-    }
-
-    fn detected_findings(&self, original: &str, findings: &mut Vec<Finding>) {
-        let masked = without_marks(original);
-        let text = &*masked;
-        let mut run = |at: usize| {
-            let ranges = self.detectors.get(at).into_iter().flat_map(|detector| detector.ranges(text, original));
-            findings.extend(ranges.map(|range| Finding { range, rank: at + 1 }));
+    /// Returns at once and gets the rules ready in the background. Whoever redacts before they are waits for them, so
+    /// no text is ever passed on unseen.
+    pub fn start() -> Self {
+        let ready = || {
+            Rules::get();
         };
-        match &self.first_pass {
-            Some(set) if !set.is_match(text) => {}
-            Some(set) => set.matches(text).into_iter().for_each(run),
-            None => (0..self.detectors.len()).for_each(&mut run),
-        }
+        // Without a thread to do it, the first text does it.
+        let _ = std::thread::Builder::new().name("redaction".into()).spawn(ready);
+        Self::default()
     }
 
-    fn label(&self, rank: usize) -> (&'static str, &'static str) {
-        match rank.checked_sub(1).and_then(|at| self.detectors.get(at)) {
-            Some(detector) => (detector.category, detector.rule),
-            None => ("token", "secret_exact"),
-        }
+    /// Knows these values by heart; those shorter than [`SHORTEST_EXACT`] are ignored.
+    pub fn new(exact_values: Vec<String>) -> Self {
+        let new = Self::start();
+        new.learn(exact_values);
+        new
     }
 
-    /// Replaces the findings; those that overlap become one.
-    fn replace(&self, text: &str, mut findings: Vec<Finding>, rules: &mut Vec<&'static str>) -> String {
-        findings.sort_by_key(|finding| (finding.range.start, finding.rank));
-        let mut merged: Vec<Finding> = Vec::with_capacity(findings.len());
-        for finding in findings {
-            match merged.last_mut() {
-                Some(last) if finding.range.start < last.range.end => {
-                    last.range.end = last.range.end.max(finding.range.end);
-                    last.rank = last.rank.min(finding.rank);
-                }
-                _ => merged.push(finding),
-            }
-        }
-        let mut clean = String::with_capacity(text.len());
-        let mut done = 0;
-        for Finding { range, rank } in merged {
-            let (category, rule) = self.label(rank);
-            clean.push_str(&text[done..range.start]);
-            clean.push_str("[REDACTED:");
-            clean.push_str(category);
-            clean.push(':');
-            clean.push_str(rule);
-            clean.push(']');
-            done = range.end;
-            if !rules.contains(&rule) {
-                rules.push(rule);
-            }
-        }
-        clean.push_str(&text[done..]);
-        clean
+    /// Knows these values, too, from now on, and so do all clones.
+    pub fn learn(&self, exact_values: Vec<String>) {
+        let mut exact = self.exact.write().unwrap_or_else(PoisonError::into_inner);
+        *exact = Arc::new(exact.with(exact_values));
+    }
+
+    fn exact(&self) -> Arc<ExactValues> {
+        Arc::clone(&self.exact.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+/// What these rules find.
+fn detected(rules: &Rules, candidates: &[usize], original: &str, findings: &mut Vec<Finding>) {
+    if candidates.is_empty() {
+        return;
+    }
+    let masked = Masked::new(original, &|category, rule| rules.knows(category, rule));
+    for &at in candidates {
+        let ranges = rules.all[at].ranges(original, &masked);
+        findings.extend(ranges.map(|range| Finding { range, rank: at + 1 }));
+    }
+}
+
+fn label(rules: &'static Rules, rank: usize) -> (&'static str, &'static str) {
+    match rank.checked_sub(1).and_then(|at| rules.all.get(at)) {
+        Some(rule) => (rule.category(), rule.name()),
+        None => ("token", EXACT),
+    }
+}
+
+/// Replaces the findings; those that overlap become one.
+fn replace(rules: &'static Rules, text: &str, mut findings: Vec<Finding>, fired: &mut Vec<&'static str>) -> String {
+    findings.sort_by_key(|finding| (finding.range.start, finding.rank));
+    let mut merged: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings {
+        match merged.last_mut() {
+            Some(last) if finding.range.start < last.range.end => {
+                last.range.end = last.range.end.max(finding.range.end);
+                last.rank = last.rank.min(finding.rank);
+            }
+            _ => merged.push(finding),
+        }
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut done = 0;
+    for Finding { range, rank } in merged {
+        let (category, rule) = label(rules, rank);
+        clean.push_str(&text[done..range.start]);
+        push_mark(&mut clean, category, rule);
+        done = range.end;
+        if !fired.contains(&rule) {
+            fired.push(rule);
+        }
+    }
+    clean.push_str(&text[done..]);
+    clean
+}
+
 impl Redactor for Redaction {
-    fn redact(&self, text: &str) -> Option<(String, Vec<&'static str>)> {
-        let mut rules = Vec::new();
+    fn redact(&self, scope: RedactionScope, text: &str) -> Option<(String, Vec<&'static str>)> {
+        let (rules, exact) = (Rules::get(), self.exact());
+        let mut fired = Vec::new();
         let mut current = Cow::Borrowed(text);
         let mut findings = Vec::new();
         if !text.is_ascii() && !is_nfc(text) {
             // By value before and after: composing can swallow the last letter of a value.
-            self.exact_findings(text, &mut findings);
-            let replaced = self.replace(text, std::mem::take(&mut findings), &mut rules);
+            exact.find(text, &mut findings);
+            let replaced = replace(rules, text, std::mem::take(&mut findings), &mut fired);
             current = Cow::Owned(replaced.nfc().collect());
         }
-        self.exact_findings(&current, &mut findings);
-        self.detected_findings(&current, &mut findings);
-        if !findings.is_empty() {
-            current = Cow::Owned(self.replace(&current, findings, &mut rules));
+        exact.find(&current, &mut findings);
+        let mut candidates = rules.candidates(scope, &current);
+        // Secrets first: what is left of an address or a path around one is looked at again.
+        let others = candidates.split_off(candidates.partition_point(|at| rules.all[*at].finds_secrets()));
+        for candidates in [candidates, others] {
+            detected(rules, &candidates, &current, &mut findings);
+            if !findings.is_empty() {
+                current = Cow::Owned(replace(rules, &current, std::mem::take(&mut findings), &mut fired));
+            }
         }
         match current {
             Cow::Borrowed(_) => None,
-            Cow::Owned(clean) => Some((clean, rules)),
+            Cow::Owned(clean) => Some((clean, fired)),
         }
     }
 }
@@ -150,10 +154,14 @@ impl Redactor for Redaction {
 impl std::fmt::Debug for Redaction {
     /// Shows how many values are known, never which.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redaction").field("exact", &self.exact.len()).finish_non_exhaustive()
+        f.debug_struct("Redaction").field("exact", &self.exact().count()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "planted_tests.rs"]
+mod planted_tests;

@@ -1,6 +1,6 @@
 //! Finds secrets in values that are stored as they are, so that a person can be told before they are.
 
-use handshake_core::event::Redactor;
+use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::secret::{SecretFinding, SecretScanner};
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ impl Redaction {
         match value {
             _ if found.len() >= MOST_FINDINGS => {}
             Value::String(text) => {
-                // Some forms show only next to a name: `hunter2` is a word, `password=hunter2` is a secret.
+                // Some forms show only next to a name: what is a word by itself is a secret behind the name of one.
                 let named = key.map(|key| serde_json::json!({ key: text }).to_string());
                 let detector = self.detector(text).or_else(|| self.detector(&named?));
                 found.extend(detector.map(|detector| SecretFinding { path: self.shown(path), detector }));
@@ -46,14 +46,15 @@ impl Redaction {
         }
     }
 
+    /// In the narrowest scope there are rules for secrets alone.
     fn detector(&self, text: &str) -> Option<&'static str> {
-        let (_, rules) = self.redact(text)?;
-        rules.into_iter().find(|rule| rule.starts_with("secret_"))
+        let (_, rules) = self.redact(RedactionScope::Identity, text)?;
+        rules.into_iter().next()
     }
 
     /// A place for a person: a key can hold a secret, too.
     fn shown(&self, path: &str) -> String {
-        let clean = self.redact(path).map_or_else(|| path.to_owned(), |(clean, _)| clean);
+        let clean = self.clean(RedactionScope::Text, path);
         let cut: String = clean.chars().take(LONGEST_PATH).collect();
         let cut = if cut.len() < clean.len() { format!("{cut}…") } else { cut };
         handshake_core::terminal::escape(&cut, false).into_owned()

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use RedactionScope::{Identity, Metadata, Text};
+
 use super::*;
 
 fn redaction() -> &'static Redaction {
@@ -19,7 +21,7 @@ fn redaction() -> &'static Redaction {
 }
 
 fn clean(text: &str) -> String {
-    redaction().redact(text).map_or_else(|| text.to_owned(), |(clean, _)| clean)
+    redaction().redact(Metadata, text).map_or_else(|| text.to_owned(), |(clean, _)| clean)
 }
 
 #[test]
@@ -61,15 +63,67 @@ fn records_own_values_and_prose_are_left_alone() {
         "in/reports/2026/task-force-and-risk-assessment-for-everybody.md",
         "the bearer of bad news; bearer instruments",
         "a token: expected one of these",
-        "http://localhost:8080/path?at=a@b",
+        "write `password:` before it, or (password=)",
+        "http://localhost:8080/path/to?at=a@b",
+        "in/reports/2026/a.md, or /text alone",
+        "[method]descriptor.open-at of wasi:filesystem/types@0.2.12",
+        "2026-11-25T17:44:02.123456Z +00:00",
+        "019a0c1e-7f5e-7aa3-8b53-0242ac120002-1",
+        "key: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "idempotency key 019a0c1e-7f5e-7aa3-8b53-0242ac120002",
+        "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
+        "sha512-Hk0hQHqgcOG+6hy4W8cMIuIVRQgA2PPjqOo2ryrlmsu0rOVM2wXAIpDTtsz82Ngx95UZnQMZTTsHUt5jfo0Fnw==",
+        "secrets.use:weather-2026-key",
+        "hsk-secret-00112233445566778899aabbccddeeff",
+        "claude-sonnet-4-5-20250929 answered; gpt-4o-2024-08-06 did not",
+        "the owner's lock is held by process 4711 (port 5432)",
         "https://medium.com/@user",
         "handshake:step/models@0.1.0",
         "short",
         "sk-this-is-only-a-very-long-file-name",
         "[REDACTED:token:secret_exact] and password=[REDACTED:password:secret_password]",
     ] {
-        assert_eq!(redaction().redact(text), None, "{text}");
+        assert_eq!(redaction().redact(Metadata, text), None, "{text}");
     }
+}
+
+#[test]
+fn personal_data_paths_and_variables_are_replaced_where_their_scope_says() {
+    let email = ("ask ann.smith+x@mail.example.com now", "ask [REDACTED:pii:pii_email] now");
+    let cases = [
+        (Text, email.0, email.1),
+        (Text, "call +49 (30) 1234-5678.", "call [REDACTED:pii:pii_phone]."),
+        (Text, "call (555) 234-5678 or 555-234-5679", "call [REDACTED:pii:pii_phone] or [REDACTED:pii:pii_phone]"),
+        (Text, "phone: 030 1234567", "phone: [REDACTED:pii:pii_phone]"),
+        (Metadata, "cannot open `/home/alice/my notes/a.md`", "cannot open `[REDACTED:path:path_absolute]`"),
+        (Metadata, "cannot open /srv/data/a.md: gone", "cannot open [REDACTED:path:path_absolute]: gone"),
+        (Metadata, "see file:///srv/data/a.md", "see file://[REDACTED:path:path_absolute]"),
+        (Metadata, "at ~/notes/a.md", "at [REDACTED:path:path_absolute]"),
+        (Metadata, r"at C:\Users\bob\a.md", "at [REDACTED:path:path_absolute]"),
+        (Metadata, "at D:/work/a.md", "at [REDACTED:path:path_absolute]"),
+        (Metadata, "with RUST_LOG=debug set", "with RUST_LOG=[REDACTED:env:env_var] set"),
+        (Metadata, "SEARCH='/a/b:/c/d'", "SEARCH='[REDACTED:env:env_var]'"),
+        // Secrets come first and name what they share with others.
+        (
+            Metadata,
+            "DB=postgres://u:pw@h.example.org/x",
+            "DB=postgres://[REDACTED:db_url:secret_db_url]@h.example.org/x",
+        ),
+        (Metadata, "AWS_SECRET_ACCESS_KEY=x", "AWS_SECRET_ACCESS_KEY=[REDACTED:aws:secret_aws]"),
+    ];
+    for (scope, text, expected) in cases {
+        assert_eq!(redaction().clean(scope, text), expected);
+        assert_eq!(redaction().redact(scope, expected), None, "twice: {expected}");
+        let wider = if scope == Text { Identity } else { Text };
+        let others = redaction().redact(wider, text).map(|(_, rules)| rules).unwrap_or_default();
+        assert!(others.iter().all(|rule| rule.starts_with("secret_")), "{wider:?} {text}: {others:?}");
+    }
+}
+
+#[test]
+fn a_rule_of_the_corpus_names_itself() {
+    assert_eq!(clean("see LTAI5tAbcDefGhiJklMnoPq7 there"), "see [REDACTED:api_key:alibaba-access-key-id] there");
+    assert_eq!(redaction().redact(Identity, "x").map(|(_, rules)| rules), None);
 }
 
 #[test]
@@ -85,7 +139,7 @@ fn a_forged_mark_does_not_hide_a_password() {
 
 #[test]
 fn strings_are_composed_before_they_are_compared() {
-    assert_eq!(redaction().redact("cafe\u{301}"), Some(("caf\u{e9}".into(), vec![])));
+    assert_eq!(redaction().redact(Metadata, "cafe\u{301}"), Some(("caf\u{e9}".into(), vec![])));
     assert_eq!(clean("x cafe\u{301}-secret y"), "x [REDACTED:token:secret_exact] y");
     // The accent behind the value would merge into its last letter.
     assert!(!clean("correct horse battery\u{301}").contains("correct horse"));
@@ -94,8 +148,8 @@ fn strings_are_composed_before_they_are_compared() {
 #[test]
 fn overlapping_known_values_leave_no_rest() {
     let redaction = Redaction::new(vec!["aaaabbbb".into(), "bbbbcccc".into()]);
-    assert_eq!(redaction.redact("xaaaabbbbccccx").unwrap().0, "x[REDACTED:token:secret_exact]x");
-    assert_eq!(redaction.redact("aaaabbbb").unwrap().1, ["secret_exact"]);
+    assert_eq!(redaction.redact(Metadata, "xaaaabbbbccccx").unwrap().0, "x[REDACTED:token:secret_exact]x");
+    assert_eq!(redaction.redact(Metadata, "aaaabbbb").unwrap().1, ["secret_exact"]);
 }
 
 #[test]
@@ -136,7 +190,7 @@ proptest! {
 
     #[test]
     fn text_without_secrets_is_untouched(text in "([a-z]{1,9}|[0-9]{1,9}|[0-9a-f]{64}|[A-Z][a-z]{2,8})([ ./_,-]([a-z]{1,9}|[0-9]{1,9})){0,12}") {
-        prop_assert_eq!(redaction().redact(&text), None);
+        prop_assert_eq!(redaction().redact(Metadata, &text), None);
     }
 
     #[test]
@@ -147,6 +201,6 @@ proptest! {
 
     #[test]
     fn any_text_is_taken(text in any::<String>()) {
-        redaction().redact(&text);
+        redaction().redact(Metadata, &text);
     }
 }

@@ -7,6 +7,7 @@ mod attempts;
 mod files;
 mod floods;
 mod identity;
+mod leaks;
 mod network;
 
 use handshake_step::bindings::exports::handshake::step::handler as raw;
@@ -81,6 +82,7 @@ pub enum Behaviour {
     DocumentPropose,
     EnvRead,
     Clock,
+    LeakEverywhere,
     // Output that is not what it should be.
     TerminalEscapes,
     TerminalEscapesError,
@@ -201,6 +203,7 @@ fn run(context: Context, input: Input) -> Result<Measured<Output>, StepError> {
         Behaviour::TerminalEscapesError => {
             return Err(StepError::permanent(format!("a failed step {}", identity::ESCAPES)));
         }
+        Behaviour::LeakEverywhere => return Err(leaks::everywhere(target.unwrap_or("/in/secrets.txt"))),
         Behaviour::MetricNan => metric = Some(("nan".to_owned(), f64::NAN)),
         Behaviour::FailTransient => return Err(StepError::transient(target.unwrap_or("not now"))),
         Behaviour::FailPermanent => return Err(StepError::permanent(target.unwrap_or("never"))),
