@@ -24,7 +24,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let outbox = Arc::new(MemoryOutbox::default());
-        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction));
+        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction), Arc::new(FixedClock::default()));
         Self { folder: TempDir::new().unwrap(), outbox, recorder, ids: SequentialIds::default() }
     }
 
@@ -97,6 +97,14 @@ impl Bench {
         event.actor = Actor { kind: ActorKind::Agent, id: plugin.into() };
         event.capability_id = Some(capability.into());
         event
+    }
+}
+
+/// Puts a decision into a job, in its envelope and its payload.
+fn of_job(event: &mut Event, job: JobId) {
+    event.job_id = Some(job);
+    if let EventBody::CapabilityAction(record) = &mut event.body {
+        record.job_id = Some(job);
     }
 }
 
@@ -188,7 +196,7 @@ async fn each_filter_filters_and_all_must_match() {
         false,
     ));
     let mut fifth = bench.decision("reader@0.1.0", "fs.read", Outcome::Deny, Some(DenialLabel::OperatorDenied), false);
-    fifth.job_id = Some(job);
+    of_job(&mut fifth, job);
     bench.record(&fifth);
     let times: Vec<_> = bench.outbox.records().iter().map(|record| record.recorded_at).collect();
 
