@@ -175,7 +175,7 @@ impl EventQuery {
 }
 
 /// What `after` is for everything there is.
-const START: &str = "0";
+pub(super) const START: &str = "0";
 
 /// Conditions and their values, side by side.
 struct Conditions {
