@@ -277,13 +277,13 @@ pub(super) fn events(connection: &Connection, head: &ChainHead, query: &EventQue
 
 /// When the oldest event that is kept was recorded, if there was an older one.
 fn kept_since(connection: &Connection) -> Result<Option<Timestamp>, duckdb::Error> {
-    let first: (Option<i64>, Option<i64>) =
-        connection
-            .query_row("SELECT min(seq), min(recorded_at) FROM events", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(match first {
-        (Some(seq), Some(recorded_at)) if seq > 1 => Some(Timestamp::from_micros(recorded_at)),
-        _ => None,
-    })
+    // Rows stand in the order in which they were recorded, so the first is the oldest. A minimum over all of them
+    // would look at every row group: 30 ms with ten million rows.
+    let mut statement = connection.prepare("SELECT seq, recorded_at FROM events LIMIT 1")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (seq, recorded_at): (i64, i64) = (row.get(0)?, row.get(1)?);
+    Ok((seq > 1).then_some(Timestamp::from_micros(recorded_at)))
 }
 
 /// Reads a row and checks it against its hash, so that an edited file is not taken for the record.

@@ -16,6 +16,9 @@ use crate::signals::Signals;
 /// How often following asks for more.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often in a row it may get no answer.
+const PATIENCE: u32 = 5;
+
 /// Arguments of `handshake audit events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
@@ -78,11 +81,16 @@ async fn follow(context: &Context<'_>, args: &EventsArgs) -> Result<(), CliError
     }
     query.limit = 1000;
     output.note("following; Ctrl-C ends it");
+    let mut refused = 0;
     loop {
         let page = match ask(context, &query).await {
-            Ok(page) => page,
+            Ok(page) => {
+                refused = 0;
+                page
+            }
             // Its owner ended in the middle of the answer.
-            Err(error) if error.code == "busy" => {
+            Err(error) if error.code == "busy" && refused < PATIENCE => {
+                refused += 1;
                 output.note(&format!("{error}; trying again"));
                 EventPage { events: Vec::new(), next: None, resume: String::new(), incomplete_before: None }
             }
