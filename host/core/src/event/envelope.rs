@@ -66,7 +66,7 @@ impl Event {
 pub struct FieldNote {
     /// Where, for example `payload.resource` or `wsids[1]`.
     pub field: String,
-    /// The rule: of a redaction its detector, else see `normalised` of [`StoredEvent`].
+    /// The rule: of a redaction its detector, else see `normalised`.
     pub rule: String,
 }
 
