@@ -152,7 +152,7 @@ mod tests {
         }
         file.finish(&path).unwrap();
         let found: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(found, [path.clone()]);
+        assert_eq!(found, std::slice::from_ref(&path));
         let reader = Connection::open_in_memory().unwrap();
         let sql = format!(
             "SELECT count(*), count(DISTINCT event_type), min(epoch_us(recorded_at)), min(epoch_us(\"timestamp\")), any_value(typeof(job_id)) FROM '{}'",
