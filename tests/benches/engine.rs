@@ -97,7 +97,7 @@ impl Host {
         let url = DatabaseUrl::sqlite(folder.path().join("handshake.db"));
         let database = open(&url, HostId::fresh(&*ids), clock.clone()).await;
         let outbox = Arc::clone(&database) as Arc<dyn EventOutbox>;
-        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(outbox, Arc::new(NoRedaction)));
+        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(outbox, Arc::new(NoRedaction), clock.clone()));
         let recorded = Recorded::new(&database, &Calls::default());
         let policy =
             Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::of(b"policy") };

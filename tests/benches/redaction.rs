@@ -95,10 +95,10 @@ fn main() -> ExitCode {
     redaction.learn(["a-model's-key-1234567890", "an issued secret", "db-password-9876"].map(str::to_owned).to_vec());
 
     let event = decision();
-    let size = AdmittedEvent::admit(&event, &redaction).unwrap().json().len();
+    let size = AdmittedEvent::admit(&event, &redaction, event.timestamp).unwrap().json().len();
     let serialised = median(|| drop(black_box(serde_json::to_vec(black_box(&event)))));
-    let without = median(|| drop(black_box(AdmittedEvent::admit(black_box(&event), &NoRedaction))));
-    let with = median(|| drop(black_box(AdmittedEvent::admit(black_box(&event), &redaction))));
+    let without = median(|| drop(black_box(AdmittedEvent::admit(black_box(&event), &NoRedaction, event.timestamp))));
+    let with = median(|| drop(black_box(AdmittedEvent::admit(black_box(&event), &redaction, event.timestamp))));
     let cost = with.saturating_sub(without);
     let clean = Figure {
         what: format!("redaction of a clean decision ({size} bytes)"),

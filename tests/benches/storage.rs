@@ -64,7 +64,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
 fn event(ids: &SequentialIds, clock: &FixedClock) -> AdmittedEvent {
     let body = EventBody::System { kind: "measure".into(), detail: "x".repeat(400) };
     let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), clock.now(), Actor::system(), body);
-    AdmittedEvent::admit(&event, &NoRedaction).unwrap()
+    AdmittedEvent::admit(&event, &NoRedaction, event.timestamp).unwrap()
 }
 
 /// An open database and what events are made of.

@@ -194,6 +194,18 @@ impl Running {
         String::from_utf8_lossy(&seen).into_owned()
     }
 
+    /// Reads its standard output until it has so many lines; what is read is no part of what it leaves behind.
+    pub fn read_lines(&mut self, count: usize) -> Vec<String> {
+        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while seen.iter().filter(|byte| **byte == b'\n').count() < count {
+            assert!(stdout.read(&mut byte).unwrap() > 0, "ended early: {}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        String::from_utf8_lossy(&seen).lines().map(str::to_owned).collect()
+    }
+
     /// Kills it with SIGKILL, as a power cut would.
     pub fn kill(mut self) {
         let mut child = self.child.take().unwrap();

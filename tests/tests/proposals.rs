@@ -102,7 +102,8 @@ impl World {
         let place = Place::new(backend).await;
         let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(FixedClock::default()));
         let database = open(&place.url, HostId::fresh(&*ids), clock.clone()).await;
-        let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, Arc::new(Redaction::new(Vec::new()))));
+        let recorder =
+            Arc::new(Recorder::new(Arc::clone(&database) as _, Arc::new(Redaction::new(Vec::new())), clock.clone()));
         let editor = Editor::new(Arc::clone(&database) as _, Arc::clone(&recorder) as _, clock.clone(), ids.clone());
         let imported = import(&*ids, WorkspaceId::fresh(&*ids), Some("w"), None, "f", TEXT).unwrap();
         let document = imported.document_id;

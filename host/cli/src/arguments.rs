@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Db(db::DbCommand),
     /// Checks the installation and says what to do
     Doctor(doctor::DoctorArgs),
-    /// Prints the JSON Schema of a file format
+    /// Prints the JSON Schema of a file format, or of events
     Schema(schema::SchemaArgs),
     /// Prints a completion script for a shell
     Completions(completions::CompletionsArgs),

@@ -210,7 +210,8 @@ impl Host {
         };
         let database = SqlDatabase::open(options).await.map_err(|error| not_opened(&url, error))?;
         let outbox: Arc<dyn EventOutbox> = Arc::clone(&database) as Arc<dyn EventOutbox>;
-        let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(Arc::clone(&outbox), Arc::clone(&redactor)));
+        let recorder: Arc<dyn FlightRecorder> =
+            Arc::new(Recorder::new(Arc::clone(&outbox), Arc::clone(&redactor), Arc::clone(&clock)));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
         let models = ModelRegistry::new(settings.models.clone(), keys, gate.clone())?;
         let credentials = Credentials { models: models.usable(), secrets: secrets.usable(&settings.secrets) };

@@ -161,6 +161,23 @@ impl Output {
         self.write(&(terminal::escape_json(&text).into_owned() + "\n"))
     }
 
+    /// JSON on one line, for values that come one by one.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| CliError::internal("the result cannot be written as JSON").because(&error))?;
+        self.write(&(terminal::escape_json(&text).into_owned() + "\n"))
+    }
+
+    /// Whether whoever read this has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// How many characters fit on a line.
+    pub(crate) fn width(&self) -> usize {
+        usize::from(self.width)
+    }
+
     /// Text that a program made for programs, such as a schema or a completion script.
     pub(crate) fn raw(&self, text: &str) -> Result<(), CliError> {
         let end = if text.ends_with('\n') { "" } else { "\n" };

@@ -124,7 +124,7 @@ mod tests {
         let body = EventBody::System { kind: "note".into(), detail: detail.into() };
         let event =
             Event::new(EventId::fresh(ids), TraceId::fresh(ids), Timestamp::from_micros(5), Actor::system(), body);
-        AdmittedEvent::admit(&event, &NoRedaction).unwrap()
+        AdmittedEvent::admit(&event, &NoRedaction, event.timestamp).unwrap()
     }
 
     #[test]

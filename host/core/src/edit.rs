@@ -165,7 +165,7 @@ impl EditContext {
 }
 
 /// Who changed something last; stored with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EditMetadata {
     /// What kind of editor.
     pub last_actor_kind: EditorKind,

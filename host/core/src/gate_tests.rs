@@ -385,7 +385,7 @@ impl OutcomeSlot for Nowhere {
 #[async_trait]
 impl FlightRecorder for Scripted {
     fn admit(&self, event: &Event) -> Result<AdmittedEvent, RecorderError> {
-        Ok(AdmittedEvent::admit(event, &crate::testing::NoRedaction)?)
+        Ok(AdmittedEvent::admit(event, &crate::testing::NoRedaction, event.timestamp)?)
     }
     fn enqueue(&self, event: &Event) -> Result<(), RecorderError> {
         self.enqueued.lock().unwrap().push(event.clone());

@@ -21,6 +21,18 @@ macro_rules! uuid_id {
         #[serde(transparent)]
         pub struct $name(Uuid);
 
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "format": "uuid" })
+            }
+        }
+
         impl $name {
             /// Draws a fresh one.
             pub fn fresh(ids: &dyn Ids) -> Self {
@@ -70,6 +82,12 @@ uuid_id! {
     SpanId,
     /// One report of the janitor.
     ReportId,
+    /// A session in a terminal.
+    SessionId,
+    /// A diagnostic.
+    DiagnosticId,
+    /// A bundle for the search of faults.
+    BundleId,
     /// A workspace: what documents and canvases belong to.
     WorkspaceId,
     /// A document.

@@ -43,7 +43,7 @@ pub struct GenerateRequest {
 }
 
 /// Tokens used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenUsage {
     /// Of the request.
     pub prompt_tokens: u64,

@@ -1,5 +1,7 @@
 //! Predictable implementations of the ports, for the tests of every crate.
 
+mod samples;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use crate::manifest::{ComponentRef, Limits, PluginManifest};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::step::{Descriptor, Plugin};
 use crate::{Clock, Digest, Ids, PluginId, Timestamp};
+
+pub use samples::sample_events;
 
 /// A plugin with this component, which says that running it twice does no harm.
 pub fn plugin(id: PluginId, component: &[u8]) -> Arc<Plugin> {
@@ -143,7 +147,7 @@ impl MemoryRecorder {
     fn take(&self, event: &Event) -> Result<(), RecorderError> {
         match *locked(&self.behaviour) {
             Behaviour::Accept => {
-                AdmittedEvent::admit(event, &NoRedaction)?;
+                AdmittedEvent::admit(event, &NoRedaction, event.timestamp)?;
                 locked(&self.events).push(event.clone());
                 Ok(())
             }
@@ -164,7 +168,7 @@ impl OutcomeSlot for MemorySlot {
 #[async_trait]
 impl FlightRecorder for MemoryRecorder {
     fn admit(&self, event: &Event) -> Result<AdmittedEvent, RecorderError> {
-        Ok(AdmittedEvent::admit(event, &NoRedaction)?)
+        Ok(AdmittedEvent::admit(event, &NoRedaction, event.timestamp)?)
     }
     fn enqueue(&self, event: &Event) -> Result<(), RecorderError> {
         self.take(event)

@@ -3,20 +3,34 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use handshake_core::event::{AdmittedEvent, Event, RedactionScope, Redactor};
+use handshake_core::Clock;
+use handshake_core::event::{AdmittedEvent, Event, InvalidEvent, RedactionScope, Redactor};
 use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::storage::{EventOutbox, OutboxSlot, StorageError};
 
 /// The flight recorder in front of an outbox.
 pub struct Recorder {
     outbox: Arc<dyn EventOutbox>,
+    door: Door,
+}
+
+/// Where events are admitted.
+#[derive(Clone)]
+struct Door {
     redactor: Arc<dyn Redactor>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Door {
+    fn admit(&self, event: &Event) -> Result<AdmittedEvent, InvalidEvent> {
+        AdmittedEvent::admit(event, &*self.redactor, self.clock.now())
+    }
 }
 
 impl Recorder {
-    /// Admits events through the redactor and hands them to the outbox.
-    pub fn new(outbox: Arc<dyn EventOutbox>, redactor: Arc<dyn Redactor>) -> Self {
-        Self { outbox, redactor }
+    /// Admits events through the redactor and hands them to the outbox. The clock says which of them lie ahead.
+    pub fn new(outbox: Arc<dyn EventOutbox>, redactor: Arc<dyn Redactor>, clock: Arc<dyn Clock>) -> Self {
+        Self { outbox, door: Door { redactor, clock } }
     }
 }
 
@@ -30,7 +44,7 @@ fn refused(error: StorageError) -> RecorderError {
 #[async_trait]
 impl FlightRecorder for Recorder {
     fn admit(&self, event: &Event) -> Result<AdmittedEvent, RecorderError> {
-        Ok(AdmittedEvent::admit(event, &*self.redactor)?)
+        Ok(self.door.admit(event)?)
     }
 
     fn enqueue(&self, event: &Event) -> Result<(), RecorderError> {
@@ -39,7 +53,7 @@ impl FlightRecorder for Recorder {
 
     fn reserve(&self) -> Result<Box<dyn OutcomeSlot>, RecorderError> {
         let slot = self.outbox.reserve().map_err(refused)?;
-        Ok(Box::new(AdmittingSlot { slot, redactor: Arc::clone(&self.redactor) }))
+        Ok(Box::new(AdmittingSlot { slot, door: self.door.clone() }))
     }
 
     async fn record_event(&self, event: &Event) -> Result<(), RecorderError> {
@@ -48,7 +62,7 @@ impl FlightRecorder for Recorder {
 
     async fn record_effect(&self, mut note: EffectNote, event: &Event) -> Result<(), RecorderError> {
         // The note is for a person who decides what to do about an interrupted step: it is a record, too.
-        note.resource = self.redactor.clean(RedactionScope::Text, &note.resource).into_owned();
+        note.resource = self.door.redactor.clean(RedactionScope::Text, &note.resource).into_owned();
         self.outbox.append_effect(note, self.admit(event)?).await.map_err(|error| match error {
             StorageError::Conflict(_) => RecorderError::Fenced,
             other => refused(other),
@@ -59,12 +73,12 @@ impl FlightRecorder for Recorder {
 /// Room in the outbox that admits what it is filled with.
 struct AdmittingSlot {
     slot: Box<dyn OutboxSlot>,
-    redactor: Arc<dyn Redactor>,
+    door: Door,
 }
 
 impl OutcomeSlot for AdmittingSlot {
     fn fill(self: Box<Self>, event: Event) {
-        match AdmittedEvent::admit(&event, &*self.redactor) {
+        match self.door.admit(&event) {
             Ok(admitted) => self.slot.fill(admitted),
             // Nobody can be told: a slot is filled from destructors. Only a fault of the host leads here, since
             // it made the envelope itself.
@@ -78,7 +92,7 @@ impl OutcomeSlot for AdmittingSlot {
 mod tests {
     use handshake_core::event::{Actor, EventBody};
     use handshake_core::run::FencingToken;
-    use handshake_core::testing::SequentialIds;
+    use handshake_core::testing::{FixedClock, SequentialIds};
     use handshake_core::{EventId, RunId, StepId, Timestamp, TraceId};
 
     use super::*;
@@ -106,8 +120,8 @@ mod tests {
 
     fn recorder() -> (Arc<MemoryOutbox>, Recorder) {
         let outbox = Arc::new(MemoryOutbox::default());
-        let recorder =
-            Recorder::new(Arc::clone(&outbox) as _, Arc::new(Redaction::new(vec!["top-secret-value".into()])));
+        let redaction = Arc::new(Redaction::new(vec!["top-secret-value".into()]));
+        let recorder = Recorder::new(Arc::clone(&outbox) as _, redaction, Arc::new(FixedClock::default()));
         (outbox, recorder)
     }
 

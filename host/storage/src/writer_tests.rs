@@ -22,7 +22,7 @@ fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
     let body = EventBody::System { kind: "test".into(), detail: detail.into() };
     let event =
         Event::new(EventId::fresh(ids), TraceId::fresh(ids), FixedClock::default().now(), Actor::system(), body);
-    AdmittedEvent::admit(&event, &NoRedaction).unwrap()
+    AdmittedEvent::admit(&event, &NoRedaction, event.timestamp).unwrap()
 }
 
 async fn open(folder: &tempfile::TempDir, ids: Arc<dyn Ids>, queue: usize, pages: Option<u32>) -> Arc<SqlDatabase> {

@@ -142,5 +142,5 @@ pub fn job(ids: &dyn Ids, now: Timestamp) -> (AiJob, WorkflowRun) {
 pub fn event(ids: &dyn Ids, detail: &str) -> AdmittedEvent {
     let body = EventBody::System { kind: "test".into(), detail: detail.into() };
     let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), Timestamp::from_micros(7), Actor::system(), body);
-    AdmittedEvent::admit(&event, &NoRedaction).unwrap()
+    AdmittedEvent::admit(&event, &NoRedaction, event.timestamp).unwrap()
 }

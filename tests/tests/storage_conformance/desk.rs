@@ -75,7 +75,7 @@ pub(crate) fn is_missing<T: std::fmt::Debug>(result: &Result<T, StorageError>, t
 /// An editor of this database with the real redaction, which must leave ids alone.
 pub(crate) fn editor<D: Database + 'static>(world: &World, database: Arc<D>) -> Editor {
     static REDACTION: LazyLock<Arc<Redaction>> = LazyLock::new(|| Arc::new(Redaction::new(Vec::new())));
-    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, REDACTION.clone()));
+    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, REDACTION.clone(), world.clock.clone()));
     Editor::new(database, recorder, world.clock.clone(), world.ids.clone())
 }
 

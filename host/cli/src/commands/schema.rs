@@ -1,6 +1,7 @@
-//! `handshake schema`: the JSON Schema of each file format, from the types that read it.
+//! `handshake schema`: the JSON Schema of each file format and of events, from the types that read them.
 
 use clap::{Args, ValueEnum};
+use handshake_core::event::events_schema;
 use handshake_core::manifest::PluginManifest;
 use handshake_core::workflow::Workflow;
 use schemars::schema_for;
@@ -13,11 +14,11 @@ use crate::settings::SettingsFile;
 /// Arguments of `handshake schema`.
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
-    /// The file format
+    /// Of what
     of: Subject,
 }
 
-/// File formats.
+/// What has a schema.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Subject {
     /// Workflow files
@@ -28,6 +29,8 @@ enum Subject {
     Config,
     /// policy.toml
     Policy,
+    /// Events of the flight recorder, all types in one
+    Events,
 }
 
 /// Prints the schema; it is JSON in either form of output.
@@ -37,6 +40,7 @@ pub(crate) fn schema(context: &Context<'_>, args: &SchemaArgs) -> Result<Exit, C
         Subject::Plugin => schema_for!(PluginManifest),
         Subject::Config => schema_for!(SettingsFile),
         Subject::Policy => schema_for!(PolicyFile),
+        Subject::Events => events_schema(),
     };
     context.output.json(&schema)?;
     Ok(Exit::Done)

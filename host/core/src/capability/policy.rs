@@ -13,7 +13,7 @@ use crate::mount::MountAccess;
 use crate::{Digest, PluginId};
 
 /// Where a rule stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SourceRef {
     /// File name as the operator gave it, or `built-in`.
     pub file: Arc<str>,

@@ -1,9 +1,11 @@
 //! One row per record: what queries filter by, taken out of the canonical JSON, which stays beside it whole.
 
+use std::str::FromStr;
+
 use duckdb::{Appender, ToSql};
-use handshake_core::Timestamp;
 use handshake_core::chain::StampedEvent;
 use handshake_core::event::ActorKind;
+use handshake_core::{EventId, Timestamp};
 use serde_json::Value;
 
 /// Appends one record. Reads leniently: a field that is missing or of another type leaves its column empty,
@@ -14,6 +16,8 @@ pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Res
     let event = &record["event"];
     let payload = &event["payload"];
     let text = |from: &Value, name: &str| from[name].as_str().map(str::to_owned);
+    // What is no UUID cannot be in a column of them.
+    let id = |from: &Value, name: &str| text(from, name).filter(|text| EventId::from_str(text).is_ok());
     let number = |name: &str| payload[name].as_i64();
 
     let actor_kind = text(&event["actor"], "kind");
@@ -24,26 +28,26 @@ pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Res
         }
         _ => None,
     };
-    let row: [&dyn ToSql; 31] = [
+    let row: [&dyn ToSql; 33] = [
         &stamped.host.to_string(),
         &signed(stamped.seq),
         &stamped.recorded_at.micros(),
         &stamped.hash.to_string(),
         &stamped.event_id.to_string(),
-        &text(event, "trace_id"),
+        &id(event, "trace_id"),
         &event["timestamp"].as_str().and_then(Timestamp::parse).map(Timestamp::micros),
         &actor_kind,
         &actor_id,
         &plugin,
         &text(event, "event_type"),
-        &text(event, "job_id"),
-        &text(event, "workflow_run_id"),
+        &id(event, "job_id"),
+        &id(event, "workflow_run_id"),
         &text(event, "step_id"),
         &text(event, "model_id"),
-        &text(event, "activity_span_id"),
-        &text(event, "session_span_id"),
+        &id(event, "activity_span_id"),
+        &id(event, "session_span_id"),
         &text(event, "capability_id"),
-        &text(event, "policy_decision_id"),
+        &id(event, "policy_decision_id"),
         &text(payload, "decision_outcome"),
         &text(payload, "reason"),
         &text(payload, "layer"),
@@ -55,9 +59,36 @@ pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Res
         &number("call"),
         &text(payload, "result").or_else(|| text(payload, "error")),
         &number("duration_us"),
+        &surface(event),
+        &workspaces(&event["wsids"]),
         &stamped.record,
     ];
     appender.append_row(row.as_slice())
+}
+
+/// Where an event comes from: the editor of an edit, `terminal`, else `cli` for people, `plugin`, or `host`.
+fn surface(event: &Value) -> Option<String> {
+    let surface = match (event["event_type"].as_str(), event["actor"]["kind"].as_str()) {
+        (Some("editor_edit"), _) => event["payload"]["editor_surface"].as_str()?,
+        (Some("terminal_command"), _) => "terminal",
+        (_, Some("human")) => "cli",
+        (_, Some("agent")) => "plugin",
+        (_, Some("system")) => "host",
+        _ => return None,
+    };
+    Some(surface.to_owned())
+}
+
+/// Workspaces as one text: each as a JSON string, on a line of its own. A line break within a name is escaped, so
+/// that [`workspace`] finds whole names alone.
+fn workspaces(ids: &Value) -> Option<String> {
+    let names: Vec<String> = ids.as_array()?.iter().filter(|id| id.is_string()).map(Value::to_string).collect();
+    (!names.is_empty()).then(|| names.join("\n"))
+}
+
+/// What [`workspaces`] has for one of them.
+pub(super) fn workspace(id: &str) -> String {
+    Value::from(id).to_string()
 }
 
 /// DuckDB's BIGINT is signed; sequence numbers stay far below its end.

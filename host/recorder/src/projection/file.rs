@@ -123,7 +123,8 @@ impl ProjectionFile {
 
     /// A page of events.
     pub(super) fn events(&mut self, query: &EventQuery) -> Result<EventPage, FileError> {
-        let result = query::events(&self.opened()?.connection, query);
+        let open = self.opened()?;
+        let result = query::events(&open.connection, &open.head, query);
         self.noticing_damage(result)
     }
 

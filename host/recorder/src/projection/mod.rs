@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::{EventOutbox, StorageError};
-use handshake_core::{Clock, HostId};
+use handshake_core::{Clock, HostId, JobId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
+use crate::trace::{LARGEST_TRACE, TraceBuilder, TraceTree};
 use file::{FileError, ProjectionFile};
 pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
 
@@ -120,6 +122,46 @@ impl Projection {
         let query = query.clone();
         query.check()?;
         self.ask(move |file| file.events(&query)).await
+    }
+
+    /// The trace with this id, or that of the job or run with it, as a tree; none when nothing is recorded about it.
+    pub async fn trace(&self, id: Uuid) -> Result<Option<TraceTree>, RecorderError> {
+        let query = EventQuery { limit: 1, ..EventQuery::default() };
+        let ways = [
+            EventQuery { trace_id: Some(TraceId::from_uuid(id)), ..query.clone() },
+            EventQuery { job_id: Some(JobId::from_uuid(id)), ..query.clone() },
+            EventQuery { run_id: Some(RunId::from_uuid(id)), ..query },
+        ];
+        for way in ways {
+            let page = self.events(&way).await?;
+            let trace = page.events.first().and_then(|event| event.event["trace_id"].as_str()?.parse().ok());
+            if let Some(trace_id) = trace {
+                return self.tree(trace_id).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tree(&self, trace_id: TraceId) -> Result<TraceTree, RecorderError> {
+        let mut query = EventQuery {
+            trace_id: Some(trace_id),
+            after: Some(query::START.to_owned()),
+            limit: 1000,
+            ..EventQuery::default()
+        };
+        let mut builder = TraceBuilder::default();
+        let mut incomplete_before = None;
+        let truncated = loop {
+            let page = self.events(&query).await?;
+            incomplete_before = incomplete_before.or(page.incomplete_before);
+            page.events.iter().for_each(|event| builder.add(event));
+            match page.next {
+                None => break false,
+                Some(_) if builder.count() >= LARGEST_TRACE => break true,
+                next => query.after = next,
+            }
+        };
+        Ok(TraceTree { trace_id, events: builder.count(), truncated, incomplete_before, nodes: builder.finish() })
     }
 
     /// Decisions counted by plugin and capability.

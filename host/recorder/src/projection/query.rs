@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use duckdb::{Connection, Row, ToSql, params_from_iter};
-use handshake_core::chain::StampedEvent;
-use handshake_core::event::Outcome;
+use handshake_core::chain::{ChainHead, StampedEvent};
+use handshake_core::event::{EventType, Outcome};
 use handshake_core::recorder::RecorderError;
 use handshake_core::{Digest, EventId, HostId, JobId, RunId, StepId, Timestamp, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::columns::signed;
+use super::columns::{signed, workspace};
 use super::file::FileError;
 
 /// Events per page when the query names no number.
@@ -38,8 +38,12 @@ pub struct EventQuery {
     pub to: Option<Timestamp>,
     /// By this actor; a plugin's id without version means all its versions.
     pub actor: Option<String>,
+    /// From this surface: `cli`, `plugin`, `host`, `terminal`, or an editor's label.
+    pub surface: Option<String>,
     /// Of this type, for example `capability_action`.
-    pub event_type: Option<String>,
+    pub event_type: Option<EventType>,
+    /// Of this workspace.
+    pub wsid: Option<String>,
     /// About this capability.
     pub capability_id: Option<String>,
     /// Decided this way.
@@ -48,6 +52,8 @@ pub struct EventQuery {
     pub limit: u32,
     /// Continues an earlier page: its `next`.
     pub before: Option<String>,
+    /// Only what was recorded after an earlier answer, its `resume`; oldest first. `0` begins with the first event.
+    pub after: Option<String>,
 }
 
 /// An event as it was recorded.
@@ -65,13 +71,19 @@ pub struct RecordedEvent {
     pub event: Value,
 }
 
-/// Some events, newest first.
+/// Some events, newest first, or oldest first when the query has `after`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<RecordedEvent>,
-    /// What the next page's `before` must be; none on the last one.
+    /// What the next page's `before` must be, or its `after` when the query had that; none on the last page.
     pub next: Option<String>,
+    /// What `after` must be for the events that are recorded from now on.
+    pub resume: String,
+    /// The range that was asked for begins before this time, and what was recorded before it is not kept any more.
+    /// None when everything is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_before: Option<Timestamp>,
 }
 
 /// Which decisions to count. Everything that is given must match.
@@ -114,7 +126,11 @@ struct Place {
 
 impl Place {
     fn of(event: &RecordedEvent) -> String {
-        format!("{}.{}.{}", event.recorded_at.micros(), event.seq, event.host)
+        Self::text(event.recorded_at, event.seq, event.host)
+    }
+
+    fn text(recorded_at: Timestamp, seq: u64, host: HostId) -> String {
+        format!("{}.{seq}.{host}", recorded_at.micros())
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -129,18 +145,37 @@ impl Place {
 impl EventQuery {
     /// Refuses what cannot be asked.
     pub(super) fn check(&self) -> Result<(), RecorderError> {
-        match &self.before {
-            Some(before) if Place::parse(before).is_none() => {
-                let shown: String = before.chars().take(80).collect();
-                let shown = handshake_core::terminal::escape(&shown, false);
-                Err(RecorderError::Query(format!(
-                    "`before`: `{shown}` is not where a page ended; give the `next` of an earlier page"
-                )))
-            }
-            _ => Ok(()),
+        let refused = |problem: String| Err(RecorderError::Query(problem));
+        let shown = |text: &str| {
+            let text: String = text.chars().take(80).collect();
+            handshake_core::terminal::escape(&text, false).into_owned()
+        };
+        if let Some(before) = self.before.as_deref().filter(|before| Place::parse(before).is_none()) {
+            return refused(format!(
+                "`before`: `{}` is not where a page ended; give the `next` of an earlier page",
+                shown(before)
+            ));
         }
+        if let Some(after) = self.after.as_deref().filter(|after| *after != START && Place::parse(after).is_none()) {
+            return refused(format!(
+                "`after`: `{}` is not where an answer ended; give the `resume` of an earlier one",
+                shown(after)
+            ));
+        }
+        if self.before.is_some() && self.after.is_some() {
+            return refused("`before` and `after` exclude each other: one goes back, the other forward".to_owned());
+        }
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from >= to
+        {
+            return refused(format!("`from` ({from}) must lie before `to` ({to})"));
+        }
+        Ok(())
     }
 }
+
+/// What `after` is for everything there is.
+pub(super) const START: &str = "0";
 
 /// Conditions and their values, side by side.
 struct Conditions {
@@ -179,33 +214,47 @@ impl Conditions {
     }
 }
 
-pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<EventPage, FileError> {
+/// A page of events. `head` is the end of the projected chain.
+pub(super) fn events(connection: &Connection, head: &ChainHead, query: &EventQuery) -> Result<EventPage, FileError> {
     let limit = match query.limit {
         0 => DEFAULT_PAGE,
         limit => limit.min(LARGEST_PAGE),
     } as usize;
     let mut conditions =
-        Conditions::new("SELECT host, seq, recorded_at, hash, event_id, record FROM events WHERE true");
-    conditions.text("event_id = ?", query.event_id);
-    conditions.text("job_id = ?", query.job_id);
-    conditions.text("run_id = ?", query.run_id);
-    conditions.text("trace_id = ?", query.trace_id);
+        Conditions::new("SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true");
+    conditions.text("event_id = ?::UUID", query.event_id);
+    conditions.text("job_id = ?::UUID", query.job_id);
+    conditions.text("run_id = ?::UUID", query.run_id);
+    conditions.text("trace_id = ?::UUID", query.trace_id);
     conditions.text("step_id = ?", query.step_id.as_ref());
     conditions.time("recorded_at >= ?", query.from);
     conditions.time("recorded_at < ?", query.to);
     conditions.actor(query.actor.as_deref());
-    conditions.text("event_type = ?", query.event_type.as_ref());
+    conditions.text("surface = ?", query.surface.as_ref());
+    conditions.text("event_type = ?", query.event_type);
+    conditions
+        .text("contains(chr(10) || wsids || chr(10), chr(10) || ? || chr(10))", query.wsid.as_deref().map(workspace));
     conditions.text("capability_id = ?", query.capability_id.as_ref());
     conditions.text("decision_outcome = ?", query.decision_outcome);
-    if let Some(place) = query.before.as_deref().and_then(Place::parse) {
+    if let Some(Place { recorded_at, host, seq }) = query.before.as_deref().and_then(Place::parse) {
         // The first condition follows from the second; DuckDB can skip whole row groups by it.
-        conditions.and("recorded_at <= ?", [Box::new(place.recorded_at)]);
+        conditions.and("recorded_at <= ?", [Box::new(recorded_at)]);
         conditions.and(
             "(recorded_at < ? OR host < ? OR (host = ? AND seq < ?))",
-            [Box::new(place.recorded_at), Box::new(place.host.clone()), Box::new(place.host), Box::new(place.seq)],
+            [Box::new(recorded_at), Box::new(host.clone()), Box::new(host), Box::new(seq)],
         );
     }
-    conditions.sql.push_str(" ORDER BY recorded_at DESC, host DESC, seq DESC LIMIT ?");
+    if let Some(Place { recorded_at, host, seq }) = query.after.as_deref().and_then(Place::parse) {
+        conditions.and("recorded_at >= ?", [Box::new(recorded_at)]);
+        conditions.and(
+            "(recorded_at > ? OR host > ? OR (host = ? AND seq > ?))",
+            [Box::new(recorded_at), Box::new(host.clone()), Box::new(host), Box::new(seq)],
+        );
+    }
+    conditions.sql.push_str(match query.after {
+        Some(_) => " ORDER BY recorded_at, host, seq LIMIT ?",
+        None => " ORDER BY recorded_at DESC, host DESC, seq DESC LIMIT ?",
+    });
     conditions.values.push(Box::new(signed(limit as u64 + 1)));
 
     let failed = |source| FileError::DuckDb { operation: "query events", source };
@@ -218,7 +267,23 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
     let more = events.len() > limit;
     events.truncate(limit);
     let next = if more { events.last().map(Place::of) } else { None };
-    Ok(EventPage { events, next })
+    let resume = if head.seq == 0 { START.to_owned() } else { Place::text(head.recorded_at, head.seq, head.host) };
+    let kept_since = kept_since(connection).map_err(failed)?;
+    // Whoever goes on from a place has been told with the first answer.
+    let asks_for_all = query.after.as_deref().is_none_or(|after| after == START);
+    let incomplete_before = kept_since.filter(|since| asks_for_all && query.from.is_none_or(|from| from < *since));
+    Ok(EventPage { events, next, resume, incomplete_before })
+}
+
+/// When the oldest event that is kept was recorded, if there was an older one.
+fn kept_since(connection: &Connection) -> Result<Option<Timestamp>, duckdb::Error> {
+    // Rows stand in the order in which they were recorded, so the first is the oldest. A minimum over all of them
+    // would look at every row group: 30 ms with ten million rows.
+    let mut statement = connection.prepare("SELECT seq, recorded_at FROM events LIMIT 1")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (seq, recorded_at): (i64, i64) = (row.get(0)?, row.get(1)?);
+    Ok((seq > 1).then_some(Timestamp::from_micros(recorded_at)))
 }
 
 /// Reads a row and checks it against its hash, so that an edited file is not taken for the record.
@@ -261,8 +326,8 @@ pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec
         "SELECT actor_id, capability_id, decision_outcome, coalesce(would_deny, false), coalesce(reason, ''), count(*) \
          FROM events WHERE event_type = 'capability_action' AND actor_id IS NOT NULL AND capability_id IS NOT NULL",
     );
-    conditions.text("run_id = ?", query.run_id);
-    conditions.text("job_id = ?", query.job_id);
+    conditions.text("run_id = ?::UUID", query.run_id);
+    conditions.text("job_id = ?::UUID", query.job_id);
     conditions.actor(query.plugin.as_deref());
     conditions.time("recorded_at >= ?", query.since);
     conditions.sql.push_str(" GROUP BY ALL");

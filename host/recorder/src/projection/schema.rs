@@ -1,12 +1,17 @@
 //! The tables of the DuckDB file and their versions.
 //!
-//! No secondary indexes: DuckDB keeps minimum and maximum per row group, and rows arrive in order of time.
+//! No secondary indexes: DuckDB keeps minimum and maximum per row group, and rows arrive in order of time. Ids are
+//! UUIDs of version 7, which begin with a time too; as UUIDs, not as texts, DuckDB compares all of their bytes, so that
+//! a search for one reads the few row groups that were written while it was in use.
 
 use duckdb::Connection;
 
 /// One step per version, in order; each runs once, in a transaction with its entry in `recorder_versions`. Never
 /// edited once released: an older file is brought up step by step (R6.9).
-const STEPS: &[&str] = &[r#"
+const STEPS: &[&str] = &[TEXTS, IDS_SURFACE_WORKSPACES];
+
+/// Version 1: all ids as text.
+const TEXTS: &str = r#"
     CREATE TABLE events (
         host VARCHAR NOT NULL,
         seq BIGINT NOT NULL,
@@ -41,7 +46,65 @@ const STEPS: &[&str] = &[r#"
         record VARCHAR NOT NULL
     );
     CREATE TABLE "cursor" (host VARCHAR NOT NULL, seq BIGINT NOT NULL, hash VARCHAR NOT NULL, recorded_at BIGINT NOT NULL);
-"#];
+"#;
+
+/// Version 2: ids as UUIDs; columns `surface` and `wsids`, filled from the record.
+///
+/// The rows are written anew: an update of all of them would be held in memory until it is committed, while rows
+/// that are inserted in their order go to the file as soon as a row group is full.
+const IDS_SURFACE_WORKSPACES: &str = r#"
+    CREATE TABLE events_2 (
+        host VARCHAR NOT NULL,
+        seq BIGINT NOT NULL,
+        recorded_at BIGINT NOT NULL,
+        hash VARCHAR NOT NULL,
+        event_id UUID NOT NULL,
+        trace_id UUID,
+        "timestamp" BIGINT,
+        actor_kind VARCHAR,
+        actor_id VARCHAR,
+        plugin VARCHAR,
+        event_type VARCHAR,
+        job_id UUID,
+        run_id UUID,
+        step_id VARCHAR,
+        model_id VARCHAR,
+        activity_span_id UUID,
+        session_span_id UUID,
+        capability_id VARCHAR,
+        policy_decision_id UUID,
+        decision_outcome VARCHAR,
+        reason VARCHAR,
+        layer VARCHAR,
+        would_deny BOOLEAN,
+        interface VARCHAR,
+        function VARCHAR,
+        resource VARCHAR,
+        attempt BIGINT,
+        call BIGINT,
+        result VARCHAR,
+        duration_us BIGINT,
+        surface VARCHAR,
+        wsids VARCHAR,
+        record VARCHAR NOT NULL
+    );
+    INSERT INTO events_2 SELECT
+        host, seq, recorded_at, hash, event_id::UUID, try_cast(trace_id AS UUID), "timestamp", actor_kind, actor_id, plugin,
+        event_type, try_cast(job_id AS UUID), try_cast(run_id AS UUID), step_id, model_id,
+        try_cast(activity_span_id AS UUID), try_cast(session_span_id AS UUID), capability_id,
+        try_cast(policy_decision_id AS UUID), decision_outcome, reason, layer, would_deny, interface, function, resource,
+        attempt, call, result, duration_us,
+        CASE WHEN event_type = 'editor_edit' THEN json_extract_string(record, '$.event.payload.editor_surface')
+             WHEN event_type = 'terminal_command' THEN 'terminal'
+             WHEN actor_kind = 'human' THEN 'cli'
+             WHEN actor_kind = 'agent' THEN 'plugin'
+             WHEN actor_kind = 'system' THEN 'host' END,
+        nullif(array_to_string(list_filter(json_extract(record, '$.event.wsids[*]'), lambda w: json_type(w) = 'VARCHAR'), chr(10)), ''),
+        record
+        FROM events ORDER BY rowid;
+    DROP TABLE events;
+    ALTER TABLE events_2 RENAME TO events;
+"#;
 
 /// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {

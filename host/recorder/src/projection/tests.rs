@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use handshake_core::capability::{DenialLabel, Layer, Mode};
-use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody, Outcome};
+use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody, EventType, Outcome};
 use handshake_core::recorder::FlightRecorder;
 use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
 use handshake_core::{Digest, EventId, JobId, RunId, StepId, Timestamp, TraceId};
@@ -24,7 +24,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let outbox = Arc::new(MemoryOutbox::default());
-        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction));
+        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction), Arc::new(FixedClock::default()));
         Self { folder: TempDir::new().unwrap(), outbox, recorder, ids: SequentialIds::default() }
     }
 
@@ -97,6 +97,14 @@ impl Bench {
         event.actor = Actor { kind: ActorKind::Agent, id: plugin.into() };
         event.capability_id = Some(capability.into());
         event
+    }
+}
+
+/// Puts a decision into a job, in its envelope and its payload.
+fn of_job(event: &mut Event, job: JobId) {
+    event.job_id = Some(job);
+    if let EventBody::CapabilityAction(record) = &mut event.body {
+        record.job_id = Some(job);
     }
 }
 
@@ -188,7 +196,7 @@ async fn each_filter_filters_and_all_must_match() {
         false,
     ));
     let mut fifth = bench.decision("reader@0.1.0", "fs.read", Outcome::Deny, Some(DenialLabel::OperatorDenied), false);
-    fifth.job_id = Some(job);
+    of_job(&mut fifth, job);
     bench.record(&fifth);
     let times: Vec<_> = bench.outbox.records().iter().map(|record| record.recorded_at).collect();
 
@@ -204,7 +212,7 @@ async fn each_filter_filters_and_all_must_match() {
         (EventQuery { actor: Some("summarize@0.2.0".into()), ..none() }, vec![4]),
         (EventQuery { actor: Some("summ".into()), ..none() }, vec![]),
         (EventQuery { actor: Some("handshake".into()), ..none() }, vec![2, 1]),
-        (EventQuery { event_type: Some("system".into()), ..none() }, vec![2, 1]),
+        (EventQuery { event_type: Some(EventType::System), ..none() }, vec![2, 1]),
         (EventQuery { capability_id: Some("model.infer".into()), ..none() }, vec![4, 3]),
         (EventQuery { decision_outcome: Some(Outcome::Deny), ..none() }, vec![5, 4]),
         (EventQuery { decision_outcome: Some(Outcome::Deny), job_id: Some(job), ..none() }, vec![5]),
@@ -317,11 +325,12 @@ async fn hostile_strings_stay_data() {
             [seq],
             "{text:?}"
         );
-        assert!(
-            seqs(&projection, EventQuery { event_type: Some((*text).into()), ..EventQuery::default() })
-                .await
-                .is_empty()
-        );
+        for query in [
+            EventQuery { surface: Some((*text).into()), ..EventQuery::default() },
+            EventQuery { wsid: Some((*text).into()), ..EventQuery::default() },
+        ] {
+            assert!(seqs(&projection, query).await.is_empty());
+        }
     }
     let plugins: BTreeSet<_> =
         projection.matrix(&MatrixQuery::default()).await.unwrap().into_iter().map(|row| row.plugin).collect();
@@ -492,4 +501,145 @@ async fn row_groups_are_small_because_a_checkpoint_holds_a_whole_one() {
     let groups = "CHECKPOINT; SELECT CASE WHEN max(row_group_id) < 2 THEN error('row groups are too large') END \
                   FROM pragma_storage_info('events')";
     projection.thread.call(move |file| file.execute(groups)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn events_are_found_by_surface_and_workspace() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    let spaces: [&[&str]; 5] = [&[], &["w1"], &["w1", "w2"], &["w1\nw9", "\",\""], &["w11"]];
+    for wsids in spaces {
+        let mut event = bench.note("x");
+        event.wsids = wsids.iter().map(|id| (*id).to_owned()).collect();
+        bench.record(&event);
+    }
+    bench.record(&bench.decision("reader@0.1.0", "fs.read", Outcome::Allow, None, false));
+    let mut person = bench.note("pinned");
+    person.actor = Actor { kind: ActorKind::Human, id: "ann".into() };
+    bench.record(&person);
+    for event in handshake_core::testing::sample_events() {
+        if matches!(event.body.kind(), EventType::EditorEdit | EventType::TerminalCommand) {
+            bench.record(&event);
+        }
+    }
+    let by_wsid = |id: &str| EventQuery { wsid: Some(id.into()), ..EventQuery::default() };
+    let by_surface = |id: &str| EventQuery { surface: Some(id.into()), ..EventQuery::default() };
+    let cases = [
+        // The samples are in it, too.
+        (by_wsid("w1"), vec![9, 8, 3, 2]),
+        (by_wsid("w2"), vec![3]),
+        (by_wsid("w9"), vec![]),
+        (by_wsid("w1\nw9"), vec![4]),
+        (by_wsid("\",\""), vec![4]),
+        (by_wsid(","), vec![]),
+        (by_wsid("w"), vec![]),
+        (by_surface("plugin"), vec![6]),
+        (by_surface("cli"), vec![7]),
+        (by_surface("host"), vec![5, 4, 3, 2, 1]),
+        (by_surface("terminal"), vec![8]),
+        (by_surface("markdown"), vec![9]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(seqs(&projection, query.clone()).await, expected, "{query:?}");
+    }
+}
+
+/// Makes the open file one of version 1.
+const BACK_TO_VERSION_1: &str = "
+    CREATE TABLE events_1 AS SELECT * EXCLUDE (surface, wsids) REPLACE (
+        event_id::VARCHAR AS event_id, trace_id::VARCHAR AS trace_id, job_id::VARCHAR AS job_id, run_id::VARCHAR AS run_id,
+        activity_span_id::VARCHAR AS activity_span_id, session_span_id::VARCHAR AS session_span_id,
+        policy_decision_id::VARCHAR AS policy_decision_id) FROM events;
+    DROP TABLE events; ALTER TABLE events_1 RENAME TO events; DELETE FROM recorder_versions WHERE version > 1";
+
+#[tokio::test]
+async fn an_older_file_opens_and_its_new_columns_are_filled_from_the_record() {
+    let bench = Bench::new();
+    for event in handshake_core::testing::sample_events() {
+        bench.record(&event);
+    }
+    let mut odd = bench.note("x");
+    odd.wsids = vec!["w\n\"ä\"".into(), "w2".into()];
+    bench.record(&odd);
+    bench.notes(9_000);
+    let projection = bench.open().await;
+    projection.wait_for(9_022).await.unwrap();
+    let queries = || {
+        let mut queries: Vec<EventQuery> = ["cli", "plugin", "host", "terminal", "markdown"]
+            .map(|surface| EventQuery { surface: Some(surface.into()), limit: 1000, ..EventQuery::default() })
+            .into();
+        queries
+            .extend(["w1", "w2", "w\n\"ä\""].map(|id| EventQuery { wsid: Some(id.into()), ..EventQuery::default() }));
+        queries.push(EventQuery { event_id: Some(odd.event_id), ..EventQuery::default() });
+        queries
+    };
+    let mut before = Vec::new();
+    for query in queries() {
+        before.push(projection.events(&query).await.unwrap());
+    }
+    assert!(before.iter().all(|page| !page.events.is_empty()));
+
+    projection.thread.call(|file| file.execute(BACK_TO_VERSION_1)).await.unwrap().unwrap();
+    projection.close().await.unwrap();
+    let projection = bench.open().await;
+    assert_eq!(projection.status().await.set_aside, None, "it was brought up, not rebuilt");
+    for (query, before) in queries().into_iter().zip(before) {
+        assert_eq!(projection.events(&query).await.unwrap(), before, "{query:?}");
+    }
+    bench.notes(3);
+    assert_eq!(all(&projection, 1000).await, down_from(9_025));
+}
+
+#[tokio::test]
+async fn going_on_after_an_answer_shows_each_later_event_once_and_in_order() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    let start = projection.events(&EventQuery::default()).await.unwrap().resume;
+    assert_eq!(start, "0");
+    bench.notes(10);
+    let mut after = start;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        loop {
+            let query = EventQuery { after: Some(after.clone()), limit: 7, ..EventQuery::default() };
+            let page = projection.events(&query).await.unwrap();
+            seen.extend(page.events.iter().map(|event| event.seq));
+            after = page.next.clone().unwrap_or(page.resume);
+            if page.next.is_none() {
+                break;
+            }
+        }
+        bench.notes(20);
+    }
+    assert_eq!(seen, (1..=90).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn queries_that_contradict_themselves_are_refused() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(1);
+    let place = projection.events(&EventQuery::default()).await.unwrap().resume;
+    let time = Timestamp::from_micros(5);
+    for query in [
+        EventQuery { before: Some(place.clone()), after: Some(place), ..EventQuery::default() },
+        EventQuery { after: Some("x".into()), ..EventQuery::default() },
+        EventQuery { from: Some(time), to: Some(time), ..EventQuery::default() },
+    ] {
+        assert!(matches!(projection.events(&query).await, Err(RecorderError::Query(_))), "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_when_what_was_asked_for_is_not_kept_any_more() {
+    let bench = Bench::new();
+    let projection = bench.open().await;
+    bench.notes(10);
+    let times: Vec<_> = bench.outbox.records().iter().map(|record| record.recorded_at).collect();
+    assert_eq!(projection.events(&EventQuery::default()).await.unwrap().incomplete_before, None);
+    projection.thread.call(|file| file.execute("DELETE FROM events WHERE seq < 4")).await.unwrap().unwrap();
+    let since = |from: Option<Timestamp>| EventQuery { from, ..EventQuery::default() };
+    for (from, expected) in [(None, Some(times[3])), (Some(times[2]), Some(times[3])), (Some(times[3]), None)] {
+        assert_eq!(projection.events(&since(from)).await.unwrap().incomplete_before, expected, "{from:?}");
+    }
 }

@@ -1,0 +1,103 @@
+//! `handshake audit`: what is on record, and what it says about who asked for what.
+
+mod csv;
+mod decisions;
+mod events;
+mod export;
+mod filters;
+mod matrix;
+mod summary;
+mod trace;
+
+use clap::Subcommand;
+use handshake_core::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use crate::access::{Need, with_parameters};
+use crate::error::{CliError, Exit};
+use crate::output::Output;
+
+/// `handshake audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Lists decisions, newest first
+    Decisions(decisions::DecisionsArgs),
+    /// Lists events of all types, newest first, or follows them as they come
+    Events(events::EventsArgs),
+    /// Shows a trace as a tree: job, runs, steps, decisions, calls of models
+    Trace(trace::TraceArgs),
+    /// Counts decisions: plugin by capability, allowed and denied
+    Matrix(matrix::MatrixArgs),
+    /// Writes events to a file, oldest first
+    Export(export::ExportArgs),
+}
+
+/// Asks the owner of the data directory, and shows the answer.
+pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Result<Exit, CliError> {
+    let output = context.output;
+    let access = || context.access(Need::Answers);
+    match command {
+        AuditCommand::Decisions(args) => decisions::decisions(access().await?, output, args).await?,
+        AuditCommand::Events(args) => events::events(context, args).await?,
+        AuditCommand::Trace(args) => trace::trace(access().await?, output, args).await?,
+        AuditCommand::Matrix(args) => matrix::matrix(access().await?, output, args).await?,
+        AuditCommand::Export(args) => {
+            // What can be told without the data directory is told before it is opened.
+            args.check()?;
+            export::export(access().await?, output, args).await?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// A query as parameters: what it does not say is left out.
+fn path_of(path: &str, query: &impl Serialize) -> Result<String, CliError> {
+    let value = serde_json::to_value(query)
+        .map_err(|error| CliError::internal("the query cannot be written").because(&error))?;
+    let fields = value.as_object().into_iter().flatten();
+    let parameters = fields.map(|(name, value)| {
+        let text = match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        (name.as_str(), text)
+    });
+    Ok(with_parameters(path, parameters))
+}
+
+/// Says that a part of what was asked for is not kept any more.
+fn note_missing(output: &Output, incomplete_before: Option<Timestamp>) {
+    if let Some(since) = incomplete_before {
+        output.note(&format!("what was recorded before {since} is not kept any more"));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use handshake_core::StepId;
+    use handshake_core::event::{EventType, Outcome};
+    use handshake_recorder::EventQuery;
+
+    use super::*;
+
+    #[test]
+    fn a_query_travels_as_parameters_and_comes_back_the_same() {
+        let query = EventQuery {
+            step_id: Some(StepId::new("read").unwrap()),
+            decision_outcome: Some(Outcome::Deny),
+            limit: 5,
+            event_type: Some(EventType::SpanEnd),
+            wsid: Some("a&b".into()),
+            from: Timestamp::parse("2026-01-31T12:00:00Z"),
+            ..EventQuery::default()
+        };
+        let path = path_of("/v1/audit/events", &query).unwrap();
+        let uri: axum::http::Uri = path.parse().unwrap();
+        let axum::extract::Query(back) = axum::extract::Query::<EventQuery>::try_from_uri(&uri).unwrap();
+        assert_eq!(back, query);
+    }
+}
