@@ -17,6 +17,7 @@ mod host;
 mod output;
 mod policy;
 mod progress;
+mod recorder;
 mod retention;
 mod secrets;
 mod settings;

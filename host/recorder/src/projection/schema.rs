@@ -6,7 +6,8 @@ use duckdb::Connection;
 
 /// One step per version, in order; each runs once, in a transaction with its entry in `recorder_versions`. Never
 /// edited once released: an older file is brought up step by step (R6.9).
-const STEPS: &[&str] = &[r#"
+const STEPS: &[&str] = &[
+    r#"
     CREATE TABLE events (
         host VARCHAR NOT NULL,
         seq BIGINT NOT NULL,
@@ -41,10 +42,27 @@ const STEPS: &[&str] = &[r#"
         record VARCHAR NOT NULL
     );
     CREATE TABLE "cursor" (host VARCHAR NOT NULL, seq BIGINT NOT NULL, hash VARCHAR NOT NULL, recorded_at BIGINT NOT NULL);
-"#];
+"#,
+    FIRST_AND_GAPS,
+];
+
+/// Rows begin behind what retention has dropped, and ranges that could not be rebuilt are missing between them.
+const FIRST_AND_GAPS: &str = r#"
+    ALTER TABLE "cursor" ADD COLUMN first BIGINT DEFAULT 1;
+    CREATE TABLE gaps (host VARCHAR NOT NULL, first BIGINT NOT NULL, last BIGINT NOT NULL,
+        reason VARCHAR NOT NULL, announced BOOLEAN NOT NULL DEFAULT false);
+"#;
+
+/// The version of a file's schema; none when it is of a later version of this program.
+pub(super) fn version(connection: &Connection) -> Result<Option<usize>, duckdb::Error> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
+    let version: i64 =
+        connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
+    Ok(usize::try_from(version).ok().filter(|version| *version <= STEPS.len()))
+}
 
 /// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
-pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
+pub(crate) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
     let version: i64 =
         connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
