@@ -124,11 +124,6 @@ impl HostState {
         self.projection.get_or_try_init(open).await.map_err(|error| store_failure(&error))
     }
 
-    /// The record, sealed or not.
-    pub(crate) fn log(&self) -> &Arc<RecordLog> {
-        &self.log
-    }
-
     /// Whether the projection is open or being opened.
     pub(crate) fn is_projecting(&self) -> bool {
         self.projecting.load(Ordering::SeqCst) || self.projection.initialized()

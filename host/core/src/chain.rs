@@ -60,7 +60,8 @@ impl ChainHead {
             return Err(broken("its hash is not that of its content"));
         }
         let parsed: Record = serde_json::from_str(&stamped.record).map_err(|_| broken("it is not a record"))?;
-        if (parsed.host, parsed.seq, parsed.recorded_at) != (stamped.host, stamped.seq, stamped.recorded_at.micros()) {
+        let columns = (stamped.host, stamped.seq, stamped.recorded_at.micros(), stamped.event_id);
+        if (parsed.host, parsed.seq, parsed.recorded_at, parsed.event.event_id) != columns {
             return Err(broken("its columns differ from its content"));
         }
         if stamped.host != self.host || stamped.seq != self.seq + 1 {
@@ -85,7 +86,13 @@ pub struct BrokenChain {
 }
 
 #[derive(Deserialize)]
+struct RecordedId {
+    event_id: EventId,
+}
+
+#[derive(Deserialize)]
 struct Record {
+    event: RecordedId,
     host: HostId,
     prev: Digest,
     recorded_at: i64,

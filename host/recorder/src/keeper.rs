@@ -10,7 +10,7 @@ use std::time::Duration;
 use handshake_core::event::Event;
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::storage::{EventOutbox, StorageError};
-use handshake_core::{Clock, Digest, Ids, Timestamp};
+use handshake_core::{Clock, Digest, EventId, Ids, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -21,6 +21,7 @@ use crate::projection::{EventQuery, Projection, ProjectionStatus};
 use crate::retention::{Expiry, end_of, too_old};
 use crate::segments::{Archive, ArchiveError, Tombstone, told};
 use crate::signing::{PublicKey, Signed};
+use crate::verify::{Proof, ProofError, Verification, Verifier, prove};
 
 /// When records are sealed and dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub enum KeeperError {
     /// The projection or the record failed.
     #[error(transparent)]
     Recorder(#[from] RecorderError),
+    /// An event could not be proved.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
 }
 
 impl From<StorageError> for KeeperError {
@@ -256,8 +260,9 @@ impl Keeper {
         if !in_projection && !self.archive().has_buried() {
             return Ok(());
         }
-        self.tell(projection, tombstone.from, tombstone.to, &tombstone.reason).await?;
         let archive = Arc::clone(self.archive());
+        archive.begin("tell of dropped records")?;
+        self.tell(projection, tombstone.from, tombstone.to, &tombstone.reason).await?;
         let removed = tokio::task::spawn_blocking(move || archive.remove_buried()).await;
         removed.map_err(|error| RecorderError::Sink(StorageError::Guard(error.to_string())))??;
         projection.drop_through(tombstone.end()).await?;
@@ -274,6 +279,43 @@ impl Keeper {
             self.services.recorder.record_event(&event).await?;
         }
         Ok(())
+    }
+
+    /// Checks the whole record up to where it stands now, with all that speaks of it. `outside` is a signed head that
+    /// was kept out of this host's reach.
+    pub async fn verify(
+        &self,
+        projection: &Projection,
+        outside: Option<Signed<Head>>,
+    ) -> Result<Verification, KeeperError> {
+        // A record that is broken stops the projection, and what is wrong with it is what was asked.
+        if let Err(error) = projection.wait_for(self.services.log.flush().await?.seq).await {
+            tracing::debug!(%error, "the projection is verified as far as it goes");
+        }
+        let published = match crate::head::read(&self.services.head_file) {
+            Ok(published) => published,
+            Err(error) => {
+                let problem = format!("cannot read the signed head `{}`: {error}", self.services.head_file.display());
+                return Err(StorageError::Guard(problem).into());
+            }
+        };
+        Ok(Verifier::verify(&self.services.log, projection, published, outside).await?)
+    }
+
+    /// Proves that an event is in the record, for somebody who has nothing but the public key. An event that is not
+    /// sealed yet is sealed first, with all others.
+    pub async fn prove(&self, projection: &Projection, event: EventId) -> Result<Proof, KeeperError> {
+        let query = EventQuery { event_id: Some(event), ..EventQuery::default() };
+        let page = projection.events(&query).await?;
+        let found = page.events.first().map(|event| event.seq);
+        let seq = found.ok_or_else(|| StorageError::NotFound { what: "event", id: event.to_string() })?;
+        if seq > self.archive().sealed_to() {
+            self.seal(projection).await?;
+        }
+        let archive = Arc::clone(self.archive());
+        let proved = tokio::task::spawn_blocking(move || prove(&archive, seq)).await;
+        let proof = proved.map_err(|error| RecorderError::Sink(StorageError::Guard(error.to_string())))?;
+        Ok(proof?)
     }
 
     /// How the recorder stands.

@@ -15,6 +15,7 @@ mod redaction;
 mod retention;
 mod segments;
 pub mod signing;
+mod verify;
 
 #[cfg(test)]
 mod memory_outbox;
@@ -28,3 +29,4 @@ pub use projection::{
 pub use recorder::Recorder;
 pub use redaction::Redaction;
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
+pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use handshake_core::Digest;
 use handshake_core::recorder::RecorderError;
-use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Rebuilt, SealReport};
+use handshake_core::storage::StorageError;
+use handshake_core::{Digest, EventId};
+use handshake_recorder::head::Head;
+use handshake_recorder::signing::Signed;
+use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Proof, Rebuilt, SealReport, Verification};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Host};
-use crate::error::{CliError, store_failure};
+use super::{Answer, Document, Host};
+use crate::error::{CliError, Exit, store_failure};
 use crate::host::HostState;
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
@@ -21,6 +24,8 @@ pub(super) fn routes() -> Router<Arc<HostState>> {
         .route("/v1/recorder/seal", post(seal))
         .route("/v1/recorder/compact", post(compact))
         .route("/v1/recorder/rebuild", post(rebuild))
+        .route("/v1/recorder/verify", post(verify))
+        .route("/v1/recorder/proofs/{event}", post(prove))
 }
 
 /// The key that others check signatures with.
@@ -30,6 +35,27 @@ pub(crate) struct PublicKeyDocument {
     pub(crate) key_id: Digest,
     /// Its SubjectPublicKeyInfo in PEM.
     pub(crate) public_key: String,
+}
+
+/// A request to check the whole record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyRequest {
+    /// A signed head that was kept elsewhere.
+    pub(crate) head: Option<Signed<Head>>,
+}
+
+async fn verify(State(host): Host, Document(request): Document<VerifyRequest>) -> Answer<Verification> {
+    let verified = host.keeper.verify(host.projection().await?, request.head).await;
+    Ok(Json(verified.map_err(|error| failed(&error))?))
+}
+
+async fn prove(State(host): Host, Path(event): Path<EventId>) -> Answer<Proof> {
+    to_its_end(async move {
+        let projection = host.projection().await?;
+        host.keeper.prove(projection, event).await.map_err(|error| failed(&error))
+    })
+    .await
 }
 
 async fn status(State(host): Host) -> Answer<KeeperStatus> {
@@ -70,7 +96,13 @@ fn recorder_failed(error: &RecorderError) -> CliError {
 
 fn failed(error: &KeeperError) -> CliError {
     match error {
+        KeeperError::Recorder(RecorderError::Sink(StorageError::NotFound { what, id })) => {
+            CliError::not_found(format!("{what} `{id}` does not exist, or is too old to be shown"))
+        }
         KeeperError::Recorder(error) => recorder_failed(error),
+        KeeperError::Proof(error) => {
+            CliError::new(Exit::Verification, "not_proved", "the event cannot be proved").because(error)
+        }
         KeeperError::Archive(error) => CliError::internal("the flight recorder's segments cannot be written")
             .because(error)
             .hint("nothing is lost: what is not sealed stays in the database, and the next look tries again"),

@@ -7,7 +7,8 @@ use handshake_recorder::{EventPage, EventQuery, MatrixQuery, MatrixRow, Recorded
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Context;
+use super::audit_proof::{CheckProofArgs, ProveArgs, VerifyArgs};
+use super::{Context, audit_proof};
 use crate::access::{Need, with_parameters};
 use crate::api::audit::Matrix;
 use crate::error::{CliError, Exit};
@@ -20,6 +21,13 @@ pub(crate) enum AuditCommand {
     Decisions(DecisionsArgs),
     /// Counts decisions: plugin by capability, allowed and denied
     Matrix(MatrixArgs),
+    /// Checks that the whole record is what was recorded; exit code 5 if it is not
+    Verify(VerifyArgs),
+    /// Prints a proof that an event is on record, for somebody who has only the
+    /// public key
+    Prove(ProveArgs),
+    /// Checks a proof; needs no data directory
+    CheckProof(CheckProofArgs),
 }
 
 /// Arguments of `handshake audit decisions`.
@@ -84,13 +92,17 @@ fn time(text: &str) -> Result<Timestamp, String> {
 /// Lists or counts.
 pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Result<Exit, CliError> {
     let output = context.output;
-    let access = context.access(Need::Answers).await?;
     match command {
+        AuditCommand::Verify(args) => return audit_proof::verify(context, args).await,
+        AuditCommand::Prove(args) => return audit_proof::prove(context, args).await,
+        AuditCommand::CheckProof(args) => return audit_proof::check(context, args),
         AuditCommand::Decisions(args) => {
+            let access = context.access(Need::Answers).await?;
             let page = access.get::<EventPage>(&path_of("/v1/audit/events", &args.query())?).await;
             show_decisions(output, &access.finish(output, page).await?)?;
         }
         AuditCommand::Matrix(args) => {
+            let access = context.access(Need::Answers).await?;
             let query =
                 MatrixQuery { run_id: args.run, job_id: args.job, plugin: args.plugin.clone(), since: args.since };
             let matrix = access.get::<Matrix>(&path_of("/v1/audit/matrix", &query)?).await;

@@ -1,6 +1,7 @@
 //! The commands: one file each, its arguments and one function.
 
 pub(crate) mod audit;
+mod audit_proof;
 pub(crate) mod capabilities;
 pub(crate) mod completions;
 pub(crate) mod db;

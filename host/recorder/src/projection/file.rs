@@ -19,6 +19,9 @@ const MEMORY_LIMIT: &str = "48MB";
 /// 122,880 rows that is more than the limit itself. With these it is some 25 MB.
 pub(super) const ROW_GROUP: u32 = 4096;
 
+/// Size of what stands before the blocks of a DuckDB file: the main header and two database headers.
+const HEADERS: u64 = 3 * 4096;
+
 /// Why the file did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
@@ -83,6 +86,8 @@ pub(super) struct ProjectionFile {
     progress: ProgressSender,
     pub(super) open: Option<Open>,
     closed: bool,
+    /// Where rows are made anew, while some are compared.
+    pub(super) scratch: Option<Connection>,
     /// Where the last damaged file went.
     pub(super) set_aside: Option<PathBuf>,
 }
@@ -95,7 +100,7 @@ pub(super) struct Open {
 impl ProjectionFile {
     pub(super) fn new(options: ProjectionOptions, disk: Disk, host: HostId, progress: ProgressSender) -> Self {
         let path = options.path.clone();
-        Self { path, host, options, disk, progress, open: None, closed: false, set_aside: None }
+        Self { path, host, options, disk, progress, open: None, closed: false, scratch: None, set_aside: None }
     }
 
     /// Where the projection stands. Opens the file if it is not open; a damaged one is set aside first.
@@ -155,6 +160,24 @@ impl ProjectionFile {
             .connection
             .execute_batch(sql)
             .map_err(|error| error.to_string())
+    }
+
+    /// Every row as JSON.
+    #[cfg(test)]
+    pub(super) fn rows_as_json(&mut self) -> Result<Vec<String>, FileError> {
+        let failed = |source| classified("read rows", source);
+        let connection = &self.opened()?.connection;
+        let sql = "SELECT CAST(to_json(events) AS VARCHAR) FROM events WHERE seq > ? AND seq <= ?";
+        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let last = "SELECT coalesce(max(seq), 0) FROM events";
+        let last: i64 = connection.query_row(last, [], |row| row.get(0)).map_err(failed)?;
+        let mut all = Vec::new();
+        // A page at a time: as JSON all of them are more than the memory limit.
+        for after in (0..last).step_by(1000) {
+            let rows = statement.query_map([after, after + 1000], |row| row.get(0)).map_err(failed)?;
+            all.extend(rows.collect::<Result<Vec<String>, _>>().map_err(failed)?);
+        }
+        Ok(all)
     }
 
     /// Bytes on disk.
@@ -317,9 +340,23 @@ fn open(path: &Path, host: HostId) -> Result<Open, FileError> {
     if let Err(version) = schema::migrate(&mut connection).map_err(damaged)? {
         return Err(FileError::Newer { path: path.to_owned(), version });
     }
+    whole(&connection, path)?;
     let head = cursor(&connection, host).map_err(damaged)?;
     let head = head.ok_or_else(|| FileError::Damaged("its cursor does not match its rows".into()))?;
     Ok(Open { connection, head })
+}
+
+/// Checks that the file has all the blocks that it should have; DuckDB itself notices only when it reads one.
+pub(super) fn whole(connection: &Connection, path: &Path) -> Result<(), FileError> {
+    let sql = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'recorder'";
+    let blocks: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(damaged_unless_surroundings)?;
+    let expected = u64::try_from(blocks).unwrap_or(0).saturating_add(HEADERS);
+    match std::fs::metadata(path) {
+        // A file that has just been made has no blocks yet.
+        Ok(data) if blocks == 0 || data.len() >= expected => Ok(()),
+        Ok(data) => Err(FileError::Damaged(format!("it has {} bytes of {expected}", data.len()))),
+        Err(error) => Err(FileError::Damaged(error.to_string())),
+    }
 }
 
 /// What is stored comes from guests. DuckDB gets no way to anything else: no other files, no network, no

@@ -5,6 +5,7 @@
 //! them has arrived.
 
 pub(crate) mod columns;
+mod comparison;
 mod file;
 mod probe;
 mod query;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handshake_core::chain::ChainHead;
+use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::{EventOutbox, StorageError};
 use handshake_core::{Clock, HostId};
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 use crate::disk::Disk;
 use crate::log::{Found, RecordLog};
 use crate::segments::told as chain_of;
+pub(crate) use comparison::Rows;
 use file::{FileError, ProjectionFile};
 pub use probe::{Probe, probe_file};
 pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
@@ -240,6 +242,16 @@ impl Projection {
         Ok(self.thread.call(move |file| file.announced(&gap)).await??)
     }
 
+    /// Compares records, which follow one another, with their rows.
+    pub(crate) async fn compare(&self, records: Vec<StampedEvent>) -> Result<Rows, RecorderError> {
+        Ok(self.thread.call(move |file| file.compare(&records)).await??)
+    }
+
+    /// The first row that no record up to the head has led to; the last call of a comparison.
+    pub(crate) async fn surplus(&self, head: ChainHead) -> Result<Option<u64>, RecorderError> {
+        Ok(self.thread.call(move |file| file.surplus(&head)).await??)
+    }
+
     /// Removes files that were set aside longer ago than records are kept: they hold records too.
     pub(crate) async fn remove_set_aside(&self) -> Result<(), RecorderError> {
         let path = self.path.clone();
@@ -259,11 +271,20 @@ impl Projection {
         Ok(())
     }
 
-    /// Rows of the file as they are, for comparing them with the record.
+    /// Runs any SQL, for tests.
     #[cfg(test)]
     pub(crate) async fn execute(&self, sql: &'static str) {
         let done = self.thread.call(move |file| file.execute(sql)).await;
         assert!(matches!(done, Ok(Ok(()))), "{done:?}");
+    }
+
+    /// Every row as JSON, for tests that compare files.
+    #[cfg(test)]
+    pub(crate) async fn rows(&self) -> Vec<String> {
+        let rows = self.thread.call(|file| file.rows_as_json()).await;
+        let problem = rows.as_ref().map(|rows| rows.as_ref().err().map(|error| chain_of(error)));
+        assert!(matches!(problem, Ok(None)), "{problem:?}");
+        rows.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// Stops projecting and closes the file; later calls fail. What was not projected yet follows at the next
@@ -474,3 +495,7 @@ fn sink(error: StorageError) -> Halt {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "upkeep_tests.rs"]
+mod upkeep_tests;

@@ -63,10 +63,15 @@ pub(super) fn version(connection: &Connection) -> Result<Option<usize>, duckdb::
 
 /// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
+    migrate_to(connection, STEPS.len())
+}
+
+/// Brings the file to the schema that the first so many steps make.
+fn migrate_to(connection: &mut Connection, steps: usize) -> Result<Result<(), i64>, duckdb::Error> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
     let version: i64 =
         connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else {
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS[..steps].get(done..)) else {
         return Ok(Err(version));
     };
     for (step, next) in missing.iter().zip(version + 1..) {
@@ -76,4 +81,27 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, du
         transaction.commit()?;
     }
     Ok(Ok(()))
+}
+
+/// A file as an earlier version of this program made it, with one record in it.
+#[cfg(test)]
+pub(super) fn older_file(path: &std::path::Path, steps: usize, record: &handshake_core::chain::StampedEvent) -> bool {
+    let made = || -> Result<(), duckdb::Error> {
+        let mut connection = Connection::open(path)?;
+        assert!(matches!(migrate_to(&mut connection, steps)?, Ok(())));
+        let (host, hash, at) = (record.host.to_string(), record.hash.to_string(), record.recorded_at.micros());
+        let id = record.event_id.to_string();
+        connection.execute(
+            "INSERT INTO events (host, seq, recorded_at, hash, event_id, record) VALUES (?, 1, ?, ?, ?, ?)",
+            duckdb::params![host, at, hash, id, record.record],
+        )?;
+        connection.execute(
+            r#"INSERT INTO "cursor" (host, seq, hash, recorded_at) VALUES (?, 1, ?, ?)"#,
+            duckdb::params![host, hash, at],
+        )?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    assert!(steps <= STEPS.len());
+    assert!(made().is_ok());
+    steps < STEPS.len()
 }

@@ -15,8 +15,8 @@ use crate::log::Jump;
 const CHUNK: u64 = 16_384;
 /// The file may be so much larger than what is in it, in percent, before it is compacted (R6.4 asks for 130).
 const SLACK: u64 = 25;
-/// A file up to this size is left as it is; its fixed parts alone are a few hundred kilobytes.
-const SMALL: u64 = 4 << 20;
+/// A file up to this size is left as it is; a few blocks of 256 kB that are half empty are no waste.
+const SMALL: u64 = 2 << 20;
 
 /// Records that are on record no more: their segment is missing or damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +61,15 @@ impl ProjectionFile {
     /// Deletes the rows of records that retention has dropped. Rows that are still to come are passed over when they
     /// would be projected.
     pub(super) fn drop_through(&mut self, to: &ChainHead) -> Result<(), FileError> {
+        self.step()?;
         let open = self.opened()?;
         let behind = open.head.seq < to.seq;
         let done = if behind { Ok(()) } else { delete_through(&mut open.connection, to, false) };
         self.noticing("drop old records", done)
+    }
+
+    fn step(&self) -> Result<(), FileError> {
+        self.disk.step().map_err(|source| FileError::Replace { path: self.path.clone(), source })
     }
 
     /// Number of the first record that retention has left.

@@ -191,6 +191,11 @@ impl Archive {
         self.contents().tombstone.clone()
     }
 
+    /// Why the tombstone cannot be read.
+    pub(crate) fn tombstone_problem(&self) -> Option<String> {
+        self.contents().tombstone_problem.clone()
+    }
+
     /// Manifests, oldest first.
     pub fn manifests(&self) -> Vec<Signed<Manifest>> {
         self.contents().manifests().cloned().collect()
@@ -234,7 +239,7 @@ impl Archive {
     ) -> Result<Option<Signed<Manifest>>, ArchiveError> {
         let (end, known) = self.contents().end(self.host);
         // What an earlier process had sealed when it was lost.
-        self.disk.step().map_err(|source| self.file("release records of", &self.folder, source))?;
+        self.begin("release records of")?;
         if end > 0 {
             outbox.release(end).await.map_err(ArchiveError::Outbox)?;
         }
@@ -268,7 +273,7 @@ impl Archive {
         }
         let Some(draft) = draft.filter(|draft| draft.tree.size() > 0) else { return Ok(None) };
         let manifest = self.blocking(move |archive| archive.store(draft, now)).await?;
-        self.disk.step().map_err(|source| self.file("release records of", &self.folder, source))?;
+        self.begin("release records of")?;
         outbox.release(manifest.body.to).await.map_err(ArchiveError::Outbox)?;
         Ok(Some(manifest))
     }
@@ -395,6 +400,11 @@ impl Archive {
             self.change().segments.remove(&from);
         }
         self.disk.sync_folder(&self.folder).map_err(|source| self.file("synchronise", &self.folder, source))
+    }
+
+    /// Begins a step of which the disk knows nothing.
+    pub(crate) fn begin(&self, operation: &'static str) -> Result<(), ArchiveError> {
+        self.disk.step().map_err(|source| self.file(operation, &self.folder, source))
     }
 
     async fn blocking<T: Send + 'static>(
