@@ -255,7 +255,7 @@ impl Keeper {
     async fn complete_drop(&self, projection: &Projection) -> Result<(), KeeperError> {
         let Some(tombstone) = self.archive().tombstone().map(|signed| signed.body) else { return Ok(()) };
         // A file that is being rebuilt says only at the end what it has not.
-        projection.wait_for(self.services.log.flush().await?.seq).await?;
+        projection.caught_up().await?;
         let in_projection = projection.first().await? <= tombstone.to;
         if !in_projection && !self.archive().has_buried() {
             return Ok(());
@@ -289,7 +289,7 @@ impl Keeper {
         outside: Option<Signed<Head>>,
     ) -> Result<Verification, KeeperError> {
         // A record that is broken stops the projection, and what is wrong with it is what was asked.
-        if let Err(error) = projection.wait_for(self.services.log.flush().await?.seq).await {
+        if let Err(error) = projection.caught_up().await {
             tracing::debug!(%error, "the projection is verified as far as it goes");
         }
         let published = match crate::head::read(&self.services.head_file) {

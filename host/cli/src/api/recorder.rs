@@ -1,6 +1,7 @@
 //! The flight recorder's files: how they stand, and looking after them at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
@@ -27,6 +28,9 @@ pub(super) fn routes() -> Router<Arc<HostState>> {
         .route("/v1/recorder/verify", post(verify))
         .route("/v1/recorder/proofs/{event}", post(prove))
 }
+
+/// How long the status waits for events that are about to be projected.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// The key that others check signatures with.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,7 +63,11 @@ async fn prove(State(host): Host, Path(event): Path<EventId>) -> Answer<Proof> {
 }
 
 async fn status(State(host): Host) -> Answer<KeeperStatus> {
-    Ok(Json(host.keeper.status(host.projection().await?).await))
+    let projection = host.projection().await?;
+    host.keeper.publish_head().await;
+    // A process that has just begun is caught up in a moment; one that cannot keep up is shown as it is.
+    let _ = tokio::time::timeout(MOMENT, projection.caught_up()).await;
+    Ok(Json(host.keeper.status(projection).await))
 }
 
 async fn public_key(State(host): Host) -> Answer<PublicKeyDocument> {

@@ -69,8 +69,10 @@ fn show(output: &Output, verified: &Verification) -> Result<(), CliError> {
     output.field("segments", &format!("{segments} with {segment_records} events"))?;
     output.field("outbox", &format!("{outbox_records} events"))?;
     output.field("duckdb", &format!("{rows} rows compared"))?;
-    output.field("head", &format!("{seq}, {}", verified.recorded_at))?;
-    output.field("hash", &verified.hash.to_string())?;
+    if *seq > 0 {
+        output.field("head", &format!("{seq}, recorded {}", verified.recorded_at))?;
+        output.field("hash", &verified.hash.to_string())?;
+    }
     match (&verified.finding, verified.outside_head) {
         (Some(finding), _) => {
             output.toned_field("result", &format!("wrong at event {}", finding.seq), Tone::Bad)?;

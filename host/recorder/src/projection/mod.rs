@@ -163,6 +163,11 @@ impl Projection {
         }
     }
 
+    /// Returns when everything that is recorded now can be queried.
+    pub async fn caught_up(&self) -> Result<(), RecorderError> {
+        self.wait_for(self.log.flush().await.map_err(RecorderError::Sink)?.seq).await
+    }
+
     /// Events, newest first; see [`EventQuery`].
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, RecorderError> {
         let query = query.clone();
