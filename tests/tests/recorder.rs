@@ -176,7 +176,8 @@ fn a_damaged_file_or_log_is_set_aside_at_the_start_and_rebuilt_from_segments_and
     place.record(30);
     place.json(&["recorder", "status"]);
     let file = place.project.path(".handshake/recorder.duckdb");
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("torn", |file| {
             let content = std::fs::read(file).unwrap();
             std::fs::write(file, &content[..content.len() / 2]).unwrap();

@@ -198,9 +198,9 @@ fn skip(connection: &mut Connection, after: u64, to: &ChainHead, reason: &str) -
 }
 
 /// Copies a file that is closed, and moves the copy into its place.
-fn copy(path: &Path, new: &PathBuf, disk: &Disk) -> Result<(), FileError> {
+fn copy(path: &Path, new: &Path, disk: &Disk) -> Result<(), FileError> {
     let moved = |source| FileError::Replace { path: path.to_owned(), source };
-    for leftover in [new.clone(), with_suffix(new, ".wal")] {
+    for leftover in [new.to_owned(), with_suffix(new, ".wal")] {
         disk.remove(&leftover).map_err(moved)?;
     }
     let failed = |source| classified("copy the recorder's file", source);
