@@ -32,6 +32,7 @@ pub(crate) struct Jump {
 enum Place {
     Here(Found),
     In(Box<Manifest>),
+    End,
 }
 
 /// An outbox that still has what it has handed over to segments: reading from it goes through them first. What
@@ -59,20 +60,33 @@ impl RecordLog {
 
     /// What comes behind a record, at most `limit` records.
     pub(crate) async fn next_after(&self, seq: u64, limit: u32) -> Result<Found, StorageError> {
-        // The outbox first: what is released meanwhile is in a segment by then.
-        let batch = self.outbox.read_after(seq, limit).await?;
-        if batch.first().is_some_and(|first| first.seq == seq + 1) {
-            return Ok(Found::Records(batch));
-        }
-        match self.locate(seq, &batch).await? {
-            Place::Here(Found::Records(_)) => Ok(Found::Records(batch)),
-            Place::Here(jump) => Ok(jump),
-            Place::In(manifest) => self.read(*manifest, seq, limit).await,
+        let mut head = None;
+        loop {
+            // The outbox first: what is released meanwhile is in a segment by then.
+            let batch = self.outbox.read_after(seq, limit).await?;
+            if batch.first().is_some_and(|first| first.seq == seq + 1) {
+                return Ok(Found::Records(batch));
+            }
+            match self.locate(seq, &batch, head).await? {
+                Place::Here(Found::Records(_)) => return Ok(Found::Records(batch)),
+                Place::Here(jump) => return Ok(jump),
+                Place::In(manifest) => return self.read(*manifest, seq, limit).await,
+                // Nothing comes behind it, or what came only now: that is known by a head that was there before the
+                // outbox was read.
+                Place::End => {
+                    let now = self.outbox.flush().await?;
+                    if now.seq <= seq {
+                        return Ok(Found::Records(Vec::new()));
+                    }
+                    head = Some(now);
+                }
+            }
         }
     }
 
-    /// Finds out where the records behind `seq` are, which the outbox does not begin with.
-    async fn locate(&self, seq: u64, batch: &[StampedEvent]) -> Result<Place, StorageError> {
+    /// Finds out where the records behind `seq` are, which the outbox does not begin with. `head` is where the chain
+    /// stood before `batch` was read, if that is known.
+    async fn locate(&self, seq: u64, batch: &[StampedEvent], head: Option<ChainHead>) -> Result<Place, StorageError> {
         let (damage, next) = {
             let contents = self.archive.contents();
             if let Some(tombstone) = contents.tombstone.as_ref().filter(|tombstone| tombstone.body.to > seq) {
@@ -87,15 +101,16 @@ impl RecordLog {
             };
             (damage, contents.next_sealed(seq).map(Manifest::start))
         };
-        let behind = match (next, batch.first()) {
-            (Some(start), _) => Some(start),
-            (None, Some(first)) if self.outbox_begins_with(first.seq).await? => {
+        let behind = match (next, batch.first(), head) {
+            (Some(start), ..) => Some(start),
+            (None, Some(first), _) if self.outbox_begins_with(first.seq).await? => {
                 let start = ChainHead::before(first);
                 Some(start.map_err(|error| StorageError::Guard(error.to_string()))?)
             }
             // A hole within the outbox is not a matter of segments either.
-            (None, Some(_)) => None,
-            (None, None) => Some(self.outbox.flush().await?).filter(|head| head.seq > seq),
+            (None, Some(_), _) => None,
+            (None, None, None) => return Ok(Place::End),
+            (None, None, Some(head)) => Some(head),
         };
         Ok(Place::Here(match behind {
             Some(to) => Found::Jump(Jump { to, missing: Some(damage) }),

@@ -1,10 +1,11 @@
 //! Comparing rows of the DuckDB file with the records that they were made of.
 //!
-//! The records are made into rows anew, in a database in memory, and both are compared as JSON with all their columns;
-//! so a column that is added later is compared as well.
+//! The records are made into rows anew, in a database in memory, and both are compared with all the columns that they
+//! have; so a column that is added later is compared as well.
 
 use std::collections::BTreeMap;
 
+use duckdb::types::Value;
 use duckdb::{Connection, params};
 use handshake_core::chain::{ChainHead, StampedEvent};
 
@@ -35,15 +36,20 @@ fn connect(path: &std::path::Path) -> Result<Connection, duckdb::Error> {
     Ok(connection)
 }
 
-/// Rows by number, each as JSON of all its columns; more than one of a number stand side by side.
-fn rows(connection: &Connection, host: &str, from: u64, to: u64) -> Result<BTreeMap<u64, String>, duckdb::Error> {
-    let sql = "SELECT seq, CAST(to_json(events) AS VARCHAR) FROM events WHERE host = ? AND seq >= ? AND seq <= ?";
+/// The values of a row's columns, in the order in which both tables were made.
+type Values = Vec<Value>;
+
+/// Rows by number; there may be more than one of a number.
+fn rows(connection: &Connection, host: &str, from: u64, to: u64) -> Result<BTreeMap<u64, Vec<Values>>, duckdb::Error> {
+    let sql = "SELECT seq, events.* FROM events WHERE host = ? AND seq >= ? AND seq <= ?";
     let mut statement = connection.prepare(sql)?;
     let mut found = statement.query(params![host, columns::signed(from), columns::signed(to)])?;
-    let mut rows = BTreeMap::<u64, String>::new();
+    let mut rows = BTreeMap::<u64, Vec<Values>>::new();
     while let Some(row) = found.next()? {
         let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-        rows.entry(seq).or_default().push_str(&row.get::<_, String>(1)?);
+        let columns = row.as_ref().column_count();
+        let values = (1..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<_, _>>()?;
+        rows.entry(seq).or_default().push(values);
     }
     Ok(rows)
 }

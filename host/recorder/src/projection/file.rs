@@ -210,9 +210,11 @@ impl ProjectionFile {
     }
 
     /// Has a file that was not closed tried out by another process, and marks it as open.
-    fn try_out(&mut self) -> Result<(), FileError> {
+    /// Says whether it was closed.
+    fn try_out(&mut self) -> Result<bool, FileError> {
         let mark = self.mark();
-        if mark.exists() {
+        let was_closed = !mark.exists();
+        if !was_closed {
             let probe = self.options.probe.as_ref().filter(|_| self.path.exists());
             if let Some(problem) = probe.and_then(|probe| probe.ask(&self.path, self.host)) {
                 self.move_away(&problem)?;
@@ -221,7 +223,7 @@ impl ProjectionFile {
             // Whether it can be opened is told by opening it.
             tracing::debug!(%error, "that the recorder's file is open could not be noted");
         }
-        Ok(())
+        Ok(was_closed)
     }
 
     pub(super) fn opened(&mut self) -> Result<&mut Open, FileError> {
@@ -231,11 +233,11 @@ impl ProjectionFile {
                 return Err(FileError::DuckDb { operation: "the file is closed", source: duckdb::Error::InvalidQuery });
             }
             None => {
-                self.try_out()?;
-                let open = match open(&self.path, self.host) {
+                let was_closed = self.try_out()?;
+                let open = match open(&self.path, self.host, was_closed) {
                     Err(FileError::Damaged(problem)) => {
                         self.move_away(&problem)?;
-                        open(&self.path, self.host)?
+                        open(&self.path, self.host, false)?
                     }
                     other => other?,
                 };
@@ -334,20 +336,23 @@ pub(super) fn classified(operation: &'static str, source: duckdb::Error) -> File
 }
 
 /// Opens the file, brings its schema up and checks that rows and cursor agree.
-fn open(path: &Path, host: HostId) -> Result<Open, FileError> {
+fn open(path: &Path, host: HostId, was_closed: bool) -> Result<Open, FileError> {
     let damaged = damaged_unless_surroundings;
     let mut connection = connect(path).map_err(damaged)?;
     if let Err(version) = schema::migrate(&mut connection).map_err(damaged)? {
         return Err(FileError::Newer { path: path.to_owned(), version });
     }
-    whole(&connection, path)?;
+    if was_closed {
+        whole(&connection, path)?;
+    }
     let head = cursor(&connection, host).map_err(damaged)?;
     let head = head.ok_or_else(|| FileError::Damaged("its cursor does not match its rows".into()))?;
     Ok(Open { connection, head })
 }
 
-/// Checks that the file has all the blocks that it should have; DuckDB itself notices only when it reads one.
-pub(super) fn whole(connection: &Connection, path: &Path) -> Result<(), FileError> {
+/// Checks that a file which was closed has all the blocks that it should have; DuckDB itself notices only when it reads
+/// one. After a crash its last blocks may rightly not be there yet.
+fn whole(connection: &Connection, path: &Path) -> Result<(), FileError> {
     let sql = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'recorder'";
     let blocks: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(damaged_unless_surroundings)?;
     let expected = u64::try_from(blocks).unwrap_or(0).saturating_add(HEADERS);

@@ -47,7 +47,6 @@ fn try_open(path: &Path) -> Result<(), FileError> {
         // A later version's; whether its rows are right is for that one to say.
         return Ok(());
     }
-    super::file::whole(&connection, path)?;
     let counted = connection.query_row(READ_NEWEST, [], |row| row.get::<_, i64>(0));
     counted.map(drop).map_err(damaged)?;
     connection.close().map_err(|(_, source)| damaged(source))

@@ -222,3 +222,57 @@ async fn files_of_others_are_left_alone() {
     bench.seal(&archive, 25, 100).await.unwrap().unwrap();
     assert!(other.exists() && bench.archive().await.problems().is_empty());
 }
+
+/// An outbox to which an event is added right after each time that it was read.
+struct Growing {
+    bench: Bench,
+    left: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl EventOutbox for Growing {
+    fn enqueue(&self, _: AdmittedEvent) -> Result<(), StorageError> {
+        Ok(())
+    }
+    fn reserve(&self) -> Result<Box<dyn handshake_core::storage::OutboxSlot>, StorageError> {
+        self.bench.outbox.reserve()
+    }
+    async fn append(&self, _: AdmittedEvent) -> Result<(), StorageError> {
+        Ok(())
+    }
+    async fn append_effect(
+        &self,
+        _: handshake_core::recorder::EffectNote,
+        _: AdmittedEvent,
+    ) -> Result<(), StorageError> {
+        Ok(())
+    }
+    async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError> {
+        let records = self.bench.outbox.read_after(seq, limit).await;
+        if self.left.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            self.left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            self.bench.fill(1).await;
+        }
+        records
+    }
+    async fn release(&self, up_to: u64) -> Result<u64, StorageError> {
+        self.bench.outbox.release(up_to).await
+    }
+    async fn flush(&self) -> Result<ChainHead, StorageError> {
+        self.bench.outbox.flush().await
+    }
+    async fn grown_past(&self, seq: u64) {
+        self.bench.outbox.grown_past(seq).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_recorded_while_the_end_is_looked_for_is_not_missing() {
+    let (bench, _) = sealed().await;
+    let archive = bench.archive().await;
+    bench.seal(&archive, 25, 100).await.unwrap().unwrap();
+    let outbox = Arc::new(Growing { bench, left: 3.into() });
+    let log = RecordLog::new(Arc::clone(&outbox) as _, archive);
+    let found = log.next_after(25, 10).await.unwrap();
+    assert!(matches!(&found, Found::Records(records) if records[0].seq == 26), "{found:?}");
+}

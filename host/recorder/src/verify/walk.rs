@@ -23,9 +23,8 @@ use crate::signing::Signed;
 
 /// Records that are checked at a time.
 const PAGE: u32 = 2048;
-/// Text of records whose rows are compared at a time, bytes. As JSON rows take several times as much, and DuckDB has
-/// 48 MB.
-const COMPARED: usize = 4 << 20;
+/// Text of records whose rows are compared at a time, bytes: a result takes some times as much of DuckDB's 48 MB.
+const COMPARED: usize = 2 << 20;
 
 /// What was found wrong first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
