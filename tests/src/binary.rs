@@ -157,6 +157,22 @@ impl Project {
         events.filter(|event| event["event_type"] == event_type).collect()
     }
 
+    /// Recorded events of a type in the outbox behind a record, which was sealed with all before it; oldest first.
+    pub fn events_behind(&self, seq: u64, event_type: &str) -> Vec<Value> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let records = runtime.block_on(async {
+            let url = DatabaseUrl::sqlite(self.path(".handshake/handshake.db"));
+            let clock = Arc::new(RunningClock::default());
+            let database = storage::open(&url, HostId::fresh(&SequentialIds::default()), clock).await;
+            let records = database.read_after(seq, 10_000).await.unwrap();
+            database.close().await.unwrap();
+            records
+        });
+        let events =
+            records.iter().map(|record| serde_json::from_str::<Value>(&record.record).unwrap()["event"].take());
+        events.filter(|event| event["event_type"] == event_type).collect()
+    }
+
     /// The workflow that summarizes `docs/`.
     pub fn summarize(&self, more: &[&str]) -> Finished {
         let workflow = crate::root().join("workflows/summarize-folder.yaml");

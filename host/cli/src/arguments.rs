@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, run, schema, serve, triggers,
-    workflow,
+    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, recorder, run, schema, serve,
+    triggers, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -101,6 +101,9 @@ pub(crate) enum Command {
     /// Looks after the databases
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Looks after the flight recorder's files
+    #[command(subcommand)]
+    Recorder(recorder::RecorderCommand),
     /// Checks the installation and says what to do
     Doctor(doctor::DoctorArgs),
     /// Prints the JSON Schema of a file format, or of events

@@ -43,7 +43,7 @@ impl DataDirectory {
         if let Some((problem, hint)) = this.exposed() {
             return Err(CliError::usage(problem).code("data_directory").hint(hint));
         }
-        for folder in ["artifacts", "cache", "keys"] {
+        for folder in ["artifacts", "cache", "keys", "recorder"] {
             let folder = this.path.join(folder);
             match DirBuilder::new().mode(0o700).create(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {

@@ -17,7 +17,10 @@ use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::{Clock, HostId, Ids, JobId, RunId};
 use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
-use handshake_recorder::{Projection, Recorder, Redaction, SHORTEST_EXACT};
+use handshake_recorder::signing::SigningKey;
+use handshake_recorder::{
+    Archive, Keeper, KeeperServices, Projection, ProjectionOptions, RecordLog, Recorder, Redaction, SHORTEST_EXACT,
+};
 use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
@@ -34,6 +37,7 @@ use crate::executions::Executions;
 use crate::fault::not_opened;
 use crate::output::Output;
 use crate::policy;
+use crate::recorder;
 use crate::secrets::OperatorSecrets;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -81,7 +85,10 @@ pub(crate) struct HostState {
     workshop: Workshop,
     /// Keeps secrets out of answers that are errors.
     pub(crate) redaction: Redaction,
-    outbox: Arc<dyn EventOutbox>,
+    /// Seals, drops and publishes the flight recorder's record.
+    pub(crate) keeper: Keeper,
+    log: Arc<RecordLog>,
+    retention: Duration,
     projection: OnceCell<Projection>,
     projecting: AtomicBool,
 }
@@ -109,9 +116,19 @@ impl HostState {
     /// The projection of the flight recorder, opened at the first use: most commands need none, and a run need
     /// not wait for one, because its events are durable in the outbox.
     pub(crate) async fn projection(&self) -> Result<&Projection, CliError> {
-        let path = self.directory.file("recorder.duckdb");
-        let open = || Projection::open(&path, Arc::clone(&self.outbox), Arc::clone(&self.gate.clock));
+        let options = ProjectionOptions {
+            path: self.directory.file("recorder.duckdb"),
+            clock: Arc::clone(&self.gate.clock),
+            retention: self.retention,
+            probe: recorder::probe(),
+        };
+        let open = || Projection::open(Arc::clone(&self.log), options);
         self.projection.get_or_try_init(open).await.map_err(|error| store_failure(&error))
+    }
+
+    /// Whether the projection is open or being opened.
+    pub(crate) fn is_projecting(&self) -> bool {
+        self.projecting.load(Ordering::SeqCst) || self.projection.initialized()
     }
 
     /// Starts projecting in the background.
@@ -170,6 +187,8 @@ pub(crate) struct Host {
     stop_server: CancellationToken,
     server: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
+    stop_keeping: CancellationToken,
+    keeping: JoinHandle<()>,
     exporter: Option<Exporter>,
     // Last, so that the directory is free only when everything above is gone.
     _ownership: Ownership,
@@ -210,6 +229,12 @@ impl Host {
         };
         let database = SqlDatabase::open(options).await.map_err(|error| not_opened(&url, error))?;
         let outbox: Arc<dyn EventOutbox> = Arc::clone(&database) as Arc<dyn EventOutbox>;
+        let key = SigningKey::load_or_create(&settings.recorder.signing_key(directory), &*ids)
+            .map_err(|error| recorder::key_refused(&error))?;
+        let segments = directory.file("recorder").join("segments").join(database.host().to_string());
+        let archive = Archive::open(segments, database.host(), Arc::new(key))
+            .map_err(|error| CliError::usage("cannot open the flight recorder's segments").because(&error))?;
+        let log = Arc::new(RecordLog::new(Arc::clone(&outbox), Arc::new(archive)));
         let recorder: Arc<dyn FlightRecorder> =
             Arc::new(Recorder::new(Arc::clone(&outbox), Arc::clone(&redactor), Arc::clone(&clock)));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
@@ -218,7 +243,7 @@ impl Host {
         let models: Arc<dyn Models> = Arc::new(models);
         let exporter = match need {
             // Before anything goes on, so that all of it is seen.
-            Need::Jobs => settings.telemetry.start(&outbox, &clock, &*models, &redaction).await,
+            Need::Jobs => settings.telemetry.start(&(Arc::clone(&log) as _), &clock, &*models, &redaction).await,
             Need::Answers => None,
         };
 
@@ -233,6 +258,17 @@ impl Host {
             host: database.host(),
             policy: settings.retention.policy,
         });
+        let keeper = Keeper::new(
+            KeeperServices {
+                log: Arc::clone(&log),
+                recorder: Arc::clone(&recorder),
+                clock: Arc::clone(&clock),
+                ids: Arc::clone(&ids),
+                head_file: settings.recorder.head_file(directory),
+                notes_file: directory.file("recorder").join("expiry.json"),
+            },
+            settings.recorder.policy,
+        );
         let workshop = Workshop {
             options: RuntimeOptions {
                 plugin_folders: settings.plugin_folders.clone(),
@@ -291,7 +327,9 @@ impl Host {
             janitor,
             trigger_added: Notify::new(),
             workshop,
-            outbox,
+            keeper,
+            log,
+            retention: settings.recorder.policy.retention,
             projection: OnceCell::new(),
             projecting: AtomicBool::new(false),
             redaction,
@@ -309,7 +347,9 @@ impl Host {
             tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
         });
         let tasks = watch.into_iter().chain(triggers).chain(janitor).collect();
-        Ok(Self { state, router, stop_server, server, tasks, exporter, _ownership: ownership })
+        let stop_keeping = CancellationToken::new();
+        let keeping = tokio::spawn(recorder::keep(Arc::clone(&state), stop_keeping.clone()));
+        Ok(Self { state, router, stop_server, server, tasks, stop_keeping, keeping, exporter, _ownership: ownership })
     }
 
     /// The API, for requests of this process.
@@ -356,7 +396,11 @@ impl Host {
         if let Some(exporter) = self.exporter {
             exporter.close().await;
         }
-        if self.state.projecting.load(Ordering::SeqCst) || self.state.projection.initialized() {
+        // It ends what it is about, so that no file changes any more when the next process opens them.
+        self.stop_keeping.cancel();
+        let _ = self.keeping.await;
+        self.state.keeper.publish_head().await;
+        if self.state.is_projecting() {
             self.state.projection().await?.close().await.map_err(|error| store_failure(&error))?;
         }
         Ok(self.state.database.close().await?)

@@ -18,6 +18,7 @@ mod log;
 mod output;
 mod policy;
 mod progress;
+mod recorder;
 mod retention;
 mod secrets;
 mod settings;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::budget::BudgetFile;
 use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::error::CliError;
+use crate::recorder::{RecorderFile, RecorderSettings};
 use crate::retention::{RetentionFile, RetentionSettings};
 use crate::secrets::SecretSource;
 use crate::telemetry::{TelemetryFile, TelemetrySettings};
@@ -46,6 +47,8 @@ pub(crate) struct SettingsFile {
     database: DatabaseFile,
     /// What the janitor deletes.
     retention: RetentionFile,
+    /// How long the flight recorder keeps its record, and where the signed head goes.
+    recorder: RecorderFile,
     /// The most that any job may spend.
     budget: BudgetFile,
     /// Where traces are exported to.
@@ -92,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) database: DatabaseSettings,
     /// What the janitor deletes.
     pub(crate) retention: RetentionSettings,
+    /// The flight recorder.
+    pub(crate) recorder: RecorderSettings,
     /// The most that any job may spend.
     pub(crate) budget: Budget,
     /// Where traces are exported to.
@@ -111,7 +116,7 @@ impl Settings {
     pub(crate) fn trusted_paths(&self) -> Vec<PathBuf> {
         let secrets = self.secrets.values().filter_map(|source| source.file.as_deref());
         let files = self.file.iter().chain(&self.policy).map(PathBuf::as_path).chain(secrets);
-        let files = files.chain(self.database.url.file());
+        let files = files.chain(self.database.url.file()).chain(self.recorder.files());
         self.plugin_folders.iter().map(PathBuf::as_path).chain(files).map(|path| self.project.join(path)).collect()
     }
 
@@ -187,6 +192,7 @@ impl SettingsFile {
         let environment = std::env::var(DATABASE_URL).ok().map(SecretString::from);
         let database = self.database.resolve(&name, &project, &data_dir, environment)?;
         let retention = self.retention.resolve(&name)?;
+        let recorder = self.recorder.resolve(&name, &project)?;
         let budget = self.budget.resolve(&name)?;
         let telemetry = self.telemetry.resolve(&name, &|variable| std::env::var(variable).ok())?;
         let mut models = self.models;
@@ -202,6 +208,7 @@ impl SettingsFile {
             max_parallel: self.max_parallel.unwrap_or(8),
             database,
             retention,
+            recorder,
             budget,
             telemetry,
             models,

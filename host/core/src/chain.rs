@@ -45,6 +45,14 @@ impl ChainHead {
         StampedEvent { host: self.host, seq, recorded_at, hash, event_id: event.event_id, record }
     }
 
+    /// Where the chain must have stood before a record, by what the record itself says. Its time is the record's own.
+    pub fn before(stamped: &StampedEvent) -> Result<Self, BrokenChain> {
+        let broken = |problem| BrokenChain { seq: stamped.seq, problem };
+        let parsed: Record = serde_json::from_str(&stamped.record).map_err(|_| broken("it is not a record"))?;
+        let seq = stamped.seq.checked_sub(1).ok_or_else(|| broken("it has no number"))?;
+        Ok(Self { host: stamped.host, seq, hash: parsed.prev, recorded_at: stamped.recorded_at })
+    }
+
     /// Checks that a record is the next one, and moves on to it.
     pub fn verify(&mut self, stamped: &StampedEvent) -> Result<(), BrokenChain> {
         let broken = |problem| BrokenChain { seq: stamped.seq, problem };
@@ -52,7 +60,8 @@ impl ChainHead {
             return Err(broken("its hash is not that of its content"));
         }
         let parsed: Record = serde_json::from_str(&stamped.record).map_err(|_| broken("it is not a record"))?;
-        if (parsed.host, parsed.seq, parsed.recorded_at) != (stamped.host, stamped.seq, stamped.recorded_at.micros()) {
+        let columns = (stamped.host, stamped.seq, stamped.recorded_at.micros(), stamped.event_id);
+        if (parsed.host, parsed.seq, parsed.recorded_at, parsed.event.event_id) != columns {
             return Err(broken("its columns differ from its content"));
         }
         if stamped.host != self.host || stamped.seq != self.seq + 1 {
@@ -77,7 +86,13 @@ pub struct BrokenChain {
 }
 
 #[derive(Deserialize)]
+struct RecordedId {
+    event_id: EventId,
+}
+
+#[derive(Deserialize)]
 struct Record {
+    event: RecordedId,
     host: HostId,
     prev: Digest,
     recorded_at: i64,
@@ -143,6 +158,11 @@ mod tests {
             assert_eq!(serde_jcs::to_string(&value).unwrap(), record.record, "records are canonical JSON");
         }
         assert_eq!(check, head);
+        for pair in records.windows(2) {
+            let before = ChainHead::before(&pair[1]).unwrap();
+            assert_eq!((before.seq, before.hash), (pair[0].seq, pair[0].hash));
+        }
+        assert_eq!(ChainHead::before(&records[0]).unwrap().hash, Digest::ZERO);
 
         let mut edited = records[1].clone();
         edited.record = edited.record.replace("1 ", "9 ");

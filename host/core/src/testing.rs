@@ -58,6 +58,10 @@ impl FixedClock {
     pub fn at(time: Timestamp) -> Self {
         Self(AtomicI64::new(time.micros()))
     }
+    /// Sets it, forward or back. What measures durations by it sees no time pass when it is set back.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.micros(), Ordering::SeqCst);
+    }
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::SeqCst);

@@ -4,17 +4,33 @@
 //! DuckDB holds nothing of its own: the file is a projection of the outbox and can be rebuilt from it at any
 //! time. This is the only crate that knows DuckDB, and no public signature shows it.
 
+mod disk;
 mod export;
+mod gap;
+pub mod head;
+mod keeper;
+mod log;
 mod projection;
 mod recorder;
 mod redaction;
+mod retention;
+mod segments;
+pub mod signing;
 mod trace;
+mod verify;
 
 #[cfg(test)]
 mod memory_outbox;
 
 pub use export::{ExportError, ParquetFile};
-pub use projection::{EventPage, EventQuery, MatrixQuery, MatrixRow, Projection, ProjectionStatus, RecordedEvent};
+pub use keeper::{Keeper, KeeperError, KeeperPolicy, KeeperServices, KeeperStatus, SealReport};
+pub use log::RecordLog;
+pub use projection::{
+    Compaction, EventPage, EventQuery, Gap, MatrixQuery, MatrixRow, Probe, Projection, ProjectionOptions,
+    ProjectionStatus, Rebuilt, RecordedEvent, probe_file,
+};
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
+pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
+pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

@@ -56,6 +56,11 @@ impl MemoryOutbox {
         *locked(&self.failure) = None;
     }
 
+    /// Changes the wall clock.
+    pub(crate) fn set_time(&self, now: Timestamp) {
+        locked(&self.chain).now = now;
+    }
+
     /// Changes a stored record behind the recorder's back.
     pub(crate) fn tamper(&self, seq: u64, change: impl FnOnce(&mut StampedEvent)) {
         if let Some(record) = locked(&self.chain).records.iter_mut().find(|record| record.seq == seq) {
@@ -98,6 +103,16 @@ impl EventOutbox for MemoryOutbox {
     async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError> {
         self.failing()?;
         Ok(locked(&self.chain).records.iter().filter(|record| record.seq > seq).take(limit as usize).cloned().collect())
+    }
+    async fn release(&self, up_to: u64) -> Result<u64, StorageError> {
+        self.failing()?;
+        let mut chain = locked(&self.chain);
+        if up_to > chain.head.seq {
+            return Err(StorageError::Conflict("the chain is not that long".into()));
+        }
+        let before = chain.records.len();
+        chain.records.retain(|record| record.seq > up_to);
+        Ok((before - chain.records.len()) as u64)
     }
     async fn flush(&self) -> Result<ChainHead, StorageError> {
         self.failing()?;

@@ -25,6 +25,13 @@ const NEW_HOST: &str = "INSERT INTO hosts (host, head_seq, head_hash, head_recor
 const READ_AFTER: &str =
     "SELECT seq, event_id, recorded_at, hash, record FROM outbox WHERE host = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
+const OLDEST: &str = "SELECT MIN(seq) AS seq FROM outbox WHERE host = $1";
+const RELEASE: &str = "DELETE FROM outbox WHERE host = $1 AND seq <= $2";
+
+/// Records that one transaction releases. Deleting so many takes some ten milliseconds, which is how long everybody
+/// else waits.
+const RELEASED_AT_ONCE: u64 = 1000;
+
 /// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once.
 const CHUNKS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
@@ -157,6 +164,29 @@ impl Operation for Flush {
     }
 }
 
+/// Deletes records that are kept elsewhere.
+struct Release {
+    up_to: u64,
+}
+
+#[async_trait]
+impl Operation for Release {
+    type Answer = u64;
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<u64>, Refusal> {
+        // What comes in the same transaction before this is not durable yet, so nobody can have it elsewhere.
+        if self.up_to >= step.next_seq {
+            let last = step.next_seq - 1;
+            let problem = format!("record {} cannot be released: the chain ends at {last}", self.up_to);
+            return Err(Refusal::Answer(StorageError::Conflict(problem)));
+        }
+        let delete = query(RELEASE).bind(step.host.to_string()).bind(signed(self.up_to)?);
+        match delete.execute(step.connection).await.map_err(failed("release events"))? {
+            0 => Ok(Applied::Unchanged(0)),
+            released => Ok(Applied::Wrote(released)),
+        }
+    }
+}
+
 #[async_trait]
 impl EventOutbox for SqlDatabase {
     fn enqueue(&self, event: AdmittedEvent) -> Result<(), StorageError> {
@@ -197,6 +227,23 @@ impl EventOutbox for SqlDatabase {
             })
         };
         records.fetch_each(&mut reader, "read events", decode).await
+    }
+
+    async fn release(&self, up_to: u64) -> Result<u64, StorageError> {
+        let operation = "release events";
+        let mut released = 0;
+        loop {
+            let mut reader = self.reader(operation).await?;
+            let oldest = query(OLDEST).bind(self.host.to_string());
+            let oldest: Option<Option<i64>> = oldest.fetch_value(&mut reader).await.map_err(failed(operation))?;
+            drop(reader);
+            let oldest = oldest.flatten().map(u64::try_from).transpose().map_err(unreadable("sequence number"))?;
+            let to = oldest.map_or(up_to, |oldest| up_to.min(oldest.saturating_add(RELEASED_AT_ONCE - 1)));
+            released += self.queue.perform(operation, Release { up_to: to }, None).await?;
+            if to == up_to {
+                return Ok(released);
+            }
+        }
     }
 
     async fn flush(&self) -> Result<ChainHead, StorageError> {

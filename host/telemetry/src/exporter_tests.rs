@@ -44,6 +44,9 @@ impl EventOutbox for Records {
         let records = self.records.lock().unwrap();
         Ok(records.iter().filter(|record| record.seq > seq).take(limit as usize).cloned().collect())
     }
+    async fn release(&self, _: u64) -> Result<u64, StorageError> {
+        unimplemented!()
+    }
     async fn flush(&self) -> Result<ChainHead, StorageError> {
         let seq = self.records.lock().unwrap().len() as u64;
         Ok(ChainHead { seq, ..ChainHead::empty(HostId::fresh(&SequentialIds::default())) })

@@ -214,6 +214,9 @@ impl EventOutbox for Recorded {
     async fn read_after(&self, seq: u64, limit: u32) -> Answer<Vec<StampedEvent>> {
         self.note("read_after").read_after(seq, limit).await
     }
+    async fn release(&self, up_to: u64) -> Answer<u64> {
+        self.note("release").release(up_to).await
+    }
     async fn flush(&self) -> Answer<ChainHead> {
         self.note("flush").flush().await
     }

@@ -88,6 +88,69 @@ pub(crate) async fn a_full_queue_refuses_and_has_room_again_when_its_events_are_
     assert_eq!(verified(&*database).await.len(), 5);
 }
 
+pub(crate) async fn released_records_are_gone_and_the_chain_goes_on_behind_them(world: World) {
+    let database = &world.database;
+    assert_eq!(database.release(0).await.unwrap(), 0);
+    for n in 0..2500 {
+        database.enqueue(world.event(&n.to_string())).unwrap();
+    }
+    let head = database.flush().await.unwrap();
+    let records = database.read_after(0, 3000).await.unwrap();
+    // More than one transaction's worth.
+    assert_eq!(database.release(2300).await.unwrap(), 2300);
+    assert_eq!(database.release(2300).await.unwrap(), 0);
+    assert_eq!(database.read_after(0, 3000).await.unwrap(), records[2300..]);
+    assert_eq!(database.flush().await.unwrap(), head);
+    assert_eq!(database.release(2500).await.unwrap(), 200);
+    assert!(database.read_after(0, 1).await.unwrap().is_empty());
+    let statistics = database.statistics().await.unwrap();
+    assert_eq!((statistics.outbox_events, statistics.last_recorded_at), (0, Some(head.recorded_at)));
+
+    // The head is in the books, so the chain goes on although there is nothing to read it from.
+    world.database.close().await.unwrap();
+    let again = world.again().await;
+    assert_eq!(again.flush().await.unwrap(), head);
+    again.append(world.event("next")).await.unwrap();
+    let mut chain = head;
+    let next = again.read_after(head.seq, 10).await.unwrap();
+    chain.verify(&next[0]).unwrap();
+    assert_eq!((next.len(), chain.seq), (1, 2501));
+}
+
+pub(crate) async fn records_that_are_not_durable_cannot_be_released(world: World) {
+    world.database.append(world.event("one")).await.unwrap();
+    assert!(matches!(world.database.release(2).await, Err(StorageError::Conflict(_))));
+    assert!(matches!(world.database.release(u64::MAX >> 1).await, Err(StorageError::Conflict(_))));
+    assert_eq!(world.recorded().await.len(), 1);
+}
+
+pub(crate) async fn a_release_concerns_no_other_host(world: World) {
+    if world.place.backend == Backend::Sqlite {
+        return; // It has one host.
+    }
+    let other = world.another_host().await;
+    other.append(world.event("theirs")).await.unwrap();
+    world.database.append(world.event("ours")).await.unwrap();
+    assert_eq!(world.database.release(1).await.unwrap(), 1);
+    assert_eq!(verified(&*other).await.len(), 1);
+}
+
+pub(crate) async fn the_database_does_not_grow_with_what_is_released(world: World) {
+    let mut sizes = Vec::new();
+    for round in 1..=6 {
+        for _ in 0..1000 {
+            world.database.enqueue(world.event(&"x".repeat(500))).unwrap();
+        }
+        world.database.flush().await.unwrap();
+        world.database.release(round * 1000).await.unwrap();
+        sizes.push(world.database.statistics().await.unwrap().bytes);
+    }
+    // PostgreSQL frees the space when it vacuums, which it does by itself and not at once.
+    if world.place.backend == Backend::Sqlite {
+        assert!(sizes[5] <= sizes[1] + sizes[1] / 10, "freed pages are used again: {sizes:?}");
+    }
+}
+
 pub(crate) async fn an_event_with_a_nul_is_on_record_without_it(world: World) {
     world.database.enqueue(world.event("a\0")).unwrap();
     world.database.append(world.event("b\0")).await.unwrap();

@@ -9,6 +9,7 @@ pub(crate) mod models;
 pub(crate) mod pins;
 pub(crate) mod plugins;
 pub(crate) mod proposals;
+pub(crate) mod recorder;
 mod request;
 mod response;
 pub(crate) mod server;
@@ -46,6 +47,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(pins::routes())
         .merge(documents::routes())
         .merge(audit::routes())
+        .merge(recorder::routes())
         .merge(models::routes())
         .merge(plugins::routes())
         .merge(database::routes())

@@ -55,7 +55,16 @@ policy = "policy.toml"
 # tokens = 1000000
 # model_calls = 1000
 
-# Which finished jobs are deleted. Pinned ones stay, and so does the record of what happened.
+# How long the record of what happened is kept, and where its signed head goes: best to where this
+# machine cannot change it afterwards.
+# [recorder]
+# retention_days = 7
+# head_file = "/mnt/elsewhere/head.json"
+# signing_key = "recorder.pem"     # made if it does not exist; default in the data directory
+# seal_records = 50000
+# seal_after = "1h"
+
+# Which finished jobs are deleted. Pinned ones stay.
 # [retention]
 # interval = "1h"                  # 0s for never; `handshake db prune` does it at once
 # days = 30

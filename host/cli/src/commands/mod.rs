@@ -11,6 +11,7 @@ pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod plugin;
 mod proposals;
+pub(crate) mod recorder;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
@@ -63,6 +64,7 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Capabilities(command) => capabilities::capabilities(context, command),
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Db(command) => db::db(context, command).await,
+        Command::Recorder(command) => recorder::recorder(context, command).await,
         Command::Doctor(args) => doctor::doctor(context, args).await,
         Command::Schema(args) => schema::schema(context, args),
         Command::Completions(args) => completions::completions(context, args),

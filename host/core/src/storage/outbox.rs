@@ -24,8 +24,13 @@ pub trait EventOutbox: Send + Sync {
     async fn append(&self, event: AdmittedEvent) -> Result<(), StorageError>;
     /// Writes an event and notes the effect, if the run's token is still the note's; `Conflict` otherwise.
     async fn append_effect(&self, note: EffectNote, event: AdmittedEvent) -> Result<(), StorageError>;
-    /// Records behind `seq`, oldest first, at most `limit`.
+    /// Records behind `seq`, oldest first, at most `limit`. What was released is not among them.
     async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError>;
+    /// Deletes this host's records up to and with `up_to`, oldest first, because they are kept elsewhere: durably, or the
+    /// record has a hole. `Conflict`, and nothing is deleted, if the durable chain does not reach so far. Returns how
+    /// many there were. It is done in pieces between which other writes go on; when it fails, the newer of the records
+    /// are still there. The chain itself stands where it stood.
+    async fn release(&self, up_to: u64) -> Result<u64, StorageError>;
     /// Where the durable chain stands, everything that was queued before this call included.
     async fn flush(&self) -> Result<ChainHead, StorageError>;
     /// Returns when the durable chain has grown past `seq`.

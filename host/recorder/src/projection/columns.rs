@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Appends one record. Reads leniently: a field that is missing or of another type leaves its column empty,
 /// since a record that is part of the chain must be visible whatever it says.
-pub(super) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Result<(), duckdb::Error> {
+pub(crate) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Result<(), duckdb::Error> {
     // The chain was verified before, so this is a JSON object.
     let record: Value = serde_json::from_str(&stamped.record).unwrap_or_default();
     let event = &record["event"];
@@ -92,6 +92,6 @@ pub(super) fn workspace(id: &str) -> String {
 }
 
 /// DuckDB's BIGINT is signed; sequence numbers stay far below its end.
-pub(super) fn signed(seq: u64) -> i64 {
+pub(crate) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

@@ -4,15 +4,19 @@
 //! the outbox and sends batches to that thread. Queries first wait until everything that was recorded before
 //! them has arrived.
 
-mod columns;
+pub(crate) mod columns;
+mod comparison;
 mod file;
+mod probe;
 mod query;
-mod schema;
+pub(crate) mod schema;
+mod upkeep;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::{EventOutbox, StorageError};
 use handshake_core::{Clock, HostId, JobId, RunId, TraceId};
@@ -21,9 +25,16 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::disk::Disk;
+use crate::log::{Found, RecordLog};
+use crate::segments::told as chain_of;
 use crate::trace::{LARGEST_TRACE, TraceBuilder, TraceTree};
+pub(crate) use comparison::Rows;
 use file::{FileError, ProjectionFile};
+pub use probe::{Probe, probe_file};
 pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
+
+pub use upkeep::{Compaction, Gap};
 
 /// Records per transaction. Larger batches gain little and cost memory.
 const BATCH: u32 = 2048;
@@ -52,6 +63,9 @@ type ProgressSender = Arc<watch::Sender<Progress>>;
 pub struct ProjectionStatus {
     /// The host whose chain is projected.
     pub host: HostId,
+    /// First record that retention has left.
+    #[serde(default = "first_of_all")]
+    pub first: u64,
     /// Last record that queries can see.
     pub projected: u64,
     /// Last durable record; none when the outbox does not answer.
@@ -62,12 +76,44 @@ pub struct ProjectionStatus {
     pub problem: Option<String>,
     /// Where a damaged file was set aside by this process.
     pub set_aside: Option<String>,
+    /// Records that could not be rebuilt, because their segments are missing or damaged.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
+}
+
+fn first_of_all() -> u64 {
+    1
+}
+
+/// What rebuilding did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Records that can be queried now.
+    pub records: u64,
+    /// Records that could not be read any more.
+    pub gaps: Vec<Gap>,
+    /// Where the old file is.
+    pub set_aside: Option<String>,
+}
+
+/// How a projection is opened.
+#[derive(Clone)]
+pub struct ProjectionOptions {
+    /// The DuckDB file; created if it is missing, in a folder that exists.
+    pub path: PathBuf,
+    /// What retention goes by.
+    pub clock: Arc<dyn Clock>,
+    /// Records that are older are not shown (R6.4).
+    pub retention: Duration,
+    /// How a file that was not closed is tried out; none for opening it at once.
+    pub probe: Option<Probe>,
 }
 
 /// The projection of one host's outbox. Dropping it stops it; [`Projection::close`] also waits for that.
 pub struct Projection {
     host: HostId,
-    outbox: Arc<dyn EventOutbox>,
+    path: PathBuf,
+    log: Arc<RecordLog>,
     thread: FileThread,
     progress: ProgressSender,
     hurry: Arc<Notify>,
@@ -80,23 +126,25 @@ impl Projection {
     ///
     /// A file that DuckDB cannot read is set aside as `<path>.damaged-<microseconds since 1970>` and rebuilt. A file that is
     /// locked, not permitted or written by a newer version is an error.
-    pub async fn open(path: &Path, outbox: Arc<dyn EventOutbox>, clock: Arc<dyn Clock>) -> Result<Self, RecorderError> {
-        let host = outbox.flush().await.map_err(RecorderError::Sink)?.host;
+    pub async fn open(log: Arc<RecordLog>, options: ProjectionOptions) -> Result<Self, RecorderError> {
+        let host = log.flush().await.map_err(RecorderError::Sink)?.host;
+        let path = options.path.clone();
         let progress: ProgressSender = Arc::new(watch::channel(Progress::default()).0);
-        let file = ProjectionFile::new(path.to_owned(), host, clock, Arc::clone(&progress));
+        let disk: Disk = log.archive().disk.clone();
+        let file = ProjectionFile::new(options, disk, host, Arc::clone(&progress));
         let thread = FileThread::start(file)?;
         thread.call(|file| file.head().map(|_| ())).await??;
 
         let (stop, stopped) = watch::channel(false);
         let hurry = Arc::new(Notify::new());
         let projector = Projector {
-            outbox: Arc::clone(&outbox),
+            log: Arc::clone(&log),
             thread: thread.clone(),
             progress: Arc::clone(&progress),
             hurry: Arc::clone(&hurry),
         };
         let task = tokio::spawn(projector.run(stopped));
-        Ok(Self { host, outbox, thread, progress, hurry, stop, task: Mutex::new(Some(task)) })
+        Ok(Self { host, path, log, thread, progress, hurry, stop, task: Mutex::new(Some(task)) })
     }
 
     /// Returns when the record with this number can be queried; fails when the projection has stopped before it.
@@ -115,6 +163,11 @@ impl Projection {
             )))),
             (None, false) => Err(closed()),
         }
+    }
+
+    /// Returns when everything that is recorded now can be queried.
+    pub async fn caught_up(&self) -> Result<(), RecorderError> {
+        self.wait_for(self.log.flush().await.map_err(RecorderError::Sink)?.seq).await
     }
 
     /// Events, newest first; see [`EventQuery`].
@@ -172,18 +225,113 @@ impl Projection {
 
     /// How the projection stands. Answers whatever state it is in.
     pub async fn status(&self) -> ProjectionStatus {
-        let recorded = self.outbox.flush().await.ok().map(|head| head.seq);
-        let on_disk = self.thread.call(|file| (file.bytes(), file.set_aside.clone())).await;
+        let recorded = self.log.flush().await.ok().map(|head| head.seq);
+        let look = |file: &mut ProjectionFile| {
+            (file.bytes(), file.set_aside.clone(), file.first().unwrap_or(1), file.gaps(false).unwrap_or_default())
+        };
+        let (bytes, set_aside, first, gaps) = self.thread.call(look).await.unwrap_or((0, None, 1, Vec::new()));
         let progress = self.progress.borrow().clone();
-        let (bytes, set_aside) = on_disk.unwrap_or((0, None));
         ProjectionStatus {
             host: self.host,
+            first,
             projected: progress.seq,
             recorded,
             bytes,
             problem: progress.problem.map(|problem| problem.to_string()),
             set_aside: set_aside.map(|path| path.display().to_string()),
+            gaps,
         }
+    }
+
+    /// Last record that queries can see.
+    pub(crate) fn projected(&self) -> u64 {
+        self.progress.borrow().seq
+    }
+
+    /// Number of the first record that retention has left.
+    pub(crate) async fn first(&self) -> Result<u64, RecorderError> {
+        Ok(self.thread.call(ProjectionFile::first).await??)
+    }
+
+    /// Deletes what retention has dropped, and gives the space back if that is worth it.
+    pub(crate) async fn drop_through(&self, to: ChainHead) -> Result<(), RecorderError> {
+        let work = move |file: &mut ProjectionFile| {
+            file.drop_through(&to)?;
+            if file.is_loose()? { file.compact().map(drop) } else { Ok(()) }
+        };
+        Ok(self.thread.call(work).await??)
+    }
+
+    /// Copies the file to one without unused space, which takes its place. Queries wait meanwhile.
+    pub async fn compact(&self) -> Result<Compaction, RecorderError> {
+        Ok(self.thread.call(ProjectionFile::compact).await??)
+    }
+
+    /// Begins a new file and fills it with the whole record; the old one is kept under another name. Returns how many
+    /// records it has then, and which could not be read any more.
+    pub async fn rebuild(&self) -> Result<Rebuilt, RecorderError> {
+        let head = self.log.flush().await.map_err(RecorderError::Sink)?.seq;
+        self.thread.call(ProjectionFile::start_over).await??;
+        self.wait_for(head).await?;
+        let status = self.status().await;
+        let missing: u64 = status.gaps.iter().map(|gap| gap.last + 1 - gap.first).sum();
+        let records = (status.projected + 1).saturating_sub(status.first).saturating_sub(missing);
+        Ok(Rebuilt { records, gaps: status.gaps, set_aside: status.set_aside })
+    }
+
+    /// Gaps about which no event was recorded yet.
+    pub(crate) async fn unannounced(&self) -> Result<Vec<Gap>, RecorderError> {
+        Ok(self.thread.call(|file| file.gaps(true)).await??)
+    }
+
+    /// Notes that there is an event about a gap.
+    pub(crate) async fn announced(&self, gap: Gap) -> Result<(), RecorderError> {
+        Ok(self.thread.call(move |file| file.announced(&gap)).await??)
+    }
+
+    /// Compares records, which follow one another, with their rows.
+    pub(crate) async fn compare(&self, records: Vec<StampedEvent>) -> Result<Rows, RecorderError> {
+        Ok(self.thread.call(move |file| file.compare(&records)).await??)
+    }
+
+    /// The first row that no record up to the head has led to; the last call of a comparison.
+    pub(crate) async fn surplus(&self, head: ChainHead) -> Result<Option<u64>, RecorderError> {
+        Ok(self.thread.call(move |file| file.surplus(&head)).await??)
+    }
+
+    /// Removes files that were set aside longer ago than records are kept: they hold records too.
+    pub(crate) async fn remove_set_aside(&self) -> Result<(), RecorderError> {
+        let path = self.path.clone();
+        let retained = self.thread.call(ProjectionFile::retained).await??;
+        for (stamp, file) in upkeep::set_aside(&path) {
+            if stamp < retained.micros() {
+                match std::fs::remove_file(&file) {
+                    Ok(()) => {
+                        tracing::info!(file = %file.display(), "a file that was set aside is too old and removed")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, file = %file.display(), "a file that was set aside cannot be removed")
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs any SQL, for tests.
+    #[cfg(test)]
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let done = self.thread.call(move |file| file.execute(sql)).await;
+        assert!(matches!(done, Ok(Ok(()))), "{done:?}");
+    }
+
+    /// Every row as JSON, for tests that compare files.
+    #[cfg(test)]
+    pub(crate) async fn rows(&self) -> Vec<String> {
+        let rows = self.thread.call(|file| file.rows_as_json()).await;
+        let problem = rows.as_ref().map(|rows| rows.as_ref().err().map(|error| chain_of(error)));
+        assert!(matches!(problem, Ok(None)), "{problem:?}");
+        rows.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// Stops projecting and closes the file; later calls fail. What was not projected yet follows at the next
@@ -203,7 +351,7 @@ impl Projection {
         T: Send + 'static,
         F: Fn(&mut ProjectionFile) -> Result<T, FileError> + Clone + Send + 'static,
     {
-        let head = self.outbox.flush().await.map_err(RecorderError::Sink)?.seq;
+        let head = self.log.flush().await.map_err(RecorderError::Sink)?.seq;
         self.wait_for(head).await?;
         match self.thread.call(query.clone()).await? {
             // It was set aside just now; the answer comes from the new one.
@@ -274,7 +422,7 @@ enum Halt {
 }
 
 struct Projector {
-    outbox: Arc<dyn EventOutbox>,
+    log: Arc<RecordLog>,
     thread: FileThread,
     progress: ProgressSender,
     hurry: Arc<Notify>,
@@ -319,8 +467,12 @@ impl Projector {
     async fn round(&self, checked: &mut bool) -> Result<(), Halt> {
         let head = self.thread.call(|file| file.head()).await.and_then(|head| Ok(head?)).map_err(Halt::Failed)?;
         if !*checked && head.seq > 0 {
-            let last = self.outbox.read_after(head.seq - 1, 1).await.map_err(sink)?;
-            if last.first().is_none_or(|last| (last.seq, last.hash) != (head.seq, head.hash)) {
+            let agrees = match self.log.next_after(head.seq - 1, 1).await.map_err(sink)? {
+                Found::Records(last) => last.first().is_some_and(|last| (last.seq, last.hash) == (head.seq, head.hash)),
+                // What comes behind it names its hash, if there is no other way to tell.
+                Found::Jump(jump) => jump.to.seq != head.seq || jump.to.hash == head.hash,
+            };
+            if !agrees {
                 return Err(Halt::Broken(format!(
                     "record {}: the outbox does not hold it as it was projected",
                     head.seq
@@ -329,10 +481,21 @@ impl Projector {
         }
         *checked = true;
 
-        let batch = self.outbox.read_after(head.seq, BATCH).await.map_err(sink)?;
+        let batch = match self.log.next_after(head.seq, BATCH).await.map_err(sink)? {
+            Found::Records(batch) => batch,
+            Found::Jump(jump) => {
+                if let Some(reason) = &jump.missing {
+                    let (first, last) = (head.seq + 1, jump.to.seq);
+                    tracing::error!(first, last, %reason, "records cannot be projected, because they are not there any more");
+                }
+                let jumped = self.thread.call(move |file| file.jump(head.seq, &jump)).await.map_err(Halt::Failed)?;
+                return jumped.map_err(|error| Halt::Failed(error.into()));
+            }
+        };
         if batch.is_empty() {
-            let recorded = self.outbox.flush().await.map_err(sink)?.seq;
-            if recorded > head.seq && self.outbox.read_after(head.seq, 1).await.map_err(sink)?.is_empty() {
+            let recorded = self.log.flush().await.map_err(sink)?.seq;
+            let nothing = Found::Records(Vec::new());
+            if recorded > head.seq && self.log.next_after(head.seq, 1).await.map_err(sink)? == nothing {
                 return Err(Halt::Broken(format!(
                     "record {}: it is missing from the outbox, which ends at {recorded}",
                     head.seq + 1
@@ -346,7 +509,7 @@ impl Projector {
             }
             self.explain(None);
             tokio::select! {
-                () = self.outbox.grown_past(head.seq) => {}
+                () = self.log.grown_past(head.seq) => {}
                 () = self.hurry.notified() => return Ok(()),
             }
             tokio::select! {
@@ -376,18 +539,10 @@ fn sink(error: StorageError) -> Halt {
     Halt::Failed(RecorderError::Sink(error))
 }
 
-/// The message with all its causes, for a log line and the status.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "upkeep_tests.rs"]
+mod upkeep_tests;

@@ -184,8 +184,12 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn new(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new() }
+    /// Begins with a statement that has conditions already. Every query begins here, so none shows what retention
+    /// hides: records from before `retained`.
+    fn new(sql: &str, retained: Timestamp) -> Self {
+        let mut conditions = Self { sql: sql.to_owned(), values: Vec::new() };
+        conditions.time("recorded_at >= ?", Some(retained));
+        conditions
     }
 
     fn and<const N: usize>(&mut self, condition: &'static str, values: [Box<dyn ToSql>; N]) {
@@ -214,14 +218,19 @@ impl Conditions {
     }
 }
 
-/// A page of events. `head` is the end of the projected chain.
-pub(super) fn events(connection: &Connection, head: &ChainHead, query: &EventQuery) -> Result<EventPage, FileError> {
+/// A page of events. `head` is the end of the projected chain; what was recorded before `retained` is hidden.
+pub(super) fn events(
+    connection: &Connection,
+    head: &ChainHead,
+    query: &EventQuery,
+    retained: Timestamp,
+) -> Result<EventPage, FileError> {
     let limit = match query.limit {
         0 => DEFAULT_PAGE,
         limit => limit.min(LARGEST_PAGE),
     } as usize;
     let mut conditions =
-        Conditions::new("SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true");
+        Conditions::new("SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true", retained);
     conditions.text("event_id = ?::UUID", query.event_id);
     conditions.text("job_id = ?::UUID", query.job_id);
     conditions.text("run_id = ?::UUID", query.run_id);
@@ -321,10 +330,15 @@ fn recorded(row: &Row<'_>) -> Result<RecordedEvent, FileError> {
 /// Actor, capability, outcome, would-deny, reason, number of decisions.
 type Count = (String, String, Option<String>, bool, String, i64);
 
-pub(super) fn matrix(connection: &Connection, query: &MatrixQuery) -> Result<Vec<MatrixRow>, FileError> {
+pub(super) fn matrix(
+    connection: &Connection,
+    query: &MatrixQuery,
+    retained: Timestamp,
+) -> Result<Vec<MatrixRow>, FileError> {
     let mut conditions = Conditions::new(
         "SELECT actor_id, capability_id, decision_outcome, coalesce(would_deny, false), coalesce(reason, ''), count(*) \
          FROM events WHERE event_type = 'capability_action' AND actor_id IS NOT NULL AND capability_id IS NOT NULL",
+        retained,
     );
     conditions.text("run_id = ?::UUID", query.run_id);
     conditions.text("job_id = ?::UUID", query.job_id);

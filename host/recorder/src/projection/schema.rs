@@ -8,7 +8,7 @@ use duckdb::Connection;
 
 /// One step per version, in order; each runs once, in a transaction with its entry in `recorder_versions`. Never
 /// edited once released: an older file is brought up step by step (R6.9).
-const STEPS: &[&str] = &[TEXTS, IDS_SURFACE_WORKSPACES];
+const STEPS: &[&str] = &[TEXTS, IDS_SURFACE_WORKSPACES, FIRST_AND_GAPS];
 
 /// Version 1: all ids as text.
 const TEXTS: &str = r#"
@@ -106,12 +106,32 @@ const IDS_SURFACE_WORKSPACES: &str = r#"
     ALTER TABLE events_2 RENAME TO events;
 "#;
 
-/// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
-pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
+/// Rows begin behind what retention has dropped, and ranges that could not be rebuilt are missing between them.
+const FIRST_AND_GAPS: &str = r#"
+    ALTER TABLE "cursor" ADD COLUMN first BIGINT DEFAULT 1;
+    CREATE TABLE gaps (host VARCHAR NOT NULL, first BIGINT NOT NULL, last BIGINT NOT NULL,
+        reason VARCHAR NOT NULL, announced BOOLEAN NOT NULL DEFAULT false);
+"#;
+
+/// The version of a file's schema; none when it is of a later version of this program.
+pub(super) fn version(connection: &Connection) -> Result<Option<usize>, duckdb::Error> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
     let version: i64 =
         connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS.get(done..)) else {
+    Ok(usize::try_from(version).ok().filter(|version| *version <= STEPS.len()))
+}
+
+/// Brings the file to this version's schema. `Err(Some(version))` when it is of a later one.
+pub(crate) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, duckdb::Error> {
+    migrate_to(connection, STEPS.len())
+}
+
+/// Brings the file to the schema that the first so many steps make.
+fn migrate_to(connection: &mut Connection, steps: usize) -> Result<Result<(), i64>, duckdb::Error> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS recorder_versions (version BIGINT NOT NULL)")?;
+    let version: i64 =
+        connection.query_row("SELECT coalesce(max(version), 0) FROM recorder_versions", [], |row| row.get(0))?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| STEPS[..steps].get(done..)) else {
         return Ok(Err(version));
     };
     for (step, next) in missing.iter().zip(version + 1..) {
@@ -121,4 +141,27 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Result<(), i64>, du
         transaction.commit()?;
     }
     Ok(Ok(()))
+}
+
+/// A file as an earlier version of this program made it, with one record in it.
+#[cfg(test)]
+pub(super) fn older_file(path: &std::path::Path, steps: usize, record: &handshake_core::chain::StampedEvent) -> bool {
+    let made = || -> Result<(), duckdb::Error> {
+        let mut connection = Connection::open(path)?;
+        assert!(matches!(migrate_to(&mut connection, steps)?, Ok(())));
+        let (host, hash, at) = (record.host.to_string(), record.hash.to_string(), record.recorded_at.micros());
+        let id = record.event_id.to_string();
+        connection.execute(
+            "INSERT INTO events (host, seq, recorded_at, hash, event_id, record) VALUES (?, 1, ?, ?, ?, ?)",
+            duckdb::params![host, at, hash, id, record.record],
+        )?;
+        connection.execute(
+            r#"INSERT INTO "cursor" (host, seq, hash, recorded_at) VALUES (?, 1, ?, ?)"#,
+            duckdb::params![host, hash, at],
+        )?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    assert!(steps <= STEPS.len());
+    assert!(made().is_ok());
+    steps < STEPS.len()
 }

@@ -13,8 +13,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::Recorder;
 use crate::memory_outbox::MemoryOutbox;
+use crate::segments::Archive;
+use crate::signing::SigningKey;
 
 struct Bench {
+    clock: Arc<FixedClock>,
+    key: Arc<SigningKey>,
     folder: TempDir,
     outbox: Arc<MemoryOutbox>,
     recorder: Recorder,
@@ -24,8 +28,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let outbox = Arc::new(MemoryOutbox::default());
-        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction), Arc::new(FixedClock::default()));
-        Self { folder: TempDir::new().unwrap(), outbox, recorder, ids: SequentialIds::default() }
+        let folder = TempDir::new().unwrap();
+        let key = SigningKey::load_or_create(&folder.path().join("key.pem"), &SequentialIds::default()).unwrap();
+        let (clock, key) = (Arc::new(FixedClock::default()), Arc::new(key));
+        let recorder = Recorder::new(Arc::clone(&outbox) as _, Arc::new(NoRedaction), Arc::clone(&clock) as _);
+        Self { clock, key, folder, outbox, recorder, ids: SequentialIds::default() }
     }
 
     fn path(&self) -> PathBuf {
@@ -37,7 +44,18 @@ impl Bench {
     }
 
     async fn try_open(&self) -> Result<Projection, RecorderError> {
-        Projection::open(&self.path(), Arc::clone(&self.outbox) as _, Arc::new(FixedClock::default())).await
+        Projection::open(self.log().await, self.options()).await
+    }
+
+    fn options(&self) -> ProjectionOptions {
+        let retention = Duration::from_secs(7 * 24 * 3600);
+        ProjectionOptions { path: self.path(), clock: Arc::clone(&self.clock) as _, retention, probe: None }
+    }
+
+    async fn log(&self) -> Arc<RecordLog> {
+        let host = self.outbox.flush().await.unwrap_or(ChainHead::empty(HostId::fresh(&self.ids))).host;
+        let archive = Archive::open(self.folder.path().join("segments"), host, Arc::clone(&self.key)).unwrap();
+        Arc::new(RecordLog::new(Arc::clone(&self.outbox) as _, Arc::new(archive)))
     }
 
     fn note(&self, detail: &str) -> Event {

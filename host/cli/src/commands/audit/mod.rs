@@ -6,6 +6,7 @@ mod events;
 mod export;
 mod filters;
 mod matrix;
+mod proof;
 mod summary;
 mod trace;
 
@@ -32,6 +33,13 @@ pub(crate) enum AuditCommand {
     Matrix(matrix::MatrixArgs),
     /// Writes events to a file, oldest first
     Export(export::ExportArgs),
+    /// Checks that the whole record is what was recorded; exit code 5 if it is not
+    Verify(proof::VerifyArgs),
+    /// Prints a proof that an event is on record, for somebody who has only the
+    /// public key
+    Prove(proof::ProveArgs),
+    /// Checks a proof; needs no data directory
+    CheckProof(proof::CheckProofArgs),
 }
 
 /// Asks the owner of the data directory, and shows the answer.
@@ -48,6 +56,9 @@ pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Resu
             args.check()?;
             export::export(access().await?, output, args).await?;
         }
+        AuditCommand::Verify(args) => return proof::verify(context, args).await,
+        AuditCommand::Prove(args) => return proof::prove(context, args).await,
+        AuditCommand::CheckProof(args) => return proof::check(context, args),
     }
     Ok(Exit::Done)
 }
