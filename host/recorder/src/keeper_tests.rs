@@ -286,6 +286,7 @@ async fn a_year_of_days_takes_the_space_of_eight() {
     // Seven days, the one that a daily look needs to be sure, the one that is not over, and the events about dropping.
     assert!(head - dropped <= 9 * (PER_DAY as u64 + 2), "{} records are left", head - dropped);
     assert_eq!(host.left().await.len() as u64, head - dropped);
+    host.projection.caught_up().await.unwrap();
     assert_eq!(host.projection.rows().await.len() as u64, head - dropped);
     assert_eq!(host.projection.rebuild().await.unwrap().records, head - dropped);
 }

@@ -19,7 +19,7 @@ use crate::signing::{PublicKey, Signed, SigningKey};
 const PAGE: u32 = 2048;
 /// Text of records that one segment holds at most, bytes, whatever their number: what is checked at once when a
 /// segment is opened, and lost when one is.
-const LARGEST_SEGMENT: usize = 64 << 20;
+const LARGEST_SEGMENT: usize = 32 << 20;
 /// The tombstone, beside the segments.
 const TOMBSTONE: &str = "tombstone.json";
 

@@ -10,11 +10,12 @@ use handshake_core::{HostId, Timestamp};
 use crate::disk::beside;
 use crate::projection::{columns, schema};
 
-/// What sealing may hold in memory; the rest waits in a temporary file. A segment of 50,000 records is about this large.
-const MEMORY_LIMIT: &str = "48MB";
+/// What sealing may hold in memory, for a moment: the rows of a segment, and a group of them on its way into the file.
+/// With 48 MB it runs out of it at 60 MB of records.
+const MEMORY_LIMIT: &str = "96MB";
 /// Rows that are compressed together, and the least that reading decompresses. A group of large records must fit into
 /// the limit.
-const ROW_GROUP: u32 = 4096;
+const ROW_GROUP: u32 = 2048;
 
 /// DuckDB did not write or read a file.
 #[derive(Debug, thiserror::Error)]
