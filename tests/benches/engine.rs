@@ -93,7 +93,8 @@ struct Host {
 impl Host {
     async fn new(executor: impl FnOnce(GateServices) -> Arc<dyn StepExecutor>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(RunningClock::of_the_machine()) as Arc<dyn Clock>);
+        let (ids, clock) =
+            (Arc::new(SequentialIds::default()), Arc::new(RunningClock::of_the_machine()) as Arc<dyn Clock>);
         let url = DatabaseUrl::sqlite(folder.path().join("handshake.db"));
         let database = open(&url, HostId::fresh(&*ids), clock.clone()).await;
         let outbox = Arc::clone(&database) as Arc<dyn EventOutbox>;

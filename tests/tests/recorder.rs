@@ -245,7 +245,7 @@ fn a_key_that_others_can_read_is_refused_and_one_elsewhere_is_used() {
     assert!(refused.code == 2 && refused.stderr.contains("chmod 600"), "{refused:?}");
     let config = place.project.path("handshake.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("{text}\n[recorder]\nsigning_key = 'mine.pem'\n")).unwrap();
+    std::fs::write(&config, format!("{text}\n[recorder]\nsigning_key_file = 'mine.pem'\n")).unwrap();
     place.run(&["recorder", "status"]).success();
     let mode = std::fs::metadata(place.project.path("mine.pem")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

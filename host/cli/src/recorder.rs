@@ -33,7 +33,7 @@ pub(crate) struct RecorderFile {
     retention_days: Option<u32>,
     /// The key that signs the record: Ed25519, PKCS#8 in PEM, relative to this file; made if the file does not exist.
     /// Default `keys/recorder.pem` in the data directory.
-    signing_key: Option<PathBuf>,
+    signing_key_file: Option<PathBuf>,
     /// Where the signed head of the record is written every minute, relative to this file. A place that this host
     /// cannot change afterwards makes the record tamper-evident up to there; default `recorder/head.json` in the data
     /// directory.
@@ -48,7 +48,7 @@ pub(crate) struct RecorderFile {
 /// How the flight recorder's files are looked after.
 #[derive(Debug, Clone)]
 pub(crate) struct RecorderSettings {
-    signing_key: Option<PathBuf>,
+    signing_key_file: Option<PathBuf>,
     head_file: Option<PathBuf>,
     /// When records are sealed and dropped.
     pub(crate) policy: KeeperPolicy,
@@ -57,7 +57,7 @@ pub(crate) struct RecorderSettings {
 impl RecorderSettings {
     /// The signing key's file.
     pub(crate) fn signing_key(&self, directory: &DataDirectory) -> PathBuf {
-        self.signing_key.clone().unwrap_or_else(|| directory.file("keys").join("recorder.pem"))
+        self.signing_key_file.clone().unwrap_or_else(|| directory.file("keys").join("recorder.pem"))
     }
 
     /// The signed head's file.
@@ -67,7 +67,7 @@ impl RecorderSettings {
 
     /// Files that lie elsewhere than in the data directory, and that no guest may write.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.signing_key.iter().chain(&self.head_file).map(PathBuf::as_path)
+        self.signing_key_file.iter().chain(&self.head_file).map(PathBuf::as_path)
     }
 }
 
@@ -90,7 +90,7 @@ impl RecorderFile {
         }
         let within = |path: Option<PathBuf>| path.map(|path| project.join(path));
         Ok(RecorderSettings {
-            signing_key: within(self.signing_key),
+            signing_key_file: within(self.signing_key_file),
             head_file: within(self.head_file),
             policy: KeeperPolicy { retention: DAY * days, seal_records, seal_after },
         })
@@ -106,7 +106,7 @@ pub(crate) fn key_refused(error: &KeyError) -> CliError {
         KeyError::Malformed { .. } => {
             "restore it: what it has signed can be checked with its public key alone".to_owned()
         }
-        KeyError::File { .. } | KeyError::NotMade => "recorder.signing_key in handshake.toml names it".to_owned(),
+        KeyError::File { .. } | KeyError::NotMade => "recorder.signing_key_file in handshake.toml names it".to_owned(),
     };
     CliError::usage("the flight recorder has no key to sign with").code("recorder_key").because(error).hint(hint)
 }
@@ -177,7 +177,7 @@ mod tests {
             KeeperPolicy { retention: 7 * DAY, seal_records: 50_000, seal_after: Duration::from_secs(3600) }
         );
         assert_eq!(settings.files().count(), 0);
-        let text = "retention_days = 30\nsigning_key = 'k.pem'\nhead_file = '/mnt/head.json'\nseal_records = 100\n\
+        let text = "retention_days = 30\nsigning_key_file = 'k.pem'\nhead_file = '/mnt/head.json'\nseal_records = 100\n\
                     seal_after = '1m'";
         let settings = resolve(text).unwrap();
         assert_eq!(settings.policy.retention, 30 * DAY);

@@ -55,7 +55,11 @@ impl Bench {
         let projection = Projection::open(Arc::clone(&log), options).await.unwrap();
         let services = KeeperServices {
             log: Arc::clone(&log),
-            recorder: Arc::new(Recorder::new(Arc::clone(&self.outbox) as _, Arc::new(NoRedaction), Arc::clone(&self.clock) as _)),
+            recorder: Arc::new(Recorder::new(
+                Arc::clone(&self.outbox) as _,
+                Arc::new(NoRedaction),
+                Arc::clone(&self.clock) as _,
+            )),
             clock: Arc::clone(&self.clock) as _,
             ids: Arc::clone(&self.ids) as _,
             head_file: self.folder.path().join("head.json"),
@@ -71,7 +75,8 @@ impl Bench {
     }
 
     async fn fill(&self, count: usize) {
-        let recorder = Recorder::new(Arc::clone(&self.outbox) as _, Arc::new(NoRedaction), Arc::clone(&self.clock) as _);
+        let recorder =
+            Recorder::new(Arc::clone(&self.outbox) as _, Arc::new(NoRedaction), Arc::clone(&self.clock) as _);
         for n in 0..count {
             let body = EventBody::System { kind: "note".into(), detail: format!("note {n}") };
             let (id, trace) = (EventId::fresh(&*self.ids), TraceId::fresh(&*self.ids));

@@ -186,9 +186,7 @@ impl Catalog {
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .flatten()
-            .filter(|entry| {
-                entry.path().join(MANIFEST).is_file() || entry.path().join("dist").join(MANIFEST).is_file()
-            })
+            .filter(|entry| entry.path().join(MANIFEST).is_file() || entry.path().join("dist").join(MANIFEST).is_file())
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
         ids.sort();

@@ -60,7 +60,7 @@ policy = "policy.toml"
 # [recorder]
 # retention_days = 7
 # head_file = "/mnt/elsewhere/head.json"
-# signing_key = "recorder.pem"     # made if it does not exist; default in the data directory
+# signing_key_file = "recorder.pem" # made if it does not exist; default in the data directory
 # seal_records = 50000
 # seal_after = "1h"
 

@@ -486,8 +486,8 @@ fn the_list_of_redactions_has_an_end() {
     let mut crowd = note("x");
     crowd.wsids = vec!["x".to_owned(); 100];
     let admitted = AdmittedEvent::admit(&crowd, &Scopes, NOW).unwrap();
-    let stored: StoredEvent = serde_json::from_str(admitted.json()).unwrap();
-    assert_eq!(stored.redactions.len(), 64);
-    // 100 workspaces, the actor, its kind and the two texts of a note, two rules each.
-    assert_eq!(stored.redactions_omitted, 2 * 104 - 64);
+    let stored: Value = serde_json::from_str(admitted.json()).unwrap();
+    assert_eq!(stored["redactions"].as_array().unwrap().len(), 64);
+    // 100 workspaces, the step, the actor, its kind and the two texts of a note, two rules each.
+    assert_eq!(stored["redactions_omitted"], 2 * 105 - 64);
 }

@@ -229,8 +229,10 @@ pub(super) fn events(
         0 => DEFAULT_PAGE,
         limit => limit.min(LARGEST_PAGE),
     } as usize;
-    let mut conditions =
-        Conditions::new("SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true", retained);
+    let mut conditions = Conditions::new(
+        "SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true",
+        retained,
+    );
     conditions.text("event_id = ?::UUID", query.event_id);
     conditions.text("job_id = ?::UUID", query.job_id);
     conditions.text("run_id = ?::UUID", query.run_id);

@@ -568,7 +568,8 @@ const BACK_TO_VERSION_1: &str = "
         event_id::VARCHAR AS event_id, trace_id::VARCHAR AS trace_id, job_id::VARCHAR AS job_id, run_id::VARCHAR AS run_id,
         activity_span_id::VARCHAR AS activity_span_id, session_span_id::VARCHAR AS session_span_id,
         policy_decision_id::VARCHAR AS policy_decision_id) FROM events;
-    DROP TABLE events; ALTER TABLE events_1 RENAME TO events; DELETE FROM recorder_versions WHERE version > 1";
+    DROP TABLE events; ALTER TABLE events_1 RENAME TO events; DROP TABLE gaps; ALTER TABLE \"cursor\" DROP COLUMN first; \
+    DELETE FROM recorder_versions WHERE version > 1";
 
 #[tokio::test]
 async fn an_older_file_opens_and_its_new_columns_are_filled_from_the_record() {

@@ -9,9 +9,9 @@ use handshake_recorder::signing::{PublicKey, Signed};
 use handshake_recorder::{Proof, Verification, check_proof};
 use serde::Serialize;
 
-use crate::commands::Context;
 use crate::access::Need;
 use crate::api::recorder::VerifyRequest;
+use crate::commands::Context;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone};
 
