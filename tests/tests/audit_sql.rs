@@ -153,13 +153,11 @@ fn nothing_but_a_select_over_the_views_is_possible() {
         "SELEC 1".into(),
         "".into(),
     ] {
-        for format in [&[][..], &["--format", "jsonl"], &["--format", "csv"]] {
-            let finished = project.run(&[&["audit", "sql", &query], format].concat());
-            let message = refused(&finished);
-            assert_eq!(message.lines().count(), 2, "{query}: {message}");
-            assert!(message.lines().nth(1).unwrap().starts_with("hint: "), "{query}: {message}");
-            assert!(!message.contains("planted-in-a-file") && !message.contains("root:"), "{query}: {message}");
-        }
+        let finished = project.run(&["audit", "sql", &query, "--format", "jsonl"]);
+        let message = refused(&finished);
+        assert_eq!(message.lines().count(), 2, "{query}: {message}");
+        assert!(message.lines().nth(1).unwrap().starts_with("hint: "), "{query}: {message}");
+        assert!(!message.contains("planted-in-a-file") && !message.contains("root:"), "{query}: {message}");
         let json = project.run(&["audit", "sql", &query, "--output", "json"]);
         assert_eq!((json.code, json.stdout.as_str()), (2, ""), "{json:?}");
         assert!(json.stderr.contains("\"code\":\"invalid_query\""), "{json:?}");
@@ -211,7 +209,7 @@ fn an_interrupted_query_leaves_neither_copies_nor_a_process() {
     let running = project.start(&["audit", "sql", ENDLESS]);
     let process = child_of(&running);
     running.signal(rustix::process::Signal::INT);
-    assert_eq!(running.finish().code, 2);
+    assert_eq!(running.finish().code, 130);
     wait_until_gone(&process);
     assert_eq!(copies(&project), Vec::<PathBuf>::new());
 }
@@ -248,7 +246,7 @@ fn rows_stream_up_to_a_limit_which_is_said() {
     let few = project.run(&["audit", "sql", "SELECT * FROM range(3)", "--limit", "3", "--output", "json"]).success();
     assert_eq!((&few.json()["more"], few.json()["rows"].as_array().unwrap().len()), (&json!(false), 3));
     // A reader that goes away ends an answer that would never end.
-    let endless = "SELECT a.range FROM range(1000000000) a, range(1000000000) b";
+    let endless = "SELECT * FROM range(1000000000000)";
     let mut running =
         project.start(&["audit", "sql", endless, "--limit", "0", "--format", "jsonl", "--timeout", "600"]);
     running.read_lines(10);

@@ -34,7 +34,7 @@ pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
 pub use sql::{
-    LIVE_COPY, QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query,
+    QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query,
 };
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
 pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

@@ -13,7 +13,7 @@ use crate::keeper::{Keeper, KeeperError};
 use crate::segments::{Archive, ArchiveError, Manifest, ParquetWriter, Segment, linked};
 
 /// Name of the file with what is not sealed.
-pub const LIVE_COPY: &str = "live.parquet";
+pub(super) const LIVE_COPY: &str = "live.parquet";
 /// Records that are read from the outbox at a time.
 const PAGE: u32 = 2048;
 

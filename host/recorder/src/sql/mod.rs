@@ -10,6 +10,6 @@ mod session;
 mod statement;
 mod views;
 
-pub use copies::{LIVE_COPY, RecordCopy};
+pub use copies::RecordCopy;
 pub use session::{QueryColumn, QueryLine, QueryProblem, QueryRequest, run_query};
 pub use views::{VIEWS, View, ViewColumn};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::Redaction;
 use crate::segments::ParquetWriter;
-use crate::sql::LIVE_COPY;
+use crate::sql::copies::LIVE_COPY;
 
 const AT: i64 = 1_767_225_600_000_000;
 

@@ -15,12 +15,13 @@ use crate::api::recorder::CopyRequest;
 use crate::commands::Context;
 use crate::copies::CopiesFolder;
 use crate::directory::DataDirectory;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::system::SystemIds;
 
-/// Rows of one table in text. A layout needs all of its rows.
+/// Rows of one table in text, and bytes of them. A layout needs all of its rows; what comes then has a table of its own.
 const TABLE_ROWS: usize = 1000;
+const TABLE_BYTES: usize = 4 << 20;
 
 /// Arguments of `handshake audit sql`.
 #[derive(Debug, Args)]
@@ -76,7 +77,7 @@ pub(super) async fn sql(context: &Context<'_>, args: &SqlArgs) -> Result<(), Cli
     let answered = tokio::select! {
         answered = answer(&mut running, output, args) => answered,
         // Ended here, so that the copies go as well.
-        _ = tokio::signal::ctrl_c() => Err(CliError::usage("interrupted").code("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "interrupted", "the query was interrupted")),
     };
     running.end().await;
     if answered? {
@@ -114,7 +115,7 @@ struct Rows<'a> {
 }
 
 enum Form {
-    Table { rows: Vec<Vec<String>>, shown: bool },
+    Table { rows: Vec<Vec<String>>, bytes: usize, shown: bool },
     Document { first: bool },
     Lines,
     Csv,
@@ -133,7 +134,7 @@ impl<'a> Rows<'a> {
                 output.raw(&format!("{{\n\"columns\": {},\n\"rows\": [", compact(&columns)?))?;
                 Form::Document { first: true }
             }
-            None => Form::Table { rows: Vec::new(), shown: false },
+            None => Form::Table { rows: Vec::new(), bytes: 0, shown: false },
         };
         Ok(Self { output, columns, form })
     }
@@ -145,9 +146,11 @@ impl<'a> Rows<'a> {
             compact(&names.zip(row).collect::<Map<String, Value>>())
         };
         match &mut self.form {
-            Form::Table { rows, .. } => {
-                rows.push(row.iter().map(text).collect());
-                if rows.len() == TABLE_ROWS { self.table() } else { Ok(()) }
+            Form::Table { rows, bytes, .. } => {
+                let row: Vec<String> = row.iter().map(text).collect();
+                *bytes += row.iter().map(String::len).sum::<usize>();
+                rows.push(row);
+                if rows.len() == TABLE_ROWS || *bytes > TABLE_BYTES { self.table() } else { Ok(()) }
             }
             Form::Document { first } => {
                 let comma = if std::mem::take(first) { "" } else { "," };
@@ -166,8 +169,8 @@ impl<'a> Rows<'a> {
     }
 
     fn table(&mut self) -> Result<(), CliError> {
-        let Form::Table { rows, shown } = &mut self.form else { return Ok(()) };
-        *shown = true;
+        let Form::Table { rows, bytes, shown } = &mut self.form else { return Ok(()) };
+        (*bytes, *shown) = (0, true);
         let header: Vec<String> = self.columns.iter().map(|column| escape(&column.name, false).into_owned()).collect();
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         self.output.table(&header, std::mem::take(rows))
@@ -175,7 +178,7 @@ impl<'a> Rows<'a> {
 
     fn finish(mut self, more: bool) -> Result<(), CliError> {
         match &self.form {
-            Form::Table { rows, shown } if rows.is_empty() && *shown => Ok(()),
+            Form::Table { rows, shown, .. } if rows.is_empty() && *shown => Ok(()),
             Form::Table { .. } => self.table(),
             Form::Document { .. } => self.output.raw(&format!("],\n\"more\": {more}\n}}")),
             Form::Lines | Form::Csv => Ok(()),
