@@ -192,6 +192,16 @@ pub struct Running {
 }
 
 impl Running {
+    /// A command that was started in another way.
+    pub fn of(child: Child) -> Self {
+        Self { child: Some(child) }
+    }
+
+    /// Reads no more of its standard output.
+    pub fn close_stdout(&mut self) {
+        self.child.as_mut().unwrap().stdout = None;
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.as_ref().unwrap().id()

@@ -1,9 +1,12 @@
 //! The way to the data directory: own it and answer in this process, or ask the process that owns it.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::http::{Method, Request, Response, header};
+use axum::http::{HeaderMap, Method, Request, Response, header};
 use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -132,6 +135,24 @@ impl Access {
     /// Posts a document and reads the answer line by line.
     pub(crate) async fn post_for_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, CliError> {
         self.call(Method::POST, path, encode(body)?).await.map(Lines::of)
+    }
+
+    /// Posts a document and writes the answer to a file, which errors call `shown`; returns the answer's headers.
+    pub(crate) async fn post_for_file(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        file: &mut File,
+        shown: &Path,
+    ) -> Result<HeaderMap, CliError> {
+        let response = self.call(Method::POST, path, encode(body)?).await?;
+        let headers = response.headers().clone();
+        let mut pieces = response.into_body().into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| CliError::internal("the answer did not arrive").because(&error))?;
+            file.write_all(&piece).map_err(|error| CliError::file("write", shown, &error))?;
+        }
+        Ok(headers)
     }
 
     /// Ends the use of the data directory. An owner finishes what it executes and writes everything.

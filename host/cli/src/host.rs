@@ -126,6 +126,11 @@ impl HostState {
         self.projection.get_or_try_init(open).await.map_err(|error| store_failure(&error))
     }
 
+    /// How long events are kept.
+    pub(crate) fn retention(&self) -> Duration {
+        self.retention
+    }
+
     /// Whether the projection is open or being opened.
     pub(crate) fn is_projecting(&self) -> bool {
         self.projecting.load(Ordering::SeqCst) || self.projection.initialized()

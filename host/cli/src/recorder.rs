@@ -10,6 +10,7 @@ use handshake_recorder::{KeeperPolicy, Probe};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::copies;
 use crate::directory::DataDirectory;
 use crate::error::CliError;
 use crate::host::HostState;
@@ -141,6 +142,9 @@ pub(crate) async fn keep(state: Arc<HostState>, stop: CancellationToken) {
 
 /// Does what is due, and says whether anything was.
 async fn tend(state: &HostState) -> bool {
+    if let Err(error) = copies::clear(&state.directory) {
+        tracing::warn!(%error, "copies of the record that nobody reads any more cannot be removed");
+    }
     let due = match state.keeper.is_due().await {
         Ok(due) => due,
         Err(error) => {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handshake_core::chain::ChainHead;
 use handshake_core::event::{self, GapReason};
 use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::storage::{EventOutbox, StorageError};
@@ -136,6 +137,20 @@ impl Keeper {
 
     fn archive(&self) -> &Arc<Archive> {
         self.services.log.archive()
+    }
+
+    pub(crate) fn log(&self) -> &RecordLog {
+        &self.services.log
+    }
+
+    /// Keeps records from being sealed until it is dropped.
+    pub(crate) async fn hold_sealing(&self) -> impl Drop + '_ {
+        self.state.lock().await
+    }
+
+    /// From when on records may be shown (R6.4), as the projection has it.
+    pub(crate) fn retained(&self, head: &ChainHead) -> Timestamp {
+        head.recorded_at.max(self.services.clock.now()).minus(self.policy.retention)
     }
 
     /// Writes the signed head to its file, if it has moved. A file that cannot be written is told in the status and

@@ -16,6 +16,7 @@ mod redaction;
 mod retention;
 mod segments;
 pub mod signing;
+mod sql;
 mod trace;
 mod verify;
 
@@ -32,5 +33,8 @@ pub use projection::{
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
+pub use sql::{
+    QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query,
+};
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
 pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

@@ -2,6 +2,7 @@
 //! owner's socket. Its JSON is what `--output json` prints.
 
 pub(crate) mod audit;
+pub(crate) mod bundle;
 pub(crate) mod database;
 pub(crate) mod documents;
 pub(crate) mod jobs;
@@ -47,6 +48,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(pins::routes())
         .merge(documents::routes())
         .merge(audit::routes())
+        .merge(bundle::routes())
         .merge(recorder::routes())
         .merge(models::routes())
         .merge(plugins::routes())

@@ -11,10 +11,12 @@ use handshake_core::storage::StorageError;
 use handshake_core::{Digest, EventId};
 use handshake_recorder::head::Head;
 use handshake_recorder::signing::Signed;
-use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Proof, Rebuilt, SealReport, Verification};
+use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Proof, Rebuilt, RecordCopy, SealReport, Verification};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::{Answer, Document, Host};
+use super::{Answer, Document, Host, Refusal};
+use crate::copies;
 use crate::error::{CliError, Exit, store_failure};
 use crate::host::HostState;
 
@@ -25,6 +27,7 @@ pub(super) fn routes() -> Router<Arc<HostState>> {
         .route("/v1/recorder/seal", post(seal))
         .route("/v1/recorder/compact", post(compact))
         .route("/v1/recorder/rebuild", post(rebuild))
+        .route("/v1/recorder/copies", post(copy))
         .route("/v1/recorder/verify", post(verify))
         .route("/v1/recorder/proofs/{event}", post(prove))
 }
@@ -88,6 +91,22 @@ async fn seal(State(host): Host) -> Answer<SealReport> {
         host.keeper.seal(projection).await.map_err(|error| failed(&error))
     })
     .await
+}
+
+/// A request for copies of the record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CopyRequest {
+    /// The folder that whoever asks has made for them.
+    pub(crate) folder: Uuid,
+}
+
+async fn copy(State(host): Host, Document(request): Document<CopyRequest>) -> Answer<RecordCopy> {
+    let folder = copies::folder(&host.directory, request.folder);
+    if !folder.is_dir() {
+        return Err(Refusal(CliError::not_found(format!("there is no folder `{}` for copies", request.folder))));
+    }
+    to_its_end(async move { host.keeper.copy(&folder).await.map_err(|error| failed(&error)) }).await
 }
 
 async fn compact(State(host): Host) -> Answer<Compaction> {

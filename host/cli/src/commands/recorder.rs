@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use handshake_recorder::{Compaction, KeeperStatus, Rebuilt, SealReport, probe_file};
+use handshake_recorder::{Compaction, KeeperStatus, Rebuilt, SealReport, probe_file, run_query};
 use serde_json::json;
 
 use super::Context;
@@ -31,6 +31,10 @@ pub(crate) enum RecorderCommand {
     /// Tries out whether a DuckDB file can be opened
     #[command(hide = true)]
     Probe(ProbeArgs),
+    /// Answers one query over copies of the record, which it reads from standard
+    /// input
+    #[command(hide = true)]
+    Query,
 }
 
 /// Arguments of `recorder probe`, which the host calls itself.
@@ -58,6 +62,7 @@ pub(crate) async fn recorder(context: &Context<'_>, command: &RecorderCommand) -
                 output.line(&problem)?;
             }
         }
+        RecorderCommand::Query => run_query(&mut std::io::stdin().lock(), &mut std::io::stdout().lock()),
     }
     Ok(Exit::Done)
 }

@@ -420,7 +420,7 @@ impl Archive {
         ArchiveError::File { operation, path: path.to_owned(), source }
     }
 
-    fn segment(&self, error: &ParquetError) -> ArchiveError {
+    pub(crate) fn segment(&self, error: &ParquetError) -> ArchiveError {
         ArchiveError::Segment { path: self.folder.clone(), problem: told(error) }
     }
 }
@@ -435,6 +435,27 @@ pub(crate) fn open_checked(folder: &Path, segment: &Manifest) -> Result<ParquetR
         Err(error) => return Err(format!("its Parquet file cannot be read: {error}")),
     }
     ParquetReader::open(&path, segment.host).map_err(|error| told(&error))
+}
+
+/// Gives a segment's file a second name in another folder, if it is the one that was sealed, and returns that name.
+pub(crate) fn linked(folder: &Path, segment: &Manifest, target: &Path) -> Result<String, String> {
+    let name = segment.name();
+    let (path, link) = (parquet_path(folder, &name), parquet_path(target, &name));
+    // Some file systems have no second names.
+    std::fs::hard_link(&path, &link)
+        .or_else(|_| std::fs::copy(&path, &link).map(drop))
+        .map_err(|error| format!("its Parquet file cannot be read: {error}"))?;
+    match file_digest(&link) {
+        Ok(found) if found == (segment.file_sha256, segment.bytes) => Ok(format!("{name}.parquet")),
+        found => {
+            // What is left of it goes with its folder.
+            let _ = std::fs::remove_file(&link);
+            Err(match found {
+                Ok(_) => "its Parquet file is not the one that was sealed".into(),
+                Err(error) => format!("its Parquet file cannot be read: {error}"),
+            })
+        }
+    }
 }
 
 /// Records and their Merkle root, read from a file.

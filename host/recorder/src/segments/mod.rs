@@ -6,5 +6,6 @@ pub(crate) mod merkle;
 pub(crate) mod parquet;
 
 pub use archive::{Archive, ArchiveError};
-pub(crate) use archive::{Segment, open_checked, told};
+pub(crate) use archive::{Segment, linked, open_checked, told};
 pub use manifest::{Manifest, Tombstone};
+pub(crate) use parquet::ParquetWriter;

@@ -62,14 +62,19 @@ fn text(value: &Value) -> String {
 }
 
 fn line(cells: [String; COLUMNS.len()]) -> Result<String, csv::Error> {
+    record(cells.iter().map(|cell| harmless(cell)))
+}
+
+/// A line of these cells, as they are.
+pub(super) fn record(cells: impl Iterator<Item = String>) -> Result<String, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(cells.iter().map(|cell| harmless(cell)))?;
+    writer.write_record(cells)?;
     let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Spreadsheets take a cell for a formula that begins with one of these, some also behind spaces.
-fn harmless(cell: &str) -> String {
+pub(super) fn harmless(cell: &str) -> String {
     let escaped = escape(cell, false);
     if escaped.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '|', '%']) {
         format!("'{escaped}")

@@ -1,8 +1,7 @@
 //! `handshake audit export`: events as a file, oldest first, page by page so that memory stays flat.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -11,6 +10,7 @@ use handshake_recorder::{EventPage, EventQuery, ParquetFile, RecordedEvent};
 use serde::Serialize;
 
 use super::filters::Filters;
+use super::unfinished::{self, Unfinished};
 use super::{csv, note_missing, path_of};
 use crate::access::Access;
 use crate::error::CliError;
@@ -64,17 +64,10 @@ impl ExportArgs {
                 Err(CliError::usage("a Parquet file cannot go to standard output")
                     .hint("name a file: -o events.parquet"))
             }
-            Some(file) if file.is_dir() => {
-                Err(CliError::usage(format!("`{}` is a folder", file.display())).hint("name a file in it"))
-            }
-            Some(file) if !self.force && file.symlink_metadata().is_ok() => Err(exists(file)),
-            _ => Ok(()),
+            Some(file) => unfinished::check(file, self.force),
+            None => Ok(()),
         }
     }
-}
-
-fn exists(file: &Path) -> CliError {
-    CliError::conflict(format!("`{}` exists", file.display())).hint("name another file, or replace it with --force")
 }
 
 /// Exports.
@@ -136,16 +129,6 @@ enum Target<'a> {
     Parquet { file: ParquetFile, unfinished: Unfinished },
 }
 
-/// A file under another name until it is whole; removed when it does not become so.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // It is there only when something failed, which is what is told.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 impl<'a> Target<'a> {
     fn begin(output: &'a Output, args: &ExportArgs) -> Result<Self, CliError> {
         let Some(path) = &args.file else {
@@ -154,20 +137,18 @@ impl<'a> Target<'a> {
             }
             return Ok(Self::Stdout { output, format: args.format });
         };
-        let name = path.file_name().ok_or_else(|| CliError::usage(format!("`{}` names no file", path.display())))?;
-        let unfinished = path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()));
+        let unfinished = Unfinished::beside(path)?;
         if args.format == ExportFormat::Parquet {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let file = ParquetFile::begin(folder).map_err(|error| CliError::bad_input(&error))?;
-            return Ok(Self::Parquet { file, unfinished: Unfinished(unfinished) });
+            return Ok(Self::Parquet { file, unfinished });
         }
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
-        let mut file = BufWriter::new(created.map_err(|error| CliError::file("write", path, &error))?);
+        let mut file = BufWriter::new(unfinished.create().map_err(|error| CliError::file("write", path, &error))?);
         if args.format == ExportFormat::Csv {
             let header = csv::header().map_err(|error| unwritable(&error))?;
             file.write_all(header.as_bytes()).map_err(|error| CliError::file("write", path, &error))?;
         }
-        Ok(Self::Text { file, unfinished: Unfinished(unfinished), format: args.format })
+        Ok(Self::Text { file, unfinished, format: args.format })
     }
 
     fn add(&mut self, events: &[RecordedEvent]) -> Result<(), CliError> {
@@ -175,19 +156,16 @@ impl<'a> Target<'a> {
             Self::Stdout { output, format } => events.iter().try_for_each(|event| output.raw(&line(event, *format)?)),
             Self::Text { file, unfinished, format } => events.iter().try_for_each(|event| {
                 file.write_all(line(event, *format)?.as_bytes())
-                    .map_err(|error| CliError::file("write", &unfinished.0, &error))
+                    .map_err(|error| CliError::file("write", unfinished.path(), &error))
             }),
             Self::Parquet { file, .. } => file.add(events).map_err(|error| CliError::bad_input(&error)),
         }
     }
 
-    /// Gives the whole file its name. Nothing is replaced unless that was asked for, whoever made it meanwhile.
+    /// Gives the whole file its name.
     fn finish(self, args: &ExportArgs) -> Result<(), CliError> {
         let Some(path) = &args.file else { return Ok(()) };
-        let failed = |error: &std::io::Error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(path),
-            _ => CliError::file("write", path, error),
-        };
+        let failed = |error: &std::io::Error| CliError::file("write", path, error);
         let unfinished = match self {
             Self::Stdout { .. } => return Ok(()),
             Self::Text { file, unfinished, .. } => {
@@ -196,14 +174,11 @@ impl<'a> Target<'a> {
                 unfinished
             }
             Self::Parquet { file, unfinished } => {
-                file.finish(&unfinished.0).map_err(|error| CliError::bad_input(&error))?;
+                file.finish(unfinished.path()).map_err(|error| CliError::bad_input(&error))?;
                 unfinished
             }
         };
-        if args.force {
-            return std::fs::rename(&unfinished.0, path).map_err(|error| failed(&error));
-        }
-        std::fs::hard_link(&unfinished.0, path).map_err(|error| failed(&error))
+        unfinished.publish(path, args.force)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `handshake audit`: what is on record, and what it says about who asked for what.
 
+mod bundle;
 mod csv;
 mod decisions;
 mod events;
@@ -7,8 +8,11 @@ mod export;
 mod filters;
 mod matrix;
 mod proof;
+mod query;
+mod sql;
 mod summary;
 mod trace;
+mod unfinished;
 
 use clap::Subcommand;
 use handshake_core::Timestamp;
@@ -31,8 +35,13 @@ pub(crate) enum AuditCommand {
     Trace(trace::TraceArgs),
     /// Counts decisions: plugin by capability, allowed and denied
     Matrix(matrix::MatrixArgs),
+    /// Answers a SELECT over the record
+    Sql(sql::SqlArgs),
     /// Writes events to a file, oldest first
     Export(export::ExportArgs),
+    /// Writes what is known about a job into one ZIP file, for whoever looks for a
+    /// fault
+    Bundle(bundle::BundleArgs),
     /// Checks that the whole record is what was recorded; exit code 5 if it is not
     Verify(proof::VerifyArgs),
     /// Prints a proof that an event is on record, for somebody who has only the
@@ -51,11 +60,13 @@ pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Resu
         AuditCommand::Events(args) => events::events(context, args).await?,
         AuditCommand::Trace(args) => trace::trace(access().await?, output, args).await?,
         AuditCommand::Matrix(args) => matrix::matrix(access().await?, output, args).await?,
+        AuditCommand::Sql(args) => sql::sql(context, args).await?,
         AuditCommand::Export(args) => {
             // What can be told without the data directory is told before it is opened.
             args.check()?;
             export::export(access().await?, output, args).await?;
         }
+        AuditCommand::Bundle(args) => bundle::bundle(context, args).await?,
         AuditCommand::Verify(args) => return proof::verify(context, args).await,
         AuditCommand::Prove(args) => return proof::prove(context, args).await,
         AuditCommand::CheckProof(args) => return proof::check(context, args),
