@@ -245,6 +245,8 @@ fn rows_stream_up_to_a_limit_which_is_said() {
     assert_eq!(all.stdout.lines().last(), Some("{\"range\":4999}"));
     let few = project.run(&["audit", "sql", "SELECT * FROM range(3)", "--limit", "3", "--output", "json"]).success();
     assert_eq!((&few.json()["more"], few.json()["rows"].as_array().unwrap().len()), (&json!(false), 3));
+    let wide = project.run(&["audit", "sql", "SELECT repeat('x', 5000000) AS wide"]).success();
+    assert_eq!(wide.stdout, format!("wide\n{}…\n", "x".repeat(4000)));
     // A reader that goes away ends an answer that would never end.
     let endless = "SELECT * FROM range(1000000000000)";
     let mut running =

@@ -33,8 +33,6 @@ pub use projection::{
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
-pub use sql::{
-    QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query,
-};
+pub use sql::{QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query};
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
 pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

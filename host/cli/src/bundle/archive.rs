@@ -130,7 +130,7 @@ mod tests {
         let whole = bytes(&["b.json", "a.json"]);
         assert_eq!(whole, bytes(&["a.json", "b.json"]));
         let mut archive = zip::ZipArchive::new(io::Cursor::new(whole)).unwrap();
-        let names: Vec<String> = archive.file_names().map(str::to_owned).collect();
+        let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
         assert_eq!(names, ["SHA256SUMS", "a.json", "b.json"]);
         let mut sums = String::new();
         let mut file = archive.by_name(SUMS).unwrap();

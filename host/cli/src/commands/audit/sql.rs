@@ -22,6 +22,8 @@ use crate::system::SystemIds;
 /// Rows of one table in text, and bytes of them. A layout needs all of its rows; what comes then has a table of its own.
 const TABLE_ROWS: usize = 1000;
 const TABLE_BYTES: usize = 4 << 20;
+/// Characters of a cell in text. Nobody reads more in a table, and laying out millions takes longer than the query.
+const LONGEST_CELL: usize = 4000;
 
 /// Arguments of `handshake audit sql`.
 #[derive(Debug, Args)]
@@ -147,7 +149,7 @@ impl<'a> Rows<'a> {
         };
         match &mut self.form {
             Form::Table { rows, bytes, .. } => {
-                let row: Vec<String> = row.iter().map(text).collect();
+                let row: Vec<String> = row.iter().map(|value| cut(text(value))).collect();
                 *bytes += row.iter().map(String::len).sum::<usize>();
                 rows.push(row);
                 if rows.len() == TABLE_ROWS || *bytes > TABLE_BYTES { self.table() } else { Ok(()) }
@@ -193,6 +195,15 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// A cell that is too long ends with an ellipsis.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_CELL) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn compact(value: &impl Serialize) -> Result<String, CliError> {
