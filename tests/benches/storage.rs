@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +17,10 @@ use handshake_core::testing::{FixedClock, NoRedaction, SequentialIds};
 use handshake_core::{Clock, EventId, HostId, JobId, TraceId};
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::figures::{Figure, report};
+use handshake_tests::floor::RawSqlite;
 use handshake_tests::postgres::{Backend, Options, Server, backends};
 use handshake_tests::storage::{job, open};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
+use sqlx::Connection as _;
 
 /// As in the host's binary; the floors gain by it too.
 #[cfg(target_os = "linux")]
@@ -191,57 +190,15 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// SQLite without us: the same file settings, driver and size of row, called from a task as ours is.
-struct Raw {
-    connection: SqliteConnection,
-    next: i64,
-    text: String,
-}
-
-impl Raw {
-    async fn open(folder: &Path, row: usize) -> Self {
-        let mut connection = SqliteConnectOptions::new()
-            .filename(folder.join("floor.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .connect()
-            .await
-            .unwrap();
-        sqlx::query("CREATE TABLE t (n BIGINT PRIMARY KEY, text TEXT)").execute(&mut connection).await.unwrap();
-        Self { connection, next: 0, text: "x".repeat(row) }
-    }
-
-    async fn rows(self, per_transaction: usize) -> (Self, f64) {
-        tokio::spawn(self.measured(per_transaction)).await.unwrap()
-    }
-
-    /// Rows per second in transactions of so many single-row statements.
-    async fn measured(mut self, per_transaction: usize) -> (Self, f64) {
-        let (started, first) = (Instant::now(), self.next);
-        while started.elapsed() < PERIOD {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await.unwrap();
-            for _ in 0..per_transaction {
-                self.next += 1;
-                let insert = sqlx::query("INSERT INTO t VALUES ($1, $2)").bind(self.next).bind(&self.text);
-                insert.execute(&mut self.connection).await.unwrap();
-            }
-            sqlx::query("COMMIT").execute(&mut self.connection).await.unwrap();
-        }
-        let rate = (self.next - first) as f64 / started.elapsed().as_secs_f64();
-        (self, rate)
-    }
-}
-
 async fn sqlite(figures: &mut Vec<Figure>) {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::open(&DatabaseUrl::sqlite(folder.path().join("handshake.db"))).await;
-    let mut raw = Raw::open(folder.path(), host.row().await).await;
+    let mut raw = RawSqlite::open(folder.path(), host.row().await).await;
     let (mut one, mut many) = (Pairs(Vec::new()), Pairs(Vec::new()));
     for _ in 0..ROUNDS {
-        let (next, floor) = raw.rows(1).await;
+        let (next, floor) = raw.rows(1, PERIOD).await;
         one.0.push((host.appends(1).await, floor));
-        let (next, floor) = next.rows(100).await;
+        let (next, floor) = next.rows(100, PERIOD).await;
         many.0.push((host.appends(WRITERS).await, floor));
         raw = next;
     }

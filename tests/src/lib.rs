@@ -11,6 +11,7 @@
 pub mod backends;
 pub mod binary;
 pub mod figures;
+pub mod floor;
 pub mod postgres;
 pub mod runtime;
 pub mod storage;

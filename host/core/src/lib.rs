@@ -4,6 +4,7 @@
 //! Nothing here performs I/O or knows an async runtime. Time, ids and randomness come in through [`Clock`]
 //! and [`Ids`].
 
+mod canonical;
 mod clock;
 mod digest;
 mod id;

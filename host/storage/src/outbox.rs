@@ -17,8 +17,8 @@ use crate::writer::Position;
 
 const POSITION: &str = "SELECT head_seq, head_hash, head_recorded_at, commit_number FROM hosts WHERE host = $1";
 // Books that stand elsewhere make it fail, because the column holds no NULL: then nothing that comes with it is done.
-const ADVANCE: &str = "UPDATE hosts SET head_seq = CASE WHEN head_seq = $6 AND commit_number = $7 THEN $1 ELSE NULL END, \
-     head_hash = $2, head_recorded_at = $3, commit_number = $4 WHERE host = $5";
+const ADVANCE: &str = "UPDATE hosts SET head_seq = CASE WHEN head_seq = $1 AND commit_number = $2 THEN $3 ELSE NULL END, \
+     head_hash = $4, head_recorded_at = $5, commit_number = $6 WHERE host = $7";
 const ONLY_HOST: &str = "SELECT host FROM hosts ORDER BY created_at LIMIT 1";
 const NEW_HOST: &str = "INSERT INTO hosts (host, head_seq, head_hash, head_recorded_at, commit_number, created_at) \
      VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT (host) DO NOTHING";
@@ -33,7 +33,7 @@ const RELEASE: &str = "DELETE FROM outbox WHERE host = $1 AND seq <= $2";
 const RELEASED_AT_ONCE: u64 = 1000;
 
 /// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once.
-const CHUNKS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
+const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// The host that opens the database; entered at the first opening. One that is not shared knows its own.
 pub(crate) async fn host(
@@ -87,13 +87,13 @@ pub(crate) async fn record<'e>(
     let unrecorded = not_recorded("record events");
     // The books first: with a second writer at work, the rows would look like duplicates.
     let mut statement = query(ADVANCE)
+        .bind(signed(from.head.seq)?)
+        .bind(from.commit_number)
         .bind(signed(to.head.seq)?)
         .bind(to.head.hash.to_string())
         .bind(to.head.recorded_at.micros())
         .bind(to.commit_number)
-        .bind(from.head.host.to_string())
-        .bind(signed(from.head.seq)?)
-        .bind(from.commit_number);
+        .bind(from.head.host.to_string());
     while !events.is_empty() {
         let size = CHUNKS.into_iter().find(|size| *size <= events.len()).unwrap_or(1);
         let (chunk, rest) = events.split_at(size);
@@ -117,13 +117,12 @@ pub(crate) fn not_recorded(operation: &'static str) -> impl Fn(sqlx::Error) -> S
 
 fn insert<'e>(statement: Query<'e>, events: &'e [StampedEvent]) -> Result<Query<'e>, StorageError> {
     let Some(first) = events.first() else { return Ok(statement) };
-    // SQLite's driver looks up the name of every argument among all of them, so what rows share is given once.
-    let (mut insert, host) = statement.place(first.host.to_string());
-    insert = insert.push("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
+    let host = first.host.to_string();
+    let mut insert = statement.push("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
     for (row, event) in events.iter().enumerate() {
         insert = insert
             .push(if row == 0 { "(" } else { ", (" })
-            .push(&host)
+            .push_bind(host.clone())
             .push(", ")
             .push_bind(signed(event.seq)?)
             .push(", ")

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::normal::{Changes, LARGEST_EVENT, clean, shrink};
 use super::{Event, FieldNote, rules};
 use crate::redaction::Redactor;
-use crate::{EventId, Timestamp};
+use crate::{EventId, Timestamp, canonical};
 
 /// Why an event was not admitted.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +60,10 @@ impl AdmittedEvent {
             changes.normalised.push(FieldNote { field: "timestamp".to_owned(), rule: "time".to_owned() });
         }
         clean(fields, rules::labels(kind), redactor, &mut changes);
-        let mut json = serde_jcs::to_string(&fields).map_err(unserializable)?;
+        let mut json = canonical::to_string(fields).map_err(unserializable)?;
         let mut round = 0;
         while json.len() > LARGEST_EVENT && shrink(fields, round, &mut changes).is_some() {
-            json = serde_jcs::to_string(&fields).map_err(unserializable)?;
+            json = canonical::to_string(fields).map_err(unserializable)?;
             round += 1;
         }
         let Changes { redactions, omitted, normalised } = changes;
@@ -76,7 +76,7 @@ impl AdmittedEvent {
             if omitted > 0 {
                 fields.insert("redactions_omitted".to_owned(), Value::from(omitted));
             }
-            json = serde_jcs::to_string(&fields).map_err(unserializable)?;
+            json = canonical::to_string(fields).map_err(unserializable)?;
         }
         Ok(Self { event_id: event.event_id, event_type, json })
     }

@@ -8,24 +8,18 @@ use handshake_core::event::ActorKind;
 use handshake_core::{EventId, Timestamp};
 use serde_json::Value;
 
+use super::fields::{Event, Field, Fields, Record};
+
 /// Appends one record. Reads leniently: a field that is missing or of another type leaves its column empty,
 /// since a record that is part of the chain must be visible whatever it says.
 pub(crate) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Result<(), duckdb::Error> {
     // The chain was verified before, so this is a JSON object.
-    let record: Value = serde_json::from_str(&stamped.record).unwrap_or_default();
-    let event = &record["event"];
-    let payload = &event["payload"];
-    let text = |from: &Value, name: &str| from[name].as_str().map(str::to_owned);
-    // What is no UUID cannot be in a column of them.
-    let id = |from: &Value, name: &str| text(from, name).filter(|text| EventId::from_str(text).is_ok());
-    let number = |name: &str| payload[name].as_i64();
+    let record: Record<'_> = serde_json::from_str(&stamped.record).unwrap_or_default();
+    let Fields(event) = &record.event;
+    let (Fields(actor), Fields(payload)) = (&event.actor, &event.payload);
 
-    let actor_kind = text(&event["actor"], "kind");
-    let actor_id = text(&event["actor"], "id");
-    let plugin = match (&actor_kind, &actor_id) {
-        (Some(kind), Some(id)) if kind == ActorKind::Agent.as_str() => {
-            Some(id.split('@').next().unwrap_or(id).to_owned())
-        }
+    let plugin = match (actor.kind.text(), actor.id.text()) {
+        (Some(kind), Some(id)) if kind == ActorKind::Agent.as_str() => Some(id.split('@').next().unwrap_or(id)),
         _ => None,
     };
     let row: [&dyn ToSql; 33] = [
@@ -34,55 +28,59 @@ pub(crate) fn append(appender: &mut Appender<'_>, stamped: &StampedEvent) -> Res
         &stamped.recorded_at.micros(),
         &stamped.hash.to_string(),
         &stamped.event_id.to_string(),
-        &id(event, "trace_id"),
-        &event["timestamp"].as_str().and_then(Timestamp::parse).map(Timestamp::micros),
-        &actor_kind,
-        &actor_id,
+        &id(&event.trace_id),
+        &event.timestamp.text().and_then(Timestamp::parse).map(Timestamp::micros),
+        &actor.kind.text(),
+        &actor.id.text(),
         &plugin,
-        &text(event, "event_type"),
-        &id(event, "job_id"),
-        &id(event, "workflow_run_id"),
-        &text(event, "step_id"),
-        &text(event, "model_id"),
-        &id(event, "activity_span_id"),
-        &id(event, "session_span_id"),
-        &text(event, "capability_id"),
-        &id(event, "policy_decision_id"),
-        &text(payload, "decision_outcome"),
-        &text(payload, "reason"),
-        &text(payload, "layer"),
-        &payload["would_deny"].as_bool(),
-        &text(payload, "interface"),
-        &text(payload, "function"),
-        &text(payload, "resource"),
-        &number("attempt"),
-        &number("call"),
-        &text(payload, "result").or_else(|| text(payload, "error")),
-        &number("duration_us"),
+        &event.event_type.text(),
+        &id(&event.job_id),
+        &id(&event.run_id),
+        &event.step_id.text(),
+        &event.model_id.text(),
+        &id(&event.activity_span_id),
+        &id(&event.session_span_id),
+        &event.capability_id.text(),
+        &id(&event.policy_decision_id),
+        &payload.decision_outcome.text(),
+        &payload.reason.text(),
+        &payload.layer.text(),
+        &payload.would_deny.flag(),
+        &payload.interface.text(),
+        &payload.function.text(),
+        &payload.resource.text(),
+        &payload.attempt.number(),
+        &payload.call.number(),
+        &payload.result.text().or_else(|| payload.error.text()),
+        &payload.duration_us.number(),
         &surface(event),
-        &workspaces(&event["wsids"]),
+        &workspaces(&event.wsids),
         &stamped.record,
     ];
     appender.append_row(row.as_slice())
 }
 
+/// What is no UUID cannot be in a column of them.
+fn id<'f>(field: &'f Field<'_>) -> Option<&'f str> {
+    field.text().filter(|text| EventId::from_str(text).is_ok())
+}
+
 /// Where an event comes from: the editor of an edit, `terminal`, else `cli` for people, `plugin`, or `host`.
-fn surface(event: &Value) -> Option<String> {
-    let surface = match (event["event_type"].as_str(), event["actor"]["kind"].as_str()) {
-        (Some("editor_edit"), _) => event["payload"]["editor_surface"].as_str()?,
-        (Some("terminal_command"), _) => "terminal",
-        (_, Some("human")) => "cli",
-        (_, Some("agent")) => "plugin",
-        (_, Some("system")) => "host",
-        _ => return None,
-    };
-    Some(surface.to_owned())
+fn surface<'e>(event: &'e Event<'_>) -> Option<&'e str> {
+    match (event.event_type.text(), event.actor.0.kind.text()) {
+        (Some("editor_edit"), _) => event.payload.0.editor_surface.text(),
+        (Some("terminal_command"), _) => Some("terminal"),
+        (_, Some("human")) => Some("cli"),
+        (_, Some("agent")) => Some("plugin"),
+        (_, Some("system")) => Some("host"),
+        _ => None,
+    }
 }
 
 /// Workspaces as one text: each as a JSON string, on a line of its own. A line break within a name is escaped, so
 /// that [`workspace`] finds whole names alone.
-fn workspaces(ids: &Value) -> Option<String> {
-    let names: Vec<String> = ids.as_array()?.iter().filter(|id| id.is_string()).map(Value::to_string).collect();
+fn workspaces(ids: &Field<'_>) -> Option<String> {
+    let names: Vec<String> = ids.list()?.iter().filter_map(|id| Some(workspace(id.text()?))).collect();
     (!names.is_empty()).then(|| names.join("\n"))
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod columns;
 mod comparison;
+mod fields;
 mod file;
 mod probe;
 mod query;

@@ -144,9 +144,11 @@ async fn dropped_rows_are_gone_and_their_space_is_returned() {
     other.wait_for(6000).await.unwrap();
     other.close().await.unwrap();
     let fresh = std::fs::metadata(bare.path()).unwrap().len();
+    // DuckDB writes a last row group that is not full anew at each checkpoint, and keeps the room that it had.
+    let row_group = fresh * 4096 / 6000;
     assert!(
-        small * 10 <= fresh * 13,
-        "{small} bytes are more than 1.3 times the {fresh} of a fresh file; {full} before"
+        small * 10 <= fresh * 13 + row_group * 10,
+        "{small} bytes are more than 1.3 times the {fresh} of a fresh file and a row group; {full} before"
     );
 
     let projection = bench.open().await;

@@ -1,0 +1,113 @@
+//! Queries over a large file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handshake_core::storage::EventOutbox as _;
+use handshake_core::testing::FixedClock;
+use handshake_core::{EventId, JobId, RunId, TraceId};
+use handshake_recorder::{EventQuery, MatrixQuery, Projection};
+use handshake_tests::figures::Figure;
+
+use crate::generated::{Generated, Kind, RUN};
+use crate::host;
+
+/// Places of the record that are asked for.
+const PLACES: u64 = 21;
+const EVENTS: u64 = 1_000_000;
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// The file with so many events; made if there is none. Where its chain ends is noted once all of it is there.
+async fn open(events: u64) -> (Arc<Generated>, Arc<Projection>) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{events}"));
+    let note = folder.join("complete");
+    let known = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());
+    if known.is_none() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+    }
+    let started = Instant::now();
+    let record = Arc::new(Generated::new(events, known));
+    let host = record.head().host;
+    let (_, projection) = host::open(&folder, host, record.clone(), Arc::new(FixedClock::default())).await;
+    projection.wait_for(record.flush().await.unwrap().seq).await.unwrap();
+    if known.is_none() {
+        std::fs::write(note, record.head().hash.to_string()).unwrap();
+        println!("a file with {events} events was made in {:?}", started.elapsed());
+    }
+    (record, projection)
+}
+
+/// Asks about places all over the record, and checks how many events each answer has.
+async fn figure<F: AsyncFn(u64) -> usize>(
+    what: &str,
+    milliseconds: u64,
+    budget: &'static str,
+    events: u64,
+    ask: F,
+) -> Figure {
+    let mut times = Vec::new();
+    let mut found = 0;
+    for place in 0..PLACES {
+        // Places differ in how far they are from the end of a run and of a row group.
+        let seq = 1 + (events - 1) * place / (PLACES - 1);
+        let started = Instant::now();
+        found += ask(seq).await;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    let shown = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+    Figure {
+        what: what.into(),
+        value: format!("{}, at most {}", shown(median), shown(worst)),
+        floor: format!("{} events found on average", found / PLACES as usize),
+        budget,
+        met: median <= Duration::from_millis(milliseconds),
+    }
+}
+
+/// The figures of queries.
+pub(crate) async fn figures() -> Vec<Figure> {
+    let events = std::env::var("HANDSHAKE_BENCH_EVENTS").map_or(EVENTS, |text| text.parse().expect("a number"));
+    let (record, projection) = open(events).await;
+    let found = async |query: EventQuery, expected: std::ops::RangeInclusive<usize>| {
+        let page = projection.events(&query).await.unwrap();
+        assert!(expected.contains(&page.events.len()), "{query:?} finds {}", page.events.len());
+        page.events.len()
+    };
+    let any = || EventQuery { limit: RUN as u32, ..EventQuery::default() };
+    let title = |what: &str| format!("{what}, {events} events");
+    let mut figures = vec![
+        figure(&title("by event"), 50, "≤ 50 ms", events, async |seq| {
+            let event_id = Some(EventId::from_uuid(record.id(Kind::Event, seq)));
+            found(EventQuery { event_id, ..any() }, 1..=1).await
+        })
+        .await,
+        figure(&title("by trace"), 50, "≤ 50 ms", events, async |seq| {
+            let trace_id = Some(TraceId::from_uuid(record.id(Kind::Trace, seq)));
+            found(EventQuery { trace_id, ..any() }, 1..=RUN as usize).await
+        })
+        .await,
+        figure(&title("by job"), 50, "≤ 50 ms", events, async |seq| {
+            let job_id = Some(JobId::from_uuid(record.id(Kind::Job, seq)));
+            found(EventQuery { job_id, ..any() }, 1..=RUN as usize).await
+        })
+        .await,
+    ];
+    let window = async |seq| {
+        let (from, to) = (record.time(seq), record.time(seq).plus(WINDOW));
+        found(EventQuery { from: Some(from), to: Some(to), ..any() }, 1..=RUN as usize).await
+    };
+    figures.push(figure(&title("5 minutes, newest 200"), 10, "≤ 10 ms", events, window).await);
+    let matrix = async |seq| {
+        let run_id = Some(RunId::from_uuid(record.id(Kind::Run, seq)));
+        let rows = projection.matrix(&MatrixQuery { run_id, ..MatrixQuery::default() }).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        usize::try_from(rows[0].allowed).unwrap()
+    };
+    figures.push(figure(&title("capability matrix of a run"), 100, "≤ 100 ms", events, matrix).await);
+    projection.close().await.unwrap();
+    figures
+}
