@@ -88,7 +88,7 @@ bench *which="speed storage engine recorder": guests
 
 # Runs the long forms: kills hosts and servers as often as said, compares the backends, claims with a crowd.
 soak rounds="100": guests
-    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed restarted same_answers conformance random_workflows
+    HANDSHAKE_SOAK={{ quote(rounds) }} cargo test --workspace {{ features }} -- killed restarted same_answers conformance random_workflows random_edits
 
 # Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
 demo folder="": guests

@@ -68,6 +68,11 @@ impl MemoryOutbox {
         }
     }
 
+    /// Changes all that is stored behind the recorder's back.
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut Vec<StampedEvent>)) {
+        change(&mut locked(&self.chain).records);
+    }
+
     fn push(&self, event: &AdmittedEvent) -> Result<(), StorageError> {
         self.failing()?;
         let mut chain = locked(&self.chain);

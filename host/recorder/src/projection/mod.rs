@@ -321,8 +321,9 @@ impl Projection {
 
     /// Runs any SQL, for tests.
     #[cfg(test)]
-    pub(crate) async fn execute(&self, sql: &'static str) {
-        let done = self.thread.call(move |file| file.execute(sql)).await;
+    pub(crate) async fn execute(&self, sql: impl Into<String>) {
+        let sql = sql.into();
+        let done = self.thread.call(move |file| file.execute(&sql)).await;
         assert!(matches!(done, Ok(Ok(()))), "{done:?}");
     }
 

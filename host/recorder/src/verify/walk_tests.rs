@@ -16,6 +16,9 @@ use crate::segments::Archive;
 use crate::signing::SigningKey;
 use crate::verify::{ProofError, check_proof};
 
+#[path = "tampering_tests.rs"]
+mod tampering;
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 struct Bench {
