@@ -94,7 +94,7 @@ impl HeadPublisher {
 /// The head in a file; none if there is no file. It is not verified.
 pub fn read(path: &Path) -> Result<Option<Signed<Head>>, std::io::Error> {
     match std::fs::read(path) {
-        Ok(content) => Ok(Some(serde_json::from_slice(&content)?)),
+        Ok(content) => Ok(Some(Signed::from_file(&content)?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -225,6 +225,10 @@ impl<T: Document> Signed<T> {
             return Err(SignatureError::OtherKey { found: self.key_id, expected: key.id });
         }
         let signature = hex::decode(&self.signature).map_err(|_| SignatureError::Wrong)?;
+        // One signature is written in one way.
+        if hex::encode(&signature) != self.signature {
+            return Err(SignatureError::Wrong);
+        }
         let message = message(&self.body, self.key_id).map_err(|_| SignatureError::Wrong)?;
         UnparsedPublicKey::new(&ED25519, key.raw).verify(&message, &signature).map_err(|_| SignatureError::Wrong)
     }
@@ -234,6 +238,15 @@ impl<T: Document> Signed<T> {
         let mut content = serde_jcs::to_vec(self)?;
         content.push(b'\n');
         Ok(content)
+    }
+
+    /// Reads its file. A file that says the same in another form is not the one that was written.
+    pub(crate) fn from_file(content: &[u8]) -> Result<Self, serde_json::Error> {
+        let document: Self = serde_json::from_slice(content)?;
+        if document.to_file()? == content {
+            return Ok(document);
+        }
+        Err(serde::de::Error::custom("it is not in the form in which it was written"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::event::AdmittedEvent;
-use handshake_core::storage::Database;
+use handshake_core::storage::{Database, StorageError};
 use handshake_core::testing::{FixedClock, SequentialIds};
 use handshake_core::{Clock, EventId, HostId};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, Limits, SqlDatabase};
@@ -23,6 +23,14 @@ pub const LEASE: Duration = Duration::from_secs(30);
 
 /// Opens a database with room for 8,192 events.
 pub async fn open(url: &DatabaseUrl, host: HostId, clock: Arc<dyn Clock>) -> Arc<SqlDatabase> {
+    for _ in 0..250 {
+        match SqlDatabase::open(options(url, host, Arc::clone(&clock))).await {
+            // While another test of this process starts a program, that has copies of all open files for a moment,
+            // and with them the lock on a database that was just closed.
+            Err(StorageError::Conflict(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            opened => return opened.unwrap(),
+        }
+    }
     SqlDatabase::open(options(url, host, clock)).await.unwrap()
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn range(name: &str) -> Option<(u64, u64)> {
 pub(crate) fn read<T: Document>(path: &Path) -> io::Result<Signed<T>> {
     let mut content = Vec::new();
     File::open(path)?.take(LARGEST).read_to_end(&mut content)?;
-    Ok(serde_json::from_slice(&content)?)
+    Ok(Signed::from_file(&content)?)
 }
 
 /// SHA-256 and size of a file.
