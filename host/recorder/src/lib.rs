@@ -1,8 +1,8 @@
 //! The flight recorder: what may be written ([`Redaction`]), how it gets into the outbox ([`Recorder`]), and
 //! where reviewers look it up ([`Projection`], a DuckDB file).
 //!
-//! DuckDB holds nothing of its own: the file is a projection of the outbox and can be rebuilt from it at any
-//! time. This is the only crate that knows DuckDB, and no public signature shows it.
+//! DuckDB holds nothing of its own: the file is a projection of the sealed segments and the outbox, and can be rebuilt
+//! from them at any time. This is the only crate that knows DuckDB, and no public signature shows it.
 
 mod disk;
 mod export;

@@ -100,7 +100,7 @@ fn personal_data_paths_and_variables_are_replaced_where_their_scope_says() {
         (Metadata, "see file:///srv/data/a.md", "see file://[REDACTED:path:path_absolute]"),
         (Metadata, "at ~/notes/a.md", "at [REDACTED:path:path_absolute]"),
         (Metadata, r"at C:\Users\bob\a.md", "at [REDACTED:path:path_absolute]"),
-        (Metadata, "at D:/work/a.md", "at [REDACTED:path:path_absolute]"),
+        (Metadata, "at D:/notes/a.md", "at [REDACTED:path:path_absolute]"),
         (Metadata, "with RUST_LOG=debug set", "with RUST_LOG=[REDACTED:env:env_var] set"),
         (Metadata, "SEARCH='/a/b:/c/d'", "SEARCH='[REDACTED:env:env_var]'"),
         // Secrets come first and name what they share with others.
