@@ -167,7 +167,7 @@ impl RetentionStore for SqlDatabase {
             None => 0,
         };
         let rows = query(PRUNABLE).bind(i64::from(policy.keep)).bind(i64::from(limit)).fetch_all(&mut reader).await;
-        let end = now.micros().saturating_sub(i64::from(policy.days) * DAY_MICROS);
+        let end = now.micros().saturating_sub(i64::from(policy.days).saturating_mul(DAY_MICROS));
         let mut candidates = Vec::new();
         for row in rows.map_err(failed(operation))? {
             let text = |name| column::<String>(&row, name);
