@@ -19,9 +19,9 @@ use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, JobId, PluginId, RunId};
 use handshake_engine::{Control, Engine, EngineError, EngineServices, Format, Submission, WorkflowSource};
-use handshake_storage::SqlDatabase;
-use handshake_tests::postgres::{Backend, backends};
-use handshake_tests::storage::{Place, Recorded, event, open};
+use handshake_storage::{DatabaseUrl, SqlDatabase};
+use handshake_tests::postgres::{Backend, Options, Server, backends};
+use handshake_tests::storage::{Place, Recorded, event, open, records};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +104,7 @@ outputs: { sent: '${steps.send.output}' }
 ";
 
 struct World {
-    _place: Place,
+    _place: Option<Place>,
     database: Arc<SqlDatabase>,
     plugins: Arc<Plugins>,
     ids: Arc<SequentialIds>,
@@ -114,15 +114,20 @@ struct World {
 impl World {
     async fn new(backend: Backend) -> Self {
         let place = Place::new(backend).await;
+        let url = place.url.clone();
+        Self { _place: Some(place), ..Self::at(&url).await }
+    }
+
+    async fn at(url: &DatabaseUrl) -> Self {
         let (ids, clock) = (Arc::new(SequentialIds::default()), Arc::new(FixedClock::default()));
-        let database = open(&place.url, HostId::fresh(&*ids), clock.clone()).await;
+        let database = open(url, HostId::fresh(&*ids), clock.clone()).await;
         let plugins = Arc::new(Plugins {
             database: Arc::clone(&database),
             ids: Arc::clone(&ids),
             served: Mutex::default(),
             failed: Mutex::default(),
         });
-        Self { _place: place, database, plugins, ids, clock }
+        Self { _place: None, database, plugins, ids, clock }
     }
 
     /// A process: its engine, and the store that dies with it.
@@ -279,4 +284,63 @@ async fn a_host_lost_at_any_commit_changes_nothing_about_the_end_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_lost_at_any_commit_changes_nothing_about_the_end_on_postgres() {
     lost_at_every_commit(Backend::Postgres).await;
+}
+
+/// Runs that the lost host leaves behind; enough for the server to go away while they are looked at.
+const LEFT_BEHIND: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_restarts_during_recovery_has_every_run_recovered_once() {
+    if !backends().contains(&Backend::Postgres) {
+        return eprintln!("NOT RUN: HANDSHAKE_TEST_BACKEND asks for another backend alone");
+    }
+    let server = tokio::task::spawn_blocking(|| Arc::new(Server::private(Options::default()))).await.unwrap();
+    let world = Arc::new(World::at(&server.url().parse().unwrap()).await);
+    let (whole, _) = world.engine(usize::MAX, false);
+    let (job, run) = world.submit(&whole).await;
+    assert!(!world.live(&whole, job, run).await.unwrap());
+    let undisturbed = world.end(job, run).await;
+
+    let mut left = Vec::new();
+    for at in 0..LEFT_BEHIND {
+        let (job, run) = world.submit(&whole).await;
+        let (engine, _) = world.engine(2 + at % 8, false);
+        assert!(world.live(&engine, job, run).await.is_err());
+        left.push((job, run));
+    }
+    world.database.flush().await.unwrap();
+    let interrupted = world.database.interrupted().await.unwrap();
+    assert!(interrupted.len() > LEFT_BEHIND / 2, "{}", interrupted.len());
+
+    let (engine, _) = world.engine(usize::MAX, false);
+    let recovering = tokio::spawn(async move { engine.recover().await });
+    let restarted = tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.start();
+        server
+    });
+    let _server = restarted.await.unwrap();
+    let first = recovering.await.unwrap();
+    assert!(first.is_err(), "all of it was over before the server went away: {first:?}");
+    let (engine, _) = world.engine(usize::MAX, false);
+    let mut attempts = 0;
+    while let Err(error) = engine.recover().await {
+        attempts += 1;
+        assert!(attempts < 100, "the host does not connect again: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let (_, records) = records(&*world.database).await;
+    for run in &interrupted {
+        let id = run.run_id.to_string();
+        let found = records.iter().map(|record| serde_json::from_str::<Value>(&record.record).unwrap()["event"].take());
+        let marks = found.filter(|event| {
+            event["event_type"] == "workflow_recovery" && event["workflow_run_id"].as_str() == Some(&id)
+        });
+        assert_eq!(marks.count(), 1, "{id}");
+    }
+    for (job, run) in left {
+        world.live(&engine, job, run).await.unwrap();
+        assert_eq!(world.end(job, run).await, undisturbed);
+    }
 }
