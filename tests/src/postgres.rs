@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// What a developer without PostgreSQL can do.
@@ -183,6 +183,23 @@ impl Server {
         let mut supervisor = self.own().supervisor.lock().unwrap();
         supervisor.order(order).unwrap_or_else(|log| panic!("`{order}` failed:\n{log}"));
     }
+}
+
+/// Everything that a database holds: the table's name and the row as text.
+pub fn rows(url: &str) -> Vec<(String, String)> {
+    let read = async {
+        let mut connection = connect(url).await?;
+        let tables = "SELECT table_name::TEXT FROM information_schema.tables WHERE table_schema = 'public'";
+        let mut all = Vec::new();
+        for table in sqlx::query(tables).fetch_all(&mut connection).await? {
+            let table: String = table.get(0);
+            let rows = sqlx::query(AssertSqlSafe(format!("SELECT t::TEXT FROM \"{table}\" t")));
+            let rows = rows.fetch_all(&mut connection).await?;
+            all.extend(rows.iter().map(|row| (table.clone(), row.get::<String, _>(0))));
+        }
+        Ok::<_, sqlx::Error>(all)
+    };
+    block_on(read).unwrap()
 }
 
 /// A database of one test; dropped with this value, whoever is still connected.

@@ -1,11 +1,12 @@
 //! Planted secrets reach nothing that is written: no record, log, error, export or file of the data directory.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use handshake_tests::binary::{Finished, Project};
+use handshake_tests::postgres::{Backend, Options, Server, backends, rows};
 
 /// A secret for each detector and for some rules of the corpus, as a guest would come upon it, and what of it must not
 /// be seen again. `host/recorder` has one for every rule.
@@ -65,13 +66,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// Where these pieces turn up: in what was said, in files of the data directory, raw or in the column text that a
 /// reader of the record gets.
 fn seen(project: &Project, said: &[&Finished], pieces: &[String]) -> Vec<String> {
+    seen_in(&project.path(".handshake"), said, pieces)
+}
+
+fn seen_in(directory: &Path, said: &[&Finished], pieces: &[String]) -> Vec<String> {
     let mut places: Vec<(String, Vec<u8>)> = said
         .iter()
         .flat_map(|said| [("standard output".to_owned(), &said.stdout), ("standard error".to_owned(), &said.stderr)])
         .map(|(place, text)| (place, text.as_bytes().to_vec()))
         .collect();
-    let directory = project.path(".handshake");
-    let files = files(&directory).into_iter().filter(|path| path.extension().is_none_or(|it| it != "sock"));
+    let files = files(directory).into_iter().filter(|path| path.extension().is_none_or(|it| it != "sock"));
     places.extend(files.map(|path| (path.display().to_string(), fs::read(&path).unwrap_or_default())));
     let mut seen = Vec::new();
     for (place, bytes) in &places {
@@ -122,6 +126,32 @@ fn what_a_guest_leaks_on_every_way_is_in_no_file_record_or_log() {
     // The path that it asked for stays, and so does the folder behind the mount.
     let docs = project.path("docs").canonicalize().unwrap();
     assert!(events.iter().any(|event| event["payload"]["host_path"] == docs.to_str().unwrap()));
+}
+
+#[test]
+fn what_a_guest_leaks_is_in_no_table_and_no_file_of_a_postgresql_server() {
+    if !backends().contains(&Backend::Postgres) {
+        eprintln!("NOT RUN: HANDSHAKE_TEST_BACKEND asks for another backend alone");
+        return;
+    }
+    let server = Server::private(Options::default());
+    let mut planted: Vec<(&str, &str)> = PLANTED.to_vec();
+    planted.extend(ISSUED.map(|issued| (issued, issued)));
+    let project = project(&planted.iter().map(|(line, _)| (*line).to_owned()).collect::<Vec<_>>());
+    let settings = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    project.write("handshake.toml", format!("{settings}\n[database]\nurl = '{}'\n", server.url()));
+    let said = leak(&project, &[]);
+    assert_eq!(said.code, 3, "{said:#?}");
+
+    let pieces: Vec<String> = planted.iter().map(|(_, piece)| (*piece).to_owned()).collect();
+    // Long values are compressed in the server's files, but not in what it answers.
+    let rows = rows(&server.url());
+    let outbox = rows.iter().filter(|(table, row)| table == "outbox" && row.contains("[REDACTED:"));
+    assert!(outbox.count() > 10, "{rows:#?}");
+    let leaks = rows.iter().filter(|(_, row)| pieces.iter().any(|piece| row.contains(piece)));
+    assert_eq!(leaks.collect::<Vec<_>>(), [] as [&(String, String); 0]);
+    let (here, there) = (seen(&project, &[&said], &pieces), seen_in(server.folder(), &[], &pieces));
+    assert!(here.is_empty() && there.is_empty(), "{}", [here, there].concat().join("\n"));
 }
 
 #[test]

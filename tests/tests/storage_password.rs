@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use handshake_tests::binary::Project;
-use handshake_tests::postgres::{Backend, backends, server};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use handshake_tests::postgres::{Backend, backends, rows, server};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Stands in every password here, and in nothing else.
 const SECRET: &str = "K9zq7WdVx2";
@@ -32,21 +32,6 @@ fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
             _ => {}
         }
     }
-}
-
-/// Everything that is stored, as text.
-async fn content(url: &str) -> Vec<(String, String)> {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    let tables = "SELECT table_name::TEXT FROM information_schema.tables WHERE table_schema = 'public'";
-    let tables = sqlx::query(tables).fetch_all(&mut connection).await.unwrap();
-    let mut content = Vec::new();
-    for table in tables {
-        let table: String = table.get(0);
-        let rows = sqlx::query(AssertSqlSafe(format!("SELECT t::TEXT FROM \"{table}\" t")));
-        let rows = rows.fetch_all(&mut connection).await.unwrap();
-        content.extend(rows.iter().map(|row| (table.clone(), row.get::<String, _>(0))));
-    }
-    content
 }
 
 #[test]
@@ -142,7 +127,7 @@ fn a_password_is_shown_nowhere() {
     for file in found {
         is_clean(&file.display().to_string(), &fs::read(&file).unwrap());
     }
-    let content = runtime.block_on(content(&database.url));
+    let content = rows(&database.url);
     assert!(content.iter().any(|(table, _)| table == "outbox"));
     for (table, row) in content {
         is_clean(&format!("table {table}"), row.as_bytes());
