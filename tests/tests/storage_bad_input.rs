@@ -161,6 +161,35 @@ fn a_user_who_may_not_create_tables() {
 }
 
 #[test]
+fn a_server_that_has_no_room_is_damaged_or_takes_no_writes() {
+    if !is_tested(Backend::Postgres) {
+        return;
+    }
+    let database = database();
+    with(&Project::new(), &database.url, &["db", "migrate"]).success();
+    // The server's own codes for a full disk and a damaged page, raised where a host enters itself in the books.
+    postgres(
+        &database.url,
+        &["CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+              RAISE EXCEPTION 'in the way of a test' USING ERRCODE = TG_ARGV[0]; END $$"],
+    );
+    for (sqlstate, code, says) in [
+        ("53100", "disk_full", "full"),
+        ("XX001", "database_corrupt", "restore a backup"),
+        ("25006", "read_only", "standby"),
+    ] {
+        let trigger = format!(
+            "CREATE OR REPLACE TRIGGER fails BEFORE INSERT ON hosts FOR EACH ROW EXECUTE FUNCTION fails('{sqlstate}')"
+        );
+        postgres(&database.url, &[&trigger]);
+        let project = Project::new();
+        refused(|arguments| with(&project, &database.url, arguments), code, &[says, "in the way of a test"]);
+    }
+    postgres(&database.url, &["DROP TRIGGER fails ON hosts"]);
+    with(&Project::new(), &database.url, &["jobs", "list"]).success();
+}
+
+#[test]
 fn a_database_of_a_later_version_or_with_another_history() {
     const LATER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                          SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";

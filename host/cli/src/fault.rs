@@ -30,7 +30,8 @@ pub(crate) fn remedy(kind: FaultKind) -> (&'static str, &'static str) {
         FaultKind::CannotOpen => ("database_file", "create its folder, or correct the path in the URL"),
         FaultKind::ReadOnly => (
             "read_only",
-            "make it and its folder writable for you, or choose another place, for example with --data-dir",
+            "make it and its folder writable for you, or choose another place, for example with --data-dir; a server \
+             that is a standby takes no writes",
         ),
         FaultKind::Full => {
             ("disk_full", "free some space on the disk, or choose another place, for example with --data-dir")

@@ -75,3 +75,32 @@ impl Drop for Piece<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that is to panic.
+    const PANICS: &str = "HANDSHAKE_TEST_PANICS";
+
+    #[test]
+    fn last_words_and_log_lines_hold_no_secret() {
+        let (issued, known) = ("correct horse battery", "ghp_Ab0Cd1Ef2Gh3Ij4Kl5Mn6Op7Qr8St9Uv0Wx1");
+        if std::env::var_os(PANICS).is_some() {
+            start(&Redaction::new(vec![issued.to_owned()]));
+            tracing::warn!(issued, "{known}");
+            panic!("cannot use {known} with {issued}");
+        }
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["log::tests::last_words_and_log_lines_hold_no_secret", "--exact", "--nocapture"]);
+        let ended = again.env(PANICS, "1").env("RUST_BACKTRACE", "1").output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success() && said.contains("panicked: "), "{said}");
+        assert!(said.contains("[REDACTED:token:secret_exact]"), "{said}");
+        assert_eq!(said.matches("[REDACTED:token:secret_token]").count(), 2, "{said}");
+        assert!(!said.contains(issued) && !said.contains(known), "{said}");
+    }
+}

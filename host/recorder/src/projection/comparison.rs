@@ -1,16 +1,12 @@
-//! Comparing rows of the DuckDB file with the records that they were made of.
-//!
-//! The records are made into rows anew, in a database in memory, and both are compared with all the columns that they
-//! have; so a column that is added later is compared as well.
+//! Comparing rows of the DuckDB file with the records that they were made of, column by column.
 
 use std::collections::BTreeMap;
 
-use duckdb::types::Value;
-use duckdb::{Connection, params};
+use duckdb::params;
 use handshake_core::chain::{ChainHead, StampedEvent};
 
-use super::file::{FileError, ProjectionFile, classified, settings};
-use super::{columns, schema};
+use super::columns::{same, signed};
+use super::file::{FileError, ProjectionFile};
 
 /// How rows stand to records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,27 +25,24 @@ pub(crate) enum Rows {
     },
 }
 
-fn connect(path: &std::path::Path) -> Result<Connection, duckdb::Error> {
-    let mut connection = Connection::open_in_memory_with_flags(settings(path)?)?;
-    connection.execute_batch("SET enable_external_access = false; SET lock_configuration = true")?;
-    schema::migrate(&mut connection)?.ok();
-    Ok(connection)
-}
-
-/// The values of a row's columns, in the order in which both tables were made.
-type Values = Vec<Value>;
-
-/// Rows by number; there may be more than one of a number.
-fn rows(connection: &Connection, host: &str, from: u64, to: u64) -> Result<BTreeMap<u64, Vec<Values>>, duckdb::Error> {
-    let sql = "SELECT seq, events.* FROM events WHERE host = ? AND seq >= ? AND seq <= ?";
-    let mut statement = connection.prepare(sql)?;
-    let mut found = statement.query(params![host, columns::signed(from), columns::signed(to)])?;
-    let mut rows = BTreeMap::<u64, Vec<Values>>::new();
+/// The rows from one number to another, by what was wrong with each: nothing, or that it differs from its record. Rows
+/// of a number that no record here has are left out.
+fn rows(
+    connection: &duckdb::Connection,
+    records: &[&StampedEvent],
+    (from, to): (u64, u64),
+) -> Result<BTreeMap<u64, bool>, duckdb::Error> {
+    let records: BTreeMap<u64, &StampedEvent> = records.iter().map(|record| (record.seq, *record)).collect();
+    // Of whichever host they say they are: a file holds the rows of one.
+    let mut statement = connection.prepare("SELECT seq, events.* FROM events WHERE seq >= ? AND seq <= ?")?;
+    let mut found = statement.query(params![signed(from), signed(to)])?;
+    let mut rows = BTreeMap::new();
     while let Some(row) = found.next()? {
         let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-        let columns = row.as_ref().column_count();
-        let values = (1..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<_, _>>()?;
-        rows.entry(seq).or_default().push(values);
+        if let Some(record) = records.get(&seq) {
+            let as_recorded = same(row, 1, record)?;
+            rows.entry(seq).and_modify(|single| *single = false).or_insert(as_recorded);
+        }
     }
     Ok(rows)
 }
@@ -68,30 +61,14 @@ impl ProjectionFile {
         let (Some(oldest), Some(newest)) = (records.first(), records.last()) else {
             return Ok(Rows::Same { compared: 0 });
         };
-        let host = self.host.to_string();
-        let stored = rows(&self.opened()?.connection, &host, oldest.seq, newest.seq);
-        let stored = self.noticing("read rows", stored)?;
-        if self.scratch.is_none() {
-            let scratch = connect(&self.path).map_err(|source| classified("compare rows", source))?;
-            self.scratch = Some(scratch);
-        }
-        let Some(scratch) = &self.scratch else { return Ok(Rows::Same { compared: 0 }) };
-        let made = || -> Result<_, duckdb::Error> {
-            scratch.execute_batch("DELETE FROM events")?;
-            let mut appender = scratch.appender("events")?;
-            for record in &records {
-                columns::append(&mut appender, record)?;
-            }
-            appender.flush()?;
-            rows(scratch, &host, oldest.seq, newest.seq)
-        };
-        let expected = made().map_err(|source| classified("compare rows", source))?;
+        let found = rows(&self.opened()?.connection, &records, (oldest.seq, newest.seq));
+        let found = self.noticing("read rows", found)?;
         for record in &records {
             let seq = record.seq;
-            let reason = match (stored.get(&seq), expected.get(&seq)) {
-                (Some(stored), Some(expected)) if stored == expected => continue,
-                (None, _) => "the row is missing",
-                _ => "the row does not say what was recorded",
+            let reason = match found.get(&seq) {
+                Some(true) => continue,
+                Some(false) => "the row does not say what was recorded",
+                None => "the row is missing",
             };
             return Ok(Rows::Different { seq, reason: reason.to_owned() });
         }
@@ -100,12 +77,11 @@ impl ProjectionFile {
 
     /// The first row that no record up to the head has led to.
     pub(super) fn surplus(&mut self, head: &ChainHead) -> Result<Option<u64>, FileError> {
-        self.scratch = None;
         let first = self.first()?;
         let projected = self.opened()?.head.seq.max(head.seq);
         let host = self.host.to_string();
-        let sql = "SELECT min(seq) FROM events WHERE host = ? AND (seq < ? OR seq > ?)";
-        let values = params![host, columns::signed(first), columns::signed(projected)];
+        let sql = "SELECT min(seq) FROM events WHERE host <> ? OR seq < ? OR seq > ?";
+        let values = params![host, signed(first), signed(projected)];
         let found = self.opened()?.connection.query_row(sql, values, |row| row.get::<_, Option<i64>>(0));
         let found = self.noticing("look for other rows", found)?;
         Ok(found.map(|seq| u64::try_from(seq).unwrap_or(0)))

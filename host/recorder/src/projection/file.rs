@@ -86,8 +86,6 @@ pub(super) struct ProjectionFile {
     progress: ProgressSender,
     pub(super) open: Option<Open>,
     closed: bool,
-    /// Where rows are made anew, while some are compared.
-    pub(super) scratch: Option<Connection>,
     /// Where the last damaged file went.
     pub(super) set_aside: Option<PathBuf>,
 }
@@ -100,7 +98,7 @@ pub(super) struct Open {
 impl ProjectionFile {
     pub(super) fn new(options: ProjectionOptions, disk: Disk, host: HostId, progress: ProgressSender) -> Self {
         let path = options.path.clone();
-        Self { path, host, options, disk, progress, open: None, closed: false, scratch: None, set_aside: None }
+        Self { path, host, options, disk, progress, open: None, closed: false, set_aside: None }
     }
 
     /// Where the projection stands. Opens the file if it is not open; a damaged one is set aside first.
@@ -450,9 +448,7 @@ fn write(connection: &mut Connection, records: &[StampedEvent], head: &ChainHead
     let transaction = connection.transaction()?;
     {
         let mut appender = transaction.appender("events")?;
-        for record in records {
-            columns::append(&mut appender, record)?;
-        }
+        columns::append(&mut appender, records)?;
         appender.flush()?;
     }
     set_cursor(&transaction, head)?;

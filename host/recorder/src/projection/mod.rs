@@ -37,8 +37,9 @@ pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
 
 pub use upkeep::{Compaction, Gap};
 
-/// Records per transaction. Larger batches gain little and cost memory.
-const BATCH: u32 = 2048;
+/// Records per transaction: two of the file's row groups. DuckDB writes row groups that one transaction fills straight
+/// into their blocks; what fills none goes through its log, and is compressed later from there.
+const BATCH: u32 = 2 * file::ROW_GROUP;
 /// How long the projector lets records gather while nobody waits for them, so that a trickle of events does not
 /// become a trickle of commits. Well below the lag of one second that is allowed.
 const GATHER: Duration = Duration::from_millis(200);

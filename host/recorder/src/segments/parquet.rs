@@ -68,9 +68,7 @@ impl ParquetWriter {
     pub(crate) fn push(&mut self, records: &[StampedEvent]) -> Result<(), ParquetError> {
         let failed = failed("collect a segment's records");
         let mut appender = self.connection.appender("events").map_err(&failed)?;
-        for record in records {
-            columns::append(&mut appender, record).map_err(&failed)?;
-        }
+        columns::append(&mut appender, records).map_err(&failed)?;
         appender.flush().map_err(failed)
     }
 

@@ -148,7 +148,7 @@ async fn a_head_of_dropped_records_vouches_for_nothing() {
 
 #[tokio::test]
 async fn edited_rows_of_duckdb_are_found() {
-    let cases: [(&'static str, u64); 8] = [
+    let cases: [(&'static str, u64); 11] = [
         ("UPDATE events SET actor_id = 'somebody' WHERE seq = 150", 150),
         ("UPDATE events SET resource = 'x' WHERE seq IN (320, 321)", 320),
         ("UPDATE events SET record = replace(record, 'note', 'NOTE') WHERE seq = 101", 101),
@@ -157,6 +157,9 @@ async fn edited_rows_of_duckdb_are_found() {
         ("INSERT INTO events SELECT * FROM events WHERE seq = 299", 299),
         ("UPDATE events SET seq = 1000 - seq WHERE seq IN (499, 501, 300)", 300),
         ("INSERT INTO events BY NAME SELECT * REPLACE (5000 AS seq) FROM events WHERE seq = 299", 5000),
+        ("INSERT INTO events BY NAME SELECT * REPLACE ('another host' AS host) FROM events WHERE seq = 299", 299),
+        ("INSERT INTO events BY NAME SELECT * REPLACE ('x' AS host, 7 AS seq) FROM events WHERE seq = 299", 7),
+        ("ALTER TABLE events ADD COLUMN note VARCHAR DEFAULT 'x'", 101),
     ];
     for (sql, seq) in cases {
         let bench = Bench::new().await;
