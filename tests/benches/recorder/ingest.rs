@@ -22,6 +22,8 @@ use crate::host::{self, Fresh, RETENTION, Wall};
 
 /// How long it records; long enough for write-ahead logs to be written back several times.
 const PERIOD: Duration = Duration::from_secs(12);
+/// Events a second that it must keep up with.
+const BUDGET: u32 = 30_000;
 /// Steps that record at once.
 const STEPS: usize = 64;
 /// One in so many decisions is about an effect, and waited for until it is durable; the others are about reading.
@@ -71,8 +73,9 @@ fn outcome(decided: &Event, call: u64) -> Event {
     }
 }
 
-/// Makes calls until the period is over, each with a decision before and an outcome behind it.
-async fn step(recorder: Arc<Recorder>, clock: Arc<Wall>, started: Instant, refused: Arc<AtomicU64>) {
+/// Makes calls until the period is over, each with a decision before and an outcome behind it; with a pace, so many
+/// events a second together with all other steps.
+async fn step(recorder: Arc<Recorder>, clock: Arc<Wall>, started: Instant, refused: Arc<AtomicU64>, pace: Option<u32>) {
     let mut decided = decision();
     decided.trace_id = TraceId::fresh(&Fresh);
     for call in 1.. {
@@ -94,7 +97,14 @@ async fn step(recorder: Arc<Recorder>, clock: Arc<Wall>, started: Instant, refus
             until_room(&refused, || recorder.enqueue(&decided)).await;
         }
         slot.fill(outcome(&decided, call));
-        tokio::task::yield_now().await;
+        let ahead = pace.map(|pace| {
+            let due = Duration::from_secs_f64((2 * call * STEPS as u64) as f64 / f64::from(pace));
+            due.saturating_sub(started.elapsed())
+        });
+        match ahead.filter(|ahead| *ahead > Duration::from_millis(1)) {
+            Some(ahead) => tokio::time::sleep(ahead).await,
+            None => tokio::task::yield_now().await,
+        }
     }
 }
 
@@ -201,20 +211,22 @@ struct Load {
 }
 
 impl Parts {
-    async fn load(&self) -> Load {
+    async fn load(&self, pace: Option<u32>) -> Load {
+        let before = self.database.flush().await.unwrap().seq;
         let refused = Arc::new(AtomicU64::new(0));
         let (told, last) = tokio::sync::watch::channel(None);
         let watched = tokio::spawn(lag(self.projection.clone(), last));
         let (started, used) = (Instant::now(), cpu());
         let steps: Vec<_> = (0..STEPS)
-            .map(|_| tokio::spawn(step(self.recorder.clone(), self.clock.clone(), started, refused.clone())))
+            .map(|_| tokio::spawn(step(self.recorder.clone(), self.clock.clone(), started, refused.clone(), pace)))
             .collect();
         for step in steps {
             step.await.unwrap();
         }
-        let events = self.database.flush().await.unwrap().seq;
-        told.send_replace(Some(events));
-        self.projection.wait_for(events).await.unwrap();
+        let last = self.database.flush().await.unwrap().seq;
+        told.send_replace(Some(last));
+        self.projection.wait_for(last).await.unwrap();
+        let events = last - before;
         let (elapsed, used) = (started.elapsed().as_secs_f64(), (cpu() - used).as_secs_f64());
         Load {
             events,
@@ -229,7 +241,8 @@ impl Parts {
 /// The figures of ingest, rebuilding and verifying.
 pub(crate) async fn figures() -> Vec<Figure> {
     let (parts, host) = Parts::open().await;
-    let load = parts.load().await;
+    let load = parts.load(None).await;
+    let paced = parts.load(Some(BUDGET)).await;
     let row = parts.database.read_after(load.events / 2, 64).await.unwrap();
     let bytes = row.iter().map(|row| row.record.len() + 64 + 36).sum::<usize>() / row.len();
     let (_, sqlite) = RawSqlite::open(parts.folder.path(), bytes).await.rows(100, Duration::from_secs(2)).await;
@@ -238,13 +251,13 @@ pub(crate) async fn figures() -> Vec<Figure> {
 
     let (started, used) = (Instant::now(), cpu());
     let rebuilt = parts.projection.rebuild().await.unwrap();
-    assert_eq!(rebuilt.records, load.events);
+    assert_eq!(rebuilt.records, load.events + paced.events);
     let rebuild = rebuilt.records as f64 / started.elapsed().as_secs_f64();
     let rebuild_cpu = 1e6 * (cpu() - used).as_secs_f64() / rebuilt.records as f64;
     let (verified, hashed) = chain(&parts.database, host).await;
     let (started, used) = (Instant::now(), cpu());
     let walked = parts.keeper().verify(&parts.projection, None).await.unwrap();
-    assert_eq!((walked.finding, walked.seq), (None, load.events));
+    assert_eq!((walked.finding, walked.seq), (None, load.events + paced.events));
     let walk = walked.seq as f64 / started.elapsed().as_secs_f64();
     let walk_cpu = 1e6 * (cpu() - used).as_secs_f64() / walked.seq as f64;
     parts.projection.close().await.unwrap();
@@ -256,14 +269,14 @@ pub(crate) async fn figures() -> Vec<Figure> {
             value: format!("{:.0}/s, {:.1} µs of processors each", load.rate, load.cpu_us),
             floor: format!("raw rows, 100 a commit: {sqlite:.0}/s; appender: {duckdb:.0}/s; {} refused", load.refused),
             budget: "≥ 30,000/s",
-            met: load.rate >= 30_000.0,
+            met: load.rate >= f64::from(BUDGET),
         },
         Figure {
-            what: "lag of the projection meanwhile".into(),
-            value: format!("at most {:?}", load.lag),
-            floor: format!("looked at every {LOOK:?}"),
+            what: format!("lag of the projection at {:.0} events/s", paced.rate),
+            value: format!("at most {:?}, {:.1} µs of processors each", paced.lag, paced.cpu_us),
+            floor: format!("looked at every {LOOK:?}; as fast as it goes: {:?}", load.lag),
             budget: "≤ 1 s",
-            met: load.lag <= Duration::from_secs(1),
+            met: paced.lag <= Duration::from_secs(1),
         },
         Figure {
             what: "rebuilding it from the outbox".into(),

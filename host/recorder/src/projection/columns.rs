@@ -11,9 +11,9 @@ use duckdb::arrow::datatypes::{DataType, Field as Described, Schema};
 use duckdb::arrow::error::ArrowError;
 use duckdb::types::ValueRef;
 use duckdb::{Appender, Row};
+use handshake_core::Timestamp;
 use handshake_core::chain::StampedEvent;
 use handshake_core::event::ActorKind;
-use handshake_core::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -109,14 +109,18 @@ impl Column {
 
 /// Appends records, column by column: value by value DuckDB needs three times as long.
 pub(crate) fn append(appender: &mut Appender<'_>, records: &[StampedEvent]) -> Result<(), duckdb::Error> {
-    let failed = |error: ArrowError| duckdb::Error::ToSqlConversionFailure(Box::new(error));
-    match batch(records).map_err(failed)? {
+    match batch(records)? {
         Some(batch) => appender.append_record_batch(batch),
         None => Ok(()),
     }
 }
 
-fn batch(records: &[StampedEvent]) -> Result<Option<RecordBatch>, ArrowError> {
+/// The columns of records; none when there are none.
+pub(super) fn batch(records: &[StampedEvent]) -> Result<Option<RecordBatch>, duckdb::Error> {
+    arrow(records).map_err(|error| duckdb::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn arrow(records: &[StampedEvent]) -> Result<Option<RecordBatch>, ArrowError> {
     let mut columns: Vec<Column> = Vec::new();
     for record in records {
         with_cells(record, |cells| {

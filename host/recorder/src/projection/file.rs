@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use duckdb::arrow::array::RecordBatch;
 use duckdb::{Config, Connection, params};
-use handshake_core::chain::{BrokenChain, ChainHead, StampedEvent};
+use handshake_core::chain::ChainHead;
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::StorageError;
 use handshake_core::{Digest, HostId, Timestamp};
 
+use super::batch::Batch;
 use super::query::{EventPage, EventQuery, MatrixQuery, MatrixRow};
 use super::{ProgressSender, ProjectionOptions, columns, query, schema};
 use crate::disk::Disk;
@@ -106,27 +108,21 @@ impl ProjectionFile {
         Ok(self.opened()?.head)
     }
 
-    /// Verifies and appends records in one transaction with the cursor. `after` is the number that they were read
-    /// behind; if the file stands elsewhere by now, nothing happens. A record that breaks the chain is returned
-    /// and stays out, with all behind it.
-    pub(super) fn project(&mut self, after: u64, batch: &[StampedEvent]) -> Result<Option<BrokenChain>, FileError> {
+    /// Appends a batch in one transaction with the cursor. If the file stands elsewhere by now than where the batch
+    /// begins, nothing happens.
+    pub(super) fn project(&mut self, batch: Batch) -> Result<(), FileError> {
         let open = self.opened()?;
-        if open.head.seq != after {
-            return Ok(None);
+        let Batch { from, to, rows: Some(rows), .. } = batch else { return Ok(()) };
+        if open.head != from {
+            return Ok(());
         }
-        let mut head = open.head;
-        let mut broken = None;
-        let good = batch
-            .iter()
-            .take_while(|record| head.verify(record).map_err(|problem| broken = Some(problem)).is_ok())
-            .count();
-        let written = write(&mut open.connection, &batch[..good], &head);
+        let written = write(&mut open.connection, rows, &to);
         self.noticing("project", written)?;
         if let Some(open) = &mut self.open {
-            open.head = head;
+            open.head = to;
         }
-        self.publish(head.seq);
-        Ok(broken)
+        self.publish(to.seq);
+        Ok(())
     }
 
     /// A page of events.
@@ -441,14 +437,11 @@ pub(super) fn set_cursor(connection: &Connection, head: &ChainHead) -> Result<()
 }
 
 /// Rows and cursor in one transaction: each record is projected exactly once.
-fn write(connection: &mut Connection, records: &[StampedEvent], head: &ChainHead) -> Result<(), duckdb::Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
+fn write(connection: &mut Connection, rows: RecordBatch, head: &ChainHead) -> Result<(), duckdb::Error> {
     let transaction = connection.transaction()?;
     {
         let mut appender = transaction.appender("events")?;
-        columns::append(&mut appender, records)?;
+        appender.append_record_batch(rows)?;
         appender.flush()?;
     }
     set_cursor(&transaction, head)?;

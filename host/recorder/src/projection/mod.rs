@@ -4,6 +4,7 @@
 //! the outbox and sends batches to that thread. Queries first wait until everything that was recorded before
 //! them has arrived.
 
+mod batch;
 pub(crate) mod columns;
 mod comparison;
 mod fields;
@@ -30,6 +31,7 @@ use crate::disk::Disk;
 use crate::log::{Found, RecordLog};
 use crate::segments::told as chain_of;
 use crate::trace::{LARGEST_TRACE, TraceBuilder, TraceTree};
+use batch::Batch;
 pub(crate) use comparison::Rows;
 use file::{FileError, ProjectionFile};
 pub use probe::{Probe, probe_file};
@@ -37,9 +39,9 @@ pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
 
 pub use upkeep::{Compaction, Gap};
 
-/// Records per transaction: two of the file's row groups. DuckDB writes row groups that one transaction fills straight
-/// into their blocks; what fills none goes through its log, and is compressed later from there.
-const BATCH: u32 = 2 * file::ROW_GROUP;
+/// Records per transaction: a row group of the file. DuckDB writes row groups that one transaction fills straight into
+/// their blocks; what fills none goes through its log, and is compressed later from there.
+const BATCH: u32 = file::ROW_GROUP;
 /// How long the projector lets records gather while nobody waits for them, so that a trickle of events does not
 /// become a trickle of commits. Well below the lag of one second that is allowed.
 const GATHER: Duration = Duration::from_millis(200);
@@ -441,9 +443,9 @@ impl Projector {
     }
 
     async fn project(&self) {
-        let mut checked = false;
+        let (mut checked, mut ahead) = (false, None);
         loop {
-            let halt = match self.round(&mut checked).await {
+            let halt = match self.round(&mut checked, &mut ahead).await {
                 Ok(()) => {
                     self.explain(None);
                     continue;
@@ -467,7 +469,7 @@ impl Projector {
     }
 
     /// Projects one batch, or waits for the next.
-    async fn round(&self, checked: &mut bool) -> Result<(), Halt> {
+    async fn round(&self, checked: &mut bool, ahead: &mut Option<Batch>) -> Result<(), Halt> {
         let head = self.thread.call(|file| file.head()).await.and_then(|head| Ok(head?)).map_err(Halt::Failed)?;
         if !*checked && head.seq > 0 {
             let agrees = match self.log.next_after(head.seq - 1, 1).await.map_err(sink)? {
@@ -484,8 +486,11 @@ impl Projector {
         }
         *checked = true;
 
-        let batch = match self.log.next_after(head.seq, BATCH).await.map_err(sink)? {
-            Found::Records(batch) => batch,
+        if let Some(batch) = ahead.take().filter(|batch| batch.from == head) {
+            return self.write(batch, ahead).await;
+        }
+        let records = match self.log.next_after(head.seq, BATCH).await.map_err(sink)? {
+            Found::Records(records) => records,
             Found::Jump(jump) => {
                 if let Some(reason) = &jump.missing {
                     let (first, last) = (head.seq + 1, jump.to.seq);
@@ -495,7 +500,7 @@ impl Projector {
                 return jumped.map_err(|error| Halt::Failed(error.into()));
             }
         };
-        if batch.is_empty() {
+        if records.is_empty() {
             let recorded = self.log.flush().await.map_err(sink)?.seq;
             let nothing = Found::Records(Vec::new());
             if recorded > head.seq && self.log.next_after(head.seq, 1).await.map_err(sink)? == nothing {
@@ -521,8 +526,25 @@ impl Projector {
             }
             return Ok(());
         }
-        let projected = self.thread.call(move |file| file.project(head.seq, &batch)).await.map_err(Halt::Failed)?;
-        match projected.map_err(|error| Halt::Failed(error.into()))? {
+        self.write(prepare(head, records).await?, ahead).await
+    }
+
+    /// Writes a batch; reads the next meanwhile if more is waiting.
+    async fn write(&self, batch: Batch, ahead: &mut Option<Batch>) -> Result<(), Halt> {
+        let (to, broken, full) = (batch.to, batch.broken.clone(), batch.len() == u64::from(BATCH));
+        let next = async {
+            let records = match self.log.next_after(to.seq, BATCH).await {
+                Ok(Found::Records(records)) if !records.is_empty() => records,
+                // Whatever it is, the next round meets it again.
+                _ => return None,
+            };
+            prepare(to, records).await.ok()
+        };
+        let next = async { if full { next.await } else { None } };
+        let (written, next) = tokio::join!(self.thread.call(move |file| file.project(batch)), next);
+        written.map_err(Halt::Failed)?.map_err(|error| Halt::Failed(error.into()))?;
+        *ahead = next;
+        match broken {
             None => Ok(()),
             Some(broken) => Err(Halt::Broken(broken.to_string())),
         }
@@ -536,6 +558,13 @@ impl Projector {
             changed
         });
     }
+}
+
+/// Not on a thread of the runtime, which has others to serve.
+async fn prepare(from: ChainHead, records: Vec<StampedEvent>) -> Result<Batch, Halt> {
+    let made = tokio::task::spawn_blocking(move || Batch::of(from, &records)).await;
+    let made = made.map_err(|error| sink(StorageError::Guard(error.to_string())))?;
+    made.map_err(|source| Halt::Failed(FileError::DuckDb { operation: "make rows", source }.into()))
 }
 
 fn sink(error: StorageError) -> Halt {
