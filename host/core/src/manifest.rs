@@ -3,7 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capability::CapabilityId;
+use crate::job::canonical_enum;
 use crate::{Digest, PluginId};
+
+canonical_enum! {
+    /// What a component exports.
+    PluginApi, "plugin interface" {
+        /// A handler, which describes itself and takes and gives JSON.
+        Step = "handshake:step@0.1",
+        /// A program, which takes arguments and standard input and gives standard output.
+        Program = "wasi:cli@0.2",
+    }
+}
 
 /// The manifest, schema 1. Unknown keys fail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -16,8 +27,8 @@ pub struct PluginManifest {
     pub id: PluginId,
     /// Its version, `major.minor.patch`.
     pub version: String,
-    /// The interface it is built for: `handshake:step@0.1`.
-    pub api: String,
+    /// The interface it is built for: `handshake:step@0.1`, or `wasi:cli@0.2` for programs.
+    pub api: PluginApi,
     /// One sentence.
     pub description: String,
     /// Whether running a step twice does no harm. A claim: it counts only where a workflow step or the policy
@@ -80,9 +91,6 @@ impl Default for Limits {
     }
 }
 
-/// The interface that this host speaks.
-pub const SUPPORTED_API: &str = "handshake:step@0.1";
-
 impl PluginManifest {
     /// Checks what the types cannot. Returns the first problem with the key it is in.
     pub fn validate(&self) -> Result<(), String> {
@@ -95,9 +103,6 @@ impl PluginManifest {
         };
         if self.schema != 1 {
             return Err(format!("schema: this host reads schema 1, not {}", self.schema));
-        }
-        if self.api != SUPPORTED_API {
-            return Err(format!("api: this host speaks `{SUPPORTED_API}`, not `{}`", self.api));
         }
         let version: Vec<_> = self.version.split('.').collect();
         if version.len() != 3 || version.iter().any(|part| part.parse::<u32>().is_err()) {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::event::{AdmittedEvent, Event, RedactionScope, Redactor};
-use crate::manifest::{ComponentRef, Limits, PluginManifest};
+use crate::manifest::{ComponentRef, Limits, PluginApi, PluginManifest};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::step::{Descriptor, Plugin};
 use crate::{Clock, Digest, Ids, PluginId, Timestamp};
@@ -23,7 +23,7 @@ pub fn plugin(id: PluginId, component: &[u8]) -> Arc<Plugin> {
         schema: 1,
         id,
         version: "0.1.0".into(),
-        api: "handshake:step@0.1".into(),
+        api: PluginApi::Step,
         description: "test".into(),
         idempotent: true,
         component: ComponentRef { path: "test.wasm".into(), sha256: None },

@@ -13,7 +13,7 @@ use handshake_core::document::DocumentReader;
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, GateServices};
 use handshake_core::job::{AccessMode, JobMetrics};
-use handshake_core::manifest::Limits;
+use handshake_core::manifest::{Limits, PluginApi};
 use handshake_core::model::Models;
 use handshake_core::mount::Mount;
 use handshake_core::secret::SecretStore;
@@ -24,6 +24,7 @@ use handshake_core::{Digest, ProfileId, TraceId};
 use serde_json::Value;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
 use wasmtime::{CallHook, Store};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::exports::handshake::step::handler;
@@ -37,9 +38,10 @@ use crate::limits::SummedMemory;
 use crate::linker;
 use crate::mounts::{identity_of, open_folder};
 use crate::observer::Voice;
+use crate::program::{self, ProgramInput};
 use crate::state::{Backends, HostCalls, OpenMount, StepState};
 use crate::wasi::http::RefusedRequests;
-use crate::wasi::{ContextParts, context};
+use crate::wasi::{ContextParts, Written, context};
 
 /// Handles of any kind that an attempt may hold at the same time.
 const MAX_HANDLES: usize = 512;
@@ -101,8 +103,37 @@ struct Workshop {
 
 #[derive(Clone)]
 struct Prepared {
-    step: StepPre<StepState>,
+    entry: Entry,
     described: Arc<OnceLock<Descriptor>>,
+}
+
+/// A linked component, by what it exports.
+#[derive(Clone)]
+enum Entry {
+    Step(StepPre<StepState>),
+    Program(CommandPre<StepState>),
+}
+
+impl Entry {
+    fn of(linked: InstancePre<StepState>, api: PluginApi) -> Result<Self, String> {
+        match api {
+            PluginApi::Step => StepPre::new(linked).map(Self::Step).map_err(|error| {
+                format!(
+                    "it does not export `handshake:step/handler@0.1.0`: {error:#}; build it against the step interface"
+                )
+            }),
+            PluginApi::Program => CommandPre::new(linked).map(Self::Program).map_err(|error| {
+                format!("it does not export `wasi:cli/run`: {error:#}; build it as a program, not as a library")
+            }),
+        }
+    }
+}
+
+/// What a guest came back with.
+struct Answer {
+    /// JSON.
+    value: String,
+    metrics: Vec<handler::Metric>,
 }
 
 impl Workshop {
@@ -166,9 +197,9 @@ impl WasmRuntime {
         let file = plugin.folder.join(&plugin.manifest.component.path);
         let (cache, engine, linker) =
             (Arc::clone(&self.cache), workshop.engine.engine().clone(), Arc::clone(&workshop.linker));
-        let folder = plugin.folder.clone();
+        let (folder, api) = (plugin.folder.clone(), plugin.manifest.api);
         // Compiling takes seconds for large components; the async threads have other guests to serve.
-        let made = tokio::task::spawn_blocking(move || -> Result<StepPre<StepState>, PluginError> {
+        let made = tokio::task::spawn_blocking(move || -> Result<Entry, PluginError> {
             let PluginFiles { plugin: found, component, .. } = read_plugin(&folder)?;
             let refuse = |problem: String| PluginError::Component { file: file.display().to_string(), problem };
             if found.component_sha256 != digest {
@@ -184,16 +215,11 @@ impl WasmRuntime {
                 PluginError::Component { problem, .. } => refuse(problem),
                 other => other,
             })?;
-            let linked = link_step(&linker, &component).map_err(refuse)?;
-            StepPre::new(linked).map_err(|error| {
-                refuse(format!(
-                    "it does not export `handshake:step/handler@0.1.0`: {error:#}; build it against the step interface"
-                ))
-            })
+            link(&linker, &component).and_then(|linked| Entry::of(linked, api)).map_err(refuse)
         });
-        let step =
+        let entry =
             made.await.map_err(|error| PluginError::Host(format!("preparing a component failed: {error}")))??;
-        let prepared = Prepared { step, described: Arc::default() };
+        let prepared = Prepared { entry, described: Arc::default() };
         workshop.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, prepared.clone());
         Ok(prepared)
     }
@@ -202,9 +228,16 @@ impl WasmRuntime {
         let workshop = self.workshop(parts.limits).map_err(|error| wasmtime::Error::msg(error.to_string()))?;
         let mounts = open_mounts(parts.mounts)?;
         let voice = Voice::new(parts.observer, Arc::clone(&self.gate.clock));
-        let wasi = context(&ContextParts {
-            voice: &voice,
-            output_kb: parts.limits.output_kb,
+        let output_kb = parts.limits.output_kb;
+        let stderr = Written::heard(LogLevel::Warn, voice.clone(), output_kb);
+        let (stdout, arguments, stdin) = match parts.program {
+            Some((arguments, stdin)) => (Written::kept(output_kb), arguments, stdin),
+            None => (Written::heard(LogLevel::Info, voice.clone(), output_kb), Vec::new(), String::new()),
+        };
+        let wasi = context(ContextParts {
+            stdin,
+            stdout: &stdout,
+            stderr: &stderr,
             clock: &self.gate.clock,
             started_at: parts.started_at,
             random_seed: parts.random_seed,
@@ -221,6 +254,9 @@ impl WasmRuntime {
             backends: self.backends.clone(),
             settings: parts.settings,
             voice,
+            arguments,
+            stdout,
+            stderr,
             mounts,
             places: HashMap::new(),
             open_listings: 0,
@@ -255,7 +291,7 @@ impl WasmRuntime {
         Ok(store)
     }
 
-    async fn describe(&self, plugin: &Plugin, prepared: &Prepared) -> Result<Descriptor, PluginError> {
+    async fn describe(&self, plugin: &Plugin, step: &StepPre<StepState>) -> Result<Descriptor, PluginError> {
         let _place = self.places.acquire().await.map_err(|error| PluginError::Host(error.to_string()))?;
         let file = plugin.folder.join(&plugin.manifest.component.path).display().to_string();
         let refuse = |problem: String| PluginError::Component { file: file.clone(), problem };
@@ -274,6 +310,7 @@ impl WasmRuntime {
                 budget: Arc::default(),
                 settings: Arc::default(),
                 observer: Arc::new(Unheard),
+                program: None,
                 mounts: &[],
                 limits: &limits,
                 started_at: self.gate.clock.now(),
@@ -282,7 +319,7 @@ impl WasmRuntime {
             .map_err(host_fault)?;
         let wall = DESCRIBE_WALL.min(Duration::from_millis(limits.wall_ms));
         let called = tokio::time::timeout(wall, async {
-            let step = prepared.step.instantiate_async(&mut store).await?;
+            let step = step.instantiate_async(&mut store).await?;
             step.handshake_step_handler().call_describe(&mut store).await
         });
         let described = match called.await {
@@ -316,6 +353,8 @@ struct StoreParts<'a> {
     budget: Arc<BudgetMeter>,
     settings: Arc<std::collections::BTreeMap<String, Value>>,
     observer: Arc<dyn StepObserver>,
+    /// Arguments and standard input of a program.
+    program: Option<(Vec<String>, String)>,
     mounts: &'a [Mount],
     limits: &'a Limits,
     started_at: handshake_core::Timestamp,
@@ -353,7 +392,7 @@ fn check_preamble(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-fn link_step(linker: &Linker<StepState>, component: &Component) -> Result<InstancePre<StepState>, String> {
+fn link(linker: &Linker<StepState>, component: &Component) -> Result<InstancePre<StepState>, String> {
     linker.instantiate_pre(component).map_err(|error| {
         format!("it imports something that this host does not have: {error:#}; this host offers handshake:step@0.1.0 and WASI 0.2")
     })
@@ -391,7 +430,11 @@ impl StepExecutor for WasmRuntime {
         if let Some(descriptor) = prepared.described.get() {
             return Ok(descriptor.clone());
         }
-        let descriptor = self.describe(plugin, &prepared).await?;
+        let step = match &prepared.entry {
+            Entry::Step(step) => step,
+            Entry::Program(_) => return Ok(prepared.described.get_or_init(|| program::descriptor(plugin)).clone()),
+        };
+        let descriptor = self.describe(plugin, step).await?;
         let manifest = &plugin.manifest;
         let file = plugin.folder.join("plugin.toml").display().to_string();
         let refuse = |problem| Err(PluginError::Manifest { file: file.clone(), problem });
@@ -428,6 +471,13 @@ impl StepExecutor for WasmRuntime {
             },
         })?;
         let limits = invocation.limits;
+        let program = match &prepared.entry {
+            Entry::Step(_) => None,
+            Entry::Program(_) => {
+                let input = ProgramInput::read(invocation.input.as_str())?;
+                Some((input.arguments(&invocation.plugin), input.into_stdin()))
+            }
+        };
         let context = guest_context(&invocation, self.gate.clock.now());
         let mut store = self
             .store(StoreParts {
@@ -436,17 +486,15 @@ impl StepExecutor for WasmRuntime {
                 budget: invocation.budget,
                 settings: invocation.settings,
                 observer: invocation.observer,
+                program,
                 mounts: &invocation.mounts,
                 limits: &limits,
                 started_at: invocation.started_at,
                 random_seed: invocation.random_seed,
             })
             .map_err(|error| host(format!("{error:#}")))?;
-        let called = tokio::time::timeout(invocation.wall, async {
-            let step: Step = prepared.step.instantiate_async(&mut store).await?;
-            step.handshake_step_handler().call_run(&mut store, &context, invocation.input.as_str()).await
-        })
-        .await;
+        let called = call(&prepared.entry, &mut store, &context, invocation.input.as_str());
+        let called = tokio::time::timeout(invocation.wall, called).await;
         store.data().voice.finish();
         if let Some(wrong) = store.data().gate.violation() {
             return Err(StepFailure::Violation { kind: WRONG_PERMIT.to_owned(), detail: wrong.to_string() });
@@ -454,11 +502,7 @@ impl StepExecutor for WasmRuntime {
         let output = match called {
             Err(_) => return Err(StepFailure::Timeout(invocation.wall)),
             Ok(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),
-            Ok(Ok(Err(error))) => {
-                let denial = store.data().last_denial.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Err(failure::from_guest(error, denial));
-            }
-            Ok(Ok(Ok(output))) => output,
+            Ok(Ok(answer)) => answer?,
         };
         let allowed = usize::try_from(limits.output_kb).unwrap_or(usize::MAX).saturating_mul(1024);
         if output.value.len() > allowed {
@@ -489,6 +533,37 @@ impl StepExecutor for WasmRuntime {
             metrics: state.metrics,
             proposals: state.proposals,
         })
+    }
+}
+
+/// Calls a guest. The outer error is a trap.
+async fn call(
+    entry: &Entry,
+    store: &mut Store<StepState>,
+    context: &handler::Context,
+    input: &str,
+) -> wasmtime::Result<Result<Answer, StepFailure>> {
+    let denied =
+        |store: &Store<StepState>| store.data().last_denial.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match entry {
+        Entry::Step(step) => {
+            let step: Step = step.instantiate_async(&mut *store).await?;
+            let ended = step.handshake_step_handler().call_run(&mut *store, context, input).await;
+            store.data().stdout.finish();
+            store.data().stderr.finish();
+            Ok(match ended? {
+                Ok(handler::Output { value, metrics }) => Ok(Answer { value, metrics }),
+                Err(error) => Err(failure::from_guest(error, denied(store))),
+            })
+        }
+        Entry::Program(program) => {
+            let program = program.instantiate_async(&mut *store).await?;
+            let ended = program.wasi_cli_run().call_run(&mut *store).await;
+            let last_words = store.data().stderr.finish();
+            let code = program::exit_code(ended)?;
+            let output = program::output(code, store.data().stdout.take_all(), &last_words, denied(store));
+            Ok(output.map(|value| Answer { value, metrics: Vec::new() }))
+        }
     }
 }
 

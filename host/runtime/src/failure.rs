@@ -13,21 +13,26 @@ use crate::observer::cut;
 /// Bytes of a guest's own error text.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
-/// Translates what the guest returned as its error. WASI has no room for a denial, so a step that fails for good after
-/// a refused call is taken to have failed because of it: whoever reads that learns which line is missing.
+/// WASI has no room for a denial, so a step that fails for good after a refused call is taken to have failed because of
+/// it: whoever reads that learns which line is missing.
+pub(crate) fn for_good(text: String, denied: Option<Denial>) -> StepFailure {
+    match denied {
+        Some(denial) => {
+            let remedy = format!("{}; the plugin says: {text}", denial.remedy);
+            StepFailure::Denied(Denial { remedy, ..denial })
+        }
+        None => StepFailure::Permanent(text),
+    }
+}
+
+/// Translates what the guest returned as its error.
 pub(crate) fn from_guest(error: StepError, denied: Option<Denial>) -> StepFailure {
     // No database stores U+0000.
     let bounded = |text: String| cut(&text, MAX_MESSAGE_BYTES).replace('\0', "\u{2400}");
     match error {
         StepError::InvalidInput(text) => StepFailure::InvalidInput(bounded(text)),
         StepError::Transient(text) => StepFailure::Transient(bounded(text)),
-        StepError::Permanent(text) => match denied {
-            Some(denial) => {
-                let remedy = format!("{}; the plugin says: {}", denial.remedy, bounded(text));
-                StepFailure::Denied(Denial { remedy, ..denial })
-            }
-            None => StepFailure::Permanent(bounded(text)),
-        },
+        StepError::Permanent(text) => for_good(bounded(text), denied),
         StepError::Denied(denial) => StepFailure::Denied(Denial {
             capability: bounded(denial.capability),
             resource: bounded(denial.resource),

@@ -17,6 +17,7 @@ mod limits;
 mod linker;
 mod mounts;
 mod observer;
+mod program;
 mod stamp;
 mod state;
 mod wasi;

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::limits::{LimitExceeded, SummedMemory};
 use crate::observer::Voice;
+use crate::wasi::Written;
 use crate::wasi::http::RefusedRequests;
 
 /// What stands behind the interfaces of `handshake:step`.
@@ -55,6 +56,10 @@ pub(crate) struct StepState {
     pub(crate) backends: Backends,
     pub(crate) settings: Arc<BTreeMap<String, Value>>,
     pub(crate) voice: Voice,
+    /// What a program is started with.
+    pub(crate) arguments: Vec<String>,
+    pub(crate) stdout: Written,
+    pub(crate) stderr: Written,
     pub(crate) mounts: Vec<OpenMount>,
     pub(crate) places: HashMap<u32, Place>,
     /// Directory listings that are open: each holds all entries of its folder.

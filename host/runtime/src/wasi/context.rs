@@ -3,36 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handshake_core::step::LogLevel;
 use handshake_core::{Clock, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
-use super::stdio::Lines;
-use crate::observer::Voice;
+use super::stdio::Written;
 
 /// The most random bytes that one call gives.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// What a context is made from.
 pub(crate) struct ContextParts<'a> {
-    pub(crate) voice: &'a Voice,
-    pub(crate) output_kb: u32,
+    pub(crate) stdin: String,
+    pub(crate) stdout: &'a Written,
+    pub(crate) stderr: &'a Written,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) started_at: Timestamp,
     pub(crate) random_seed: [u8; 32],
 }
 
-pub(crate) fn context(parts: &ContextParts<'_>) -> WasiCtx {
+pub(crate) fn context(parts: ContextParts<'_>) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     let mut insecure_seed = parts.random_seed;
     insecure_seed.reverse();
     let time =
         AttemptTime { clock: Arc::clone(parts.clock), zero: parts.clock.monotonic(), started_at: parts.started_at };
     builder
-        .stdout(Lines::new(LogLevel::Info, parts.voice.clone(), parts.output_kb))
-        .stderr(Lines::new(LogLevel::Warn, parts.voice.clone(), parts.output_kb))
+        .stdin(MemoryInputPipe::new(parts.stdin))
+        .stdout(parts.stdout.clone())
+        .stderr(parts.stderr.clone())
         .secure_random(ChaCha20Rng::from_seed(parts.random_seed))
         .insecure_random(ChaCha20Rng::from_seed(insecure_seed))
         .insecure_random_seed(u128::from_le_bytes(insecure_seed.first_chunk().copied().unwrap_or_default()))

@@ -1,5 +1,5 @@
-//! Environment variables: each look is a decision, and in this version always a denial. Arguments and the
-//! working directory are ambient, because they are always empty.
+//! Environment variables: each look is a decision, and in this version always a denial. Arguments are
+//! ambient, because they come from the step's own input; so is the working directory, which there is none of.
 
 use handshake_core::Digest;
 use handshake_core::capability::{Axis, Resource};
@@ -25,7 +25,7 @@ impl Host for GatedEnvironment<'_> {
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(Vec::new())
+        Ok(self.0.arguments.clone())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {

@@ -13,3 +13,4 @@ pub(crate) use context::{ContextParts, context};
 pub(crate) use environment::GatedEnvironment;
 pub(crate) use filesystem::GatedFilesystem;
 pub(crate) use sockets::GatedSockets;
+pub(crate) use stdio::Written;
