@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::budget::{Ask, BudgetMeter, Exceeded, Reservation};
-use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Mode, Observed, Resource, Verdict};
+use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, InForce, Layer, Observed, Resource, Verdict};
 use crate::event::{Actor, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::run::FencingToken;
@@ -165,8 +165,16 @@ impl AttemptGate {
         if !axis.is_effectful() {
             return self.permit_now(call);
         }
-        let reserved = self.reserve_budget(&call, max_tokens).await;
-        let decided = self.decide(call)?;
+        let mut reserved = self.reserve_budget(&call, max_tokens).await;
+        // Held until the permit is given: whoever replaces the policy waits for what was begun under it.
+        let in_force = self.rights.policy.current();
+        let decided = self.decide(call, &in_force)?;
+        if reserved.is_none()
+            && let Some(ask) = budgeted(axis, max_tokens)
+        {
+            // What was refused a moment ago is allowed by a policy that has come into force since.
+            reserved = Some(self.budget.reserve(ask).await);
+        }
         let reservation = match reserved.transpose() {
             Ok(reservation) => reservation,
             Err(exceeded) => {
@@ -213,7 +221,8 @@ impl AttemptGate {
     /// refused here even if every layer allows it, because nothing could wait for durability.
     pub fn permit_now(&self, call: Call) -> Result<Permit, Denial> {
         let (axis, resource) = (call.axis, call.resource.clone());
-        let decided = self.decide(call)?;
+        let in_force = self.rights.policy.current();
+        let decided = self.decide(call, &in_force)?;
         if axis.is_effectful() {
             let remedy = "the host cannot wait for a durable record in this call";
             let refusal = (DenialLabel::RecorderUnavailable, Layer::Recorder);
@@ -230,21 +239,17 @@ impl AttemptGate {
     /// It comes before the decision that is recorded, because it can wait, and the record is to bear the time at which
     /// the call was really let through.
     async fn reserve_budget(&self, call: &Call, max_tokens: Option<u32>) -> Option<Result<Reservation, Exceeded>> {
-        let ask = match call.axis {
-            Axis::ModelInfer => Ask::Answer(max_tokens),
-            Axis::ModelEmbed => Ask::Vectors,
-            _ => return None,
-        };
+        let ask = budgeted(call.axis, max_tokens)?;
         match self.rights.decide(call.axis, &call.resource) {
             Verdict::Allowed { .. } => Some(self.budget.reserve(ask).await),
             Verdict::Denied { .. } => None,
         }
     }
 
-    fn decide(&self, call: Call) -> Result<Decided, Denial> {
+    fn decide(&self, call: Call, in_force: &InForce) -> Result<Decided, Denial> {
         let clock = &self.shared.services.clock;
         let started = clock.monotonic();
-        let verdict = self.rights.decide(call.axis, &call.resource);
+        let verdict = self.rights.decide_under(in_force, call.axis, &call.resource);
         let evaluation_ns = u64::try_from((clock.monotonic().saturating_sub(started)).as_nanos()).unwrap_or(u64::MAX);
 
         let place = self.shared.identity.place.as_ref();
@@ -253,11 +258,7 @@ impl AttemptGate {
             Verdict::Allowed { rule, observed } => {
                 (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny)
             }
-            Verdict::Denied { denial, rule } => {
-                // In observe mode the policy never denies, so a denial is always another layer's.
-                debug_assert!(denial.layer != Layer::Policy || self.rights.policy.mode == Mode::Enforce);
-                (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false)
-            }
+            Verdict::Denied { denial, rule } => (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false),
         };
         let call_number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let capability = call.axis.name().to_owned();
@@ -280,9 +281,9 @@ impl AttemptGate {
             reason,
             layer,
             rule,
-            mode: self.rights.policy.mode,
+            mode: in_force.policy().mode,
             would_deny,
-            policy_sha256: self.rights.policy.digest,
+            policy_sha256: in_force.policy().digest,
             manifest_sha256: self.rights.manifest_sha256,
             arguments_sha256: call.arguments,
             evaluation_ns,
@@ -356,6 +357,15 @@ impl AttemptGate {
             slot: Some(slot),
             reservation: None,
         }
+    }
+}
+
+/// What a call takes from the budget; none for calls that are not budgeted.
+fn budgeted(axis: Axis, max_tokens: Option<u32>) -> Option<Ask> {
+    match axis {
+        Axis::ModelInfer => Some(Ask::Answer(max_tokens)),
+        Axis::ModelEmbed => Some(Ask::Vectors),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::approval::{Approval, ApprovalError};
-use handshake_core::capability::{Policy, Profile};
+use handshake_core::capability::{PolicyInForce, Profile};
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, IllegalTransition, JobState};
 use handshake_core::mount::MountResolver;
@@ -46,8 +46,8 @@ pub struct EngineServices {
     pub clock: Arc<dyn Clock>,
     /// Ids and seeds.
     pub ids: Arc<dyn Ids>,
-    /// The operator's policy.
-    pub policy: Arc<Policy>,
+    /// The operator's policy, whichever is in force.
+    pub policy: PolicyInForce,
     /// Profiles that jobs can name.
     pub profiles: Vec<Arc<Profile>>,
     /// How long a run is a host's without a sign of life.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::artifact::ArtifactStore;
 use handshake_core::budget::BudgetMeter;
-use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, Profile};
+use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, PolicyInForce, Profile};
 use handshake_core::document::DocumentReader;
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, GateServices};
@@ -337,7 +337,12 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
         granted: CapabilitySet::default(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: CapabilitySet::default() }),
         access_mode: AccessMode::AnalysisOnly,
-        policy: Arc::new(Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::ZERO }),
+        policy: PolicyInForce::new(Policy {
+            mode: Mode::Enforce,
+            rules: Vec::new(),
+            mounts: Vec::new(),
+            digest: Digest::ZERO,
+        }),
         manifest_sha256: plugin.manifest_sha256,
     }
 }

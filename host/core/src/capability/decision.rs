@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::axis::Axis;
+use super::force::{InForce, PolicyInForce};
 use super::id::CapabilitySet;
-use super::policy::{Mode, Policy, Ruling, SourceRef};
+use super::policy::{Mode, Ruling, SourceRef};
 use super::profile::Profile;
 use super::resource::Resource;
 use crate::job::AccessMode;
+use crate::mount::MountAccess;
 use crate::{Digest, PluginId};
 
 macro_rules! labels {
@@ -137,26 +139,36 @@ pub struct EffectiveRights {
     pub profile: Arc<Profile>,
     /// The job's access mode.
     pub access_mode: AccessMode,
-    /// The operator's policy.
-    pub policy: Arc<Policy>,
+    /// The operator's policy, whichever is in force.
+    pub policy: PolicyInForce,
     /// SHA-256 of the manifest.
     pub manifest_sha256: Digest,
 }
 
 impl EffectiveRights {
-    /// Decides one request. Pure: the same rights and request always give the same verdict, which is what
-    /// makes decisions replayable under another policy.
+    /// Decides one request under the policy that is in force now.
     pub fn decide(&self, axis: Axis, resource: &Resource) -> Verdict {
+        self.decide_under(&self.policy.current(), axis, resource)
+    }
+
+    /// Decides one request. Pure: the same rights, policy and request always give the same verdict, which is what
+    /// makes decisions replayable under another policy.
+    pub fn decide_under(&self, in_force: &InForce, axis: Axis, resource: &Resource) -> Verdict {
         if let Some((reason, layer, remedy)) = self.refusal_below_policy(axis, resource) {
             return Verdict::Denied { denial: denial(axis, resource, reason, layer, remedy), rule: None };
         }
+        // A mount outlives the policy under which it was made. Watching does not open folders.
+        if let Some(remedy) = unlisted(in_force, axis, resource) {
+            let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy);
+            return Verdict::Denied { denial, rule: None };
+        }
         let plugin = self.plugin.as_ref();
-        let rule = match self.policy.rule_on(plugin, axis, resource) {
+        let rule = match in_force.ruling(plugin, axis, resource) {
             Ruling::Allowed(rule) => return Verdict::Allowed { rule: Some(rule.clone()), observed: Observed::No },
             Ruling::Denied(rule) => Some(rule.clone()),
             Ruling::Unmentioned => None,
         };
-        if self.policy.mode == Mode::Observe {
+        if in_force.policy().mode == Mode::Observe {
             return Verdict::Allowed { rule, observed: Observed::WouldDeny };
         }
         let remedy = match &rule {
@@ -219,6 +231,18 @@ impl EffectiveRights {
         }
         None
     }
+}
+
+/// What to do about a path in a folder that the policy does not list; none for every other resource.
+fn unlisted(in_force: &InForce, axis: Axis, resource: &Resource) -> Option<String> {
+    let Resource::Path { mount, host, .. } = resource else { return None };
+    let (access, word) =
+        if axis == Axis::FsWrite { (MountAccess::Write, "write") } else { (MountAccess::Read, "read") };
+    (!in_force.lists(host, access)).then(|| {
+        format!(
+            "the policy does not list the folder of mount `{mount}` for {word} access; the operator can add to policy.toml: [[mount]] path = \"{host}\", access = \"{word}\""
+        )
+    })
 }
 
 /// The narrowest id that would cover the resource, for remedies.

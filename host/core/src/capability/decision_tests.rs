@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{AXES, Effect, Rule};
+use super::super::{AXES, Effect, MountRule, Policy, Rule};
 use super::*;
 use crate::ProfileId;
 
@@ -17,8 +17,10 @@ fn rule(effect: Effect, id: &str, line: u32) -> Rule {
     Rule { effect, capability: id.parse().unwrap(), plugins: Vec::new(), source }
 }
 
-fn policy(mode: Mode, rules: Vec<Rule>) -> Arc<Policy> {
-    Arc::new(Policy { mode, rules, mounts: Vec::new(), digest: Digest::of(b"policy") })
+fn policy(mode: Mode, rules: Vec<Rule>) -> PolicyInForce {
+    let source = SourceRef { file: "policy.toml".into(), line: 99 };
+    let mounts = vec![MountRule { path: "/srv".into(), access: MountAccess::Write, source }];
+    PolicyInForce::new(Policy { mode, rules, mounts, digest: Digest::of(b"policy") })
 }
 
 /// Rights under which every layer allows these ids.

@@ -5,13 +5,16 @@
 
 mod axis;
 mod decision;
+mod force;
 mod id;
+mod index;
 mod policy;
 mod profile;
 mod resource;
 
 pub use axis::{AXES, Axis, ScopeForm};
 pub use decision::{Denial, DenialLabel, EffectiveRights, Layer, Observed, Verdict};
+pub use force::{InForce, PolicyInForce, Replaced};
 pub use id::{CapabilityId, CapabilitySet, InvalidCapability};
 pub use policy::{Effect, Mode, MountRule, Policy, Rule, SourceRef};
 pub use profile::{Profile, builtin_profiles};

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::Axis;
 use super::id::CapabilityId;
-use super::resource::Resource;
 use crate::mount::MountAccess;
 use crate::{Digest, PluginId};
 
@@ -34,6 +32,24 @@ pub enum Effect {
     Allow,
     /// Deny; beats every allow.
     Deny,
+}
+
+impl Effect {
+    /// As the section of its rules is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Smaller wins.
+    pub(super) const fn precedence(self) -> u8 {
+        match self {
+            Self::Deny => 0,
+            Self::Allow => 1,
+        }
+    }
 }
 
 /// Whether the policy is applied.
@@ -70,7 +86,7 @@ pub struct MountRule {
     pub source: SourceRef,
 }
 
-/// The operator's policy, ready to decide.
+/// The operator's policy, as it was written.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Whether it is applied.
@@ -92,22 +108,6 @@ pub(super) enum Ruling<'a> {
 }
 
 impl Policy {
-    pub(super) fn rule_on(&self, plugin: Option<&PluginId>, axis: Axis, resource: &Resource) -> Ruling<'_> {
-        let mut ruling = Ruling::Unmentioned;
-        for rule in &self.rules {
-            let addressed = rule.plugins.is_empty() || plugin.is_some_and(|plugin| rule.plugins.contains(plugin));
-            if !addressed || !rule.capability.covers(axis, resource) {
-                continue;
-            }
-            match rule.effect {
-                Effect::Deny => return Ruling::Denied(&rule.source),
-                Effect::Allow if ruling == Ruling::Unmentioned => ruling = Ruling::Allowed(&rule.source),
-                Effect::Allow => {}
-            }
-        }
-        ruling
-    }
-
     /// The rule that lets this host folder be mounted with this access, if one does.
     pub fn mount_rule(&self, host: &Path, access: MountAccess) -> Option<&MountRule> {
         self.mounts.iter().find(|rule| host.starts_with(&rule.path) && rule.access.includes(access))

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use handshake_core::capability::{Axis, EffectiveRights, Observed, Resource, Verdict as Decision};
+use handshake_core::capability::{Axis, EffectiveRights, InForce, Observed, Policy, Resource, Verdict as Decision};
 use handshake_core::event::{
     Actor, ActorKind, AdmittedEvent, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord,
 };
@@ -47,12 +47,14 @@ impl Occasion {
     }
 }
 
-/// Decides for every proposer and document once. What is refused is a finding; each decision is an event.
+/// Decides for every proposer and document once. What is refused is a finding; each decision is an event. What is in
+/// force is held by the caller until what it decides is done.
 pub(crate) fn decide(
     services: &EngineServices,
     job: &AiJob,
     gathered: &Gathered,
     occasion: Occasion,
+    in_force: &InForce,
 ) -> Result<(Vec<Finding>, Vec<AdmittedEvent>), EngineError> {
     let (mut findings, mut events) = (Vec::new(), Vec::new());
     let mut decided = BTreeSet::new();
@@ -71,9 +73,9 @@ pub(crate) fn decide(
         };
         let resource = Resource::name(document.clone());
         let started = services.clock.monotonic();
-        let decision = rights.decide(Axis::DocPropose, &resource);
+        let decision = rights.decide_under(in_force, Axis::DocPropose, &resource);
         let lasted = services.clock.monotonic().saturating_sub(started);
-        let mut record = record(job, proposer, rights, &resource, occasion);
+        let mut record = record(job, proposer, (rights, in_force.policy()), &resource, occasion);
         record.evaluation_ns = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
         match decision {
             Decision::Allowed { rule, observed } => {
@@ -114,7 +116,7 @@ fn reject(why: String) -> Finding {
 fn record(
     job: &AiJob,
     proposer: &Proposer,
-    rights: &EffectiveRights,
+    (rights, policy): (&EffectiveRights, &Policy),
     resource: &Resource,
     occasion: Occasion,
 ) -> DecisionRecord {
@@ -135,9 +137,9 @@ fn record(
         reason: None,
         layer: handshake_core::capability::Layer::Policy,
         rule: None,
-        mode: rights.policy.mode,
+        mode: policy.mode,
         would_deny: false,
-        policy_sha256: rights.policy.digest,
+        policy_sha256: policy.digest,
         manifest_sha256: rights.manifest_sha256,
         arguments_sha256: Digest::of_parts(&[resource.to_string().as_bytes()]),
         evaluation_ns: 0,

@@ -141,7 +141,8 @@ impl Gathered {
         };
         let mut findings = validate(&material);
         findings.extend(self.verdicts.iter().cloned());
-        let (refused, events) = capability::decide(services, job, self, Occasion::Validation)?;
+        let (refused, events) =
+            capability::decide(services, job, self, Occasion::Validation, &services.policy.current())?;
         findings.extend(refused);
         Ok((findings, events))
     }

@@ -150,7 +150,8 @@ async fn apply(
     by: &Actor,
     mut events: Vec<AdmittedEvent>,
 ) -> Result<AiJob, EngineError> {
-    let (refused, decisions) = capability::decide(services, &job, gathered, Occasion::Commit)?;
+    let in_force = services.policy.current();
+    let (refused, decisions) = capability::decide(services, &job, gathered, Occasion::Commit, &in_force)?;
     events.extend(decisions);
     if let Some(why) = sentence(&refused, Verdict::Reject) {
         return refuse(services, job, why, events).await;

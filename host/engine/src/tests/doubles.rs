@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::budget::Ask;
-use handshake_core::capability::{Denial, DenialLabel, Effect, Layer, Mode, Policy, Rule, SourceRef, builtin_profiles};
+use handshake_core::capability::{
+    Denial, DenialLabel, Effect, Layer, Mode, Policy, PolicyInForce, Rule, SourceRef, builtin_profiles,
+};
 use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
@@ -583,7 +585,7 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         mounts: Arc::new(PlainMounts),
         clock: Arc::clone(&clock) as Arc<dyn handshake_core::Clock>,
         ids: Arc::new(SequentialIds::default()),
-        policy: Arc::new(policy),
+        policy: PolicyInForce::new(policy),
         profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
         settings: Arc::default(),
         lease: Duration::from_secs(30),
