@@ -67,14 +67,17 @@ struct RuleEntry {
 /// The policy of a project: its file, or the built-in one.
 pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
     match &settings.policy {
-        Some(path) => {
-            let file = TomlFile::read(path)
-                .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parse(&file, folder)
-        }
+        Some(path) => read(path),
         None => parse(&TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) }, &settings.project),
     }
+}
+
+/// The policy in a file.
+pub(crate) fn read(path: &Path) -> Result<Policy, CliError> {
+    let file = TomlFile::read(path)
+        .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parse(&file, folder)
 }
 
 fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {

@@ -9,6 +9,7 @@ pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod pins;
 pub(crate) mod plugins;
+pub(crate) mod policy;
 pub(crate) mod proposals;
 pub(crate) mod recorder;
 mod request;
@@ -52,6 +53,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(recorder::routes())
         .merge(models::routes())
         .merge(plugins::routes())
+        .merge(policy::routes())
         .merge(database::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())
