@@ -98,6 +98,7 @@ fn rights(spread: Spread) -> EffectiveRights {
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     }
 }
 

@@ -150,6 +150,7 @@ fn decision() -> Figure {
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     };
     let path =
         Resource::Path { mount: "in".into(), path: "reports/2026/november.md".into(), host: "/srv/documents".into() };

@@ -245,6 +245,7 @@ fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
             digest: Digest::ZERO,
         }),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: None,
     }
 }
 

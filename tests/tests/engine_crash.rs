@@ -18,7 +18,7 @@ use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, JobId, PluginId, RunId};
-use handshake_engine::{Control, Engine, EngineError, EngineServices, Format, Submission, WorkflowSource};
+use handshake_engine::{Answer, Control, Engine, EngineError, EngineServices, Format, Submission, WorkflowSource};
 use handshake_storage::SqlDatabase;
 use handshake_tests::postgres::{Backend, backends};
 use handshake_tests::storage::{Place, Recorded, event, open};
@@ -187,7 +187,7 @@ impl World {
                 return Ok(by_person);
             }
             if state == JobState::AwaitingUser && !engine.questions(job).await?.is_empty() {
-                engine.vote(job, None, true, None, &person).await?;
+                engine.vote(job, None, Answer::of(true), &person).await?;
             } else if state == JobState::AwaitingUser && self.database.run(run).await?.wake_at.is_none() {
                 let reason = self.database.job(job).await?.status_reason;
                 assert!(reason.contains("`send` may have done net.http server"), "{reason}");

@@ -323,6 +323,7 @@ impl Host {
                 redactor: Some(redactor),
             },
         });
+        engine.refresh_grants().await?;
         for found in engine.recover().await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
         }
@@ -355,8 +356,7 @@ impl Host {
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
         let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));
-        let policies =
-            (need == Need::Jobs).then(|| tokio::spawn(policy_keeper::watch(Arc::clone(&state.policy_keeper))));
+        let policies = (need == Need::Jobs).then(|| tokio::spawn(policy_keeper::watch(Arc::clone(&state))));
         let triggers = (need == Need::Jobs).then(|| tokio::spawn(triggers::keep_firing(Arc::clone(&state))));
         let janitor = settings.retention.interval.filter(|_| need == Need::Jobs).map(|interval| {
             let (state, dry_run) = (Arc::clone(&state), settings.retention.dry_run);

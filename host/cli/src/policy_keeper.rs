@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::error::{CliError, store_failure};
+use crate::host::HostState;
 use crate::policy;
 
 /// How often the file is looked at.
@@ -131,12 +132,19 @@ impl Stamp {
     }
 }
 
-/// Reads the policy again whenever its file has changed. What is wrong with it is logged, and the policy before stays.
-pub(crate) async fn watch(keeper: Arc<PolicyKeeper>) {
+/// Reads the policy again whenever its file has changed, and grants that other hosts may have changed. What is wrong with it is logged, and the policy before stays.
+pub(crate) async fn watch(state: Arc<HostState>) {
+    let keeper = &state.policy_keeper;
     // The first look reads it in any case: it may have changed while the host began.
     let mut seen = None;
     loop {
         tokio::time::sleep(LOOK).await;
+        if state.url.file().is_none()
+            && let Err(error) = state.engine.refresh_grants().await
+        {
+            // On a shared database other hosts take grants back.
+            tracing::warn!(%error, "cannot look for grants that other hosts have taken back");
+        }
         let mut now = keeper.stamp();
         if now == seen {
             continue;

@@ -48,6 +48,7 @@ fn rights(ids: &[&str]) -> EffectiveRights {
             digest: Digest::of(b"policy"),
         }),
         manifest_sha256: Digest::of(b"manifest"),
+        workspace: None,
     }
 }
 
@@ -179,6 +180,7 @@ fn an_allowed_call_is_recorded_with_all_its_fields() {
         rule: Some(SourceRef { file: "policy.toml".into(), line: 1 }),
         mode: Mode::Enforce,
         would_deny: false,
+        grant: None,
         policy_sha256: Digest::of(b"policy"),
         manifest_sha256: Digest::of(b"manifest"),
         arguments_sha256: Digest::of(b"arguments"),

@@ -56,6 +56,7 @@ impl Bench {
             access_mode: AccessMode::ApplyScoped,
             policy: PolicyInForce::new(policy),
             manifest_sha256: Digest::ZERO,
+            workspace: None,
         };
         let identity = AttemptIdentity {
             trace: TraceId::fresh(&*ids),

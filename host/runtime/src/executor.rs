@@ -246,9 +246,10 @@ impl WasmRuntime {
         store.call_hook(|mut store, hook| match hook {
             CallHook::CallingHost => Ok(store.data_mut().host_calls.count()?),
             // Whatever the guest would make of the refusal, it does not run on.
-            CallHook::ReturningFromHost => match store.data().gate.violation() {
-                Some(wrong) => Err(wasmtime::Error::msg(wrong.to_string())),
-                None => Ok(()),
+            CallHook::ReturningFromHost => match (store.data().gate.violation(), store.data().gate.asked()) {
+                (Some(wrong), _) => Err(wasmtime::Error::msg(wrong.to_string())),
+                (None, Some(asked)) => Err(wasmtime::Error::msg(format!("`{}` waits for a person", asked.capability))),
+                (None, None) => Ok(()),
             },
             _ => Ok(()),
         });
@@ -344,6 +345,7 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
             digest: Digest::ZERO,
         }),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: None,
     }
 }
 
@@ -455,6 +457,9 @@ impl StepExecutor for WasmRuntime {
         store.data().voice.finish();
         if let Some(wrong) = store.data().gate.violation() {
             return Err(StepFailure::Violation { kind: WRONG_PERMIT.to_owned(), detail: wrong.to_string() });
+        }
+        if let Some(asked) = store.data().gate.asked() {
+            return Err(StepFailure::NeedsApproval(Box::new(asked.clone())));
         }
         let output = match called {
             Err(_) => return Err(StepFailure::Timeout(invocation.wall)),

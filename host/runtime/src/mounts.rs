@@ -125,6 +125,10 @@ mod tests {
 
     /// `root/data` is the data directory; `root/docs` may be read, `root/out` written.
     fn setup() -> Setup {
+        setup_in(Mode::Enforce)
+    }
+
+    fn setup_in(mode: Mode) -> Setup {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         for name in ["data", "docs/sub", "out/plugins/x", "out/free", "secret"] {
@@ -136,7 +140,7 @@ mod tests {
             source: SourceRef { file: "policy.toml".into(), line: 1 },
         };
         let policy = Policy {
-            mode: Mode::Enforce,
+            mode,
             rules: Vec::new(),
             mounts: vec![
                 rule("docs", MountAccess::Read),
@@ -172,6 +176,15 @@ mod tests {
         }
         assert!(matches!(setup.resolve("data/new", MountAccess::Write), Err(MountError::DataDirectory { .. })));
         assert!(!setup.root.join("data/new").exists());
+    }
+
+    #[test]
+    fn a_policy_that_only_watches_opens_no_folder() {
+        let setup = setup_in(Mode::Observe);
+        assert!(matches!(setup.resolve("data", MountAccess::Read), Err(MountError::DataDirectory { .. })));
+        assert!(matches!(setup.resolve(".", MountAccess::Read), Err(MountError::DataDirectory { .. })));
+        assert!(matches!(setup.resolve("secret", MountAccess::Read), Err(MountError::NotListed { .. })));
+        assert!(matches!(setup.resolve("out/plugins", MountAccess::Write), Err(MountError::Trusted { .. })));
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn gate(policy: &PolicyInForce, recorder: Arc<SlowRecorder>, ids: &Arc<Sequentia
         access_mode: AccessMode::ApplyScoped,
         policy: policy.clone(),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     };
     let identity = AttemptIdentity {
         trace: TraceId::fresh(&**ids),
@@ -178,6 +179,11 @@ async fn whoever_replaces_the_policy_waits_for_the_calls_that_are_under_way() {
     tokio::pin!(over);
     assert!(futures::poll!(&mut over).is_pending());
     assert_eq!(in_force.current().policy().digest, Digest::of(b"denying"), "what begins now is under the new one");
+    // Nor is it enough that only what came in between is over.
+    let later = in_force.replace(policy(Effect::Deny, "denying again")).is_over();
+    tokio::pin!(later);
+    assert!(futures::poll!(&mut later).is_pending());
     drop(held);
     over.await;
+    later.await;
 }

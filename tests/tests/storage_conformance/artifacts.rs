@@ -66,6 +66,7 @@ impl Store {
                 digest: Digest::ZERO,
             }),
             manifest_sha256: Digest::ZERO,
+            workspace: None,
         };
         let place = AttemptPlace {
             job: JobId::fresh(&*world.ids),

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod database;
 pub(crate) mod documents;
+pub(crate) mod grants;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod pins;
@@ -47,6 +48,7 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(jobs::routes())
         .merge(proposals::routes())
         .merge(pins::routes())
+        .merge(grants::routes())
         .merge(documents::routes())
         .merge(audit::routes())
         .merge(bundle::routes())

@@ -62,6 +62,7 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
         access_mode: AccessMode::ApplyScoped,
         policy: host.policy.clone(),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     };
     let identity = AttemptIdentity {
         trace: TraceId::fresh(&*host.gate.ids),

@@ -1,11 +1,14 @@
 //! `handshake capabilities`: what steps can ask for, through which imports, and the profiles that list it.
 
 use clap::{Args, Subcommand};
-use handshake_core::capability::{AXES, Axis, CapabilityId, ScopeForm};
+use handshake_core::GrantId;
+use handshake_core::capability::{AXES, Axis, CapabilityId, Extent, Grant, ScopeForm};
 use handshake_runtime::imports::{Side, imports};
 use serde::Serialize;
 
 use super::Context;
+use crate::access::{Need, with_parameters};
+use crate::api::grants::{GrantList, RevokeRequest};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::policy;
@@ -17,6 +20,11 @@ pub(crate) enum CapabilitiesCommand {
     List(ListArgs),
     /// Says what a capability covers, which imports ask for it, and who allows it
     Explain(ExplainArgs),
+    /// Lists what people have granted and what still holds
+    Grants(GrantsArgs),
+    /// Takes a grant back: from the answer on no call is let through that only it
+    /// allowed
+    Revoke(RevokeArgs),
 }
 
 /// Arguments of `handshake capabilities list`.
@@ -33,6 +41,30 @@ pub(crate) struct ListArgs {
 pub(crate) struct ExplainArgs {
     /// The capability, for example fs.read:in/reports/**
     id: CapabilityId,
+}
+
+/// Arguments of `handshake capabilities grants`.
+#[derive(Debug, Args)]
+pub(crate) struct GrantsArgs {
+    /// Those that have expired or were taken back as well
+    #[arg(long)]
+    all: bool,
+    /// At most so many, up to 1000
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Continue behind this grant
+    #[arg(long, value_name = "ID")]
+    after: Option<GrantId>,
+}
+
+/// Arguments of `handshake capabilities revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The grant
+    grant: GrantId,
+    /// Why
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -96,12 +128,14 @@ struct RuleLine {
     source: String,
 }
 
-/// Prints what there is; needs no data directory.
+/// Does what was asked. What there is needs no data directory.
 pub(crate) async fn capabilities(context: &Context<'_>, command: &CapabilitiesCommand) -> Result<Exit, CliError> {
     match command {
         CapabilitiesCommand::List(ListArgs { wit: true }) => show_imports(context.output)?,
         CapabilitiesCommand::List(_) => list(context)?,
         CapabilitiesCommand::Explain(args) => explain(context, &args.id)?,
+        CapabilitiesCommand::Grants(args) => grants(context, args).await?,
+        CapabilitiesCommand::Revoke(args) => revoke(context, args).await?,
     }
     Ok(Exit::Done)
 }
@@ -213,6 +247,66 @@ fn explain(context: &Context<'_>, id: &CapabilityId) -> Result<(), CliError> {
         output.field("policy", "no rule mentions it, so it is denied")?;
     }
     Ok(())
+}
+
+async fn grants(context: &Context<'_>, args: &GrantsArgs) -> Result<(), CliError> {
+    let output = context.output;
+    let path = with_parameters(
+        "/v1/grants",
+        [
+            ("all", Some(args.all.to_string())),
+            ("limit", Some(args.limit.to_string())),
+            ("after", args.after.map(|id| id.to_string())),
+        ],
+    );
+    let access = context.access(Need::Answers).await?;
+    let answer = access.get::<GrantList>(&path).await;
+    let list = access.finish(output, answer).await?;
+    if output.is_json() {
+        return output.json(&list);
+    }
+    if list.grants.is_empty() {
+        output.note("no grants");
+        return Ok(());
+    }
+    let rows = list.grants.iter().map(|grant| {
+        let ends = match (grant.revoked_at, grant.expires_at) {
+            (Some(at), _) => format!("taken back {at} by {}", grant.revoked_by.as_deref().unwrap_or("somebody")),
+            (None, Some(at)) => format!("until {at}"),
+            (None, None) => String::new(),
+        };
+        let reach = match grant.terms.extent {
+            Extent::Once => format!("once, job {}", grant.terms.job_id),
+            Extent::Job => format!("job {}", grant.terms.job_id),
+            Extent::For(_) => format!("jobs in {}", grant.terms.workspace),
+            Extent::UntilRevoked => "every job".to_owned(),
+        };
+        vec![
+            grant.grant_id.to_string(),
+            grant.plugin.to_string(),
+            grant.capability.to_string(),
+            reach,
+            ends,
+            grant.terms.granted_by.clone(),
+        ]
+    });
+    output.table(&["GRANT", "PLUGIN", "CAPABILITY", "FOR", "ENDS", "BY"], rows.collect())?;
+    if let Some(next) = list.next {
+        output.note(&format!("more: handshake capabilities grants --after {next}"));
+    }
+    Ok(())
+}
+
+async fn revoke(context: &Context<'_>, args: &RevokeArgs) -> Result<(), CliError> {
+    let output = context.output;
+    let access = context.access(Need::Answers).await?;
+    let request = RevokeRequest { reason: args.reason.clone() };
+    let answer = access.post::<Grant>(&format!("/v1/grants/{}/revoke", args.grant), &request).await;
+    let grant = access.finish(output, answer).await?;
+    if output.is_json() {
+        return output.json(&grant);
+    }
+    output.line(&format!("taken back: `{}` of plugin `{}`", grant.capability, grant.plugin))
 }
 
 fn yes(flag: bool) -> String {

@@ -34,6 +34,7 @@ fn all_layers(ids: &[&str]) -> EffectiveRights {
         access_mode: AccessMode::ApplyScoped,
         policy: policy(Mode::Enforce, ids.iter().zip(1..).map(|(id, line)| rule(Effect::Allow, id, line)).collect()),
         manifest_sha256: Digest::of(b"manifest"),
+        workspace: None,
     }
 }
 
@@ -49,7 +50,7 @@ fn path(mount: &str, path: &str) -> Resource {
 fn denied(verdict: Verdict) -> (Denial, Option<SourceRef>) {
     match verdict {
         Verdict::Denied { denial, rule } => (denial, rule),
-        Verdict::Allowed { .. } => panic!("allowed: {verdict:?}"),
+        other => panic!("not denied: {other:?}"),
     }
 }
 
@@ -62,7 +63,7 @@ fn a_call_that_every_layer_allows_passes_and_names_the_policy_rule() {
     let rights = all_layers(&["model.infer", "fs.read:in"]);
     let verdict = rights.decide(Axis::FsRead, &path("in", "a.md"));
     let source = SourceRef { file: "policy.toml".into(), line: 2 };
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No, grant: None });
 }
 
 #[test]
@@ -163,14 +164,14 @@ fn observe_mode_lets_pass_what_the_policy_denies_and_says_so() {
     let observe = |rules| EffectiveRights { policy: policy(Mode::Observe, rules), ..all_layers(&["fs.read"]) };
     let resource = path("in", "a");
     let verdict = observe(vec![]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: None, observed: Observed::WouldDeny });
+    assert_eq!(verdict, Verdict::Allowed { rule: None, observed: Observed::WouldDeny, grant: None });
 
     let source = SourceRef { file: "policy.toml".into(), line: 7 };
     let verdict = observe(vec![rule(Effect::Deny, "fs.read", 7)]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source.clone()), observed: Observed::WouldDeny });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source.clone()), observed: Observed::WouldDeny, grant: None });
 
     let verdict = observe(vec![rule(Effect::Allow, "fs.read", 7)]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No, grant: None });
 }
 
 #[test]
@@ -186,6 +187,22 @@ fn observe_mode_relaxes_no_other_layer() {
     }
     let outside = Resource::OutsidePath { path: "../etc/passwd".into() };
     assert_eq!(denied(full().decide(Axis::FsWrite, &outside)).0.layer, Layer::Grant);
+}
+
+#[test]
+fn a_folder_that_the_policy_does_not_list_any_more_is_closed_whether_it_watches_or_not() {
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let rights = EffectiveRights {
+            policy: policy(mode, vec![rule(Effect::Allow, "fs.read", 1)]),
+            ..all_layers(&["fs.read"])
+        };
+        assert!(is_allowed(&rights.decide(Axis::FsRead, &path("in", "a"))));
+        let listed = rights.policy.current().policy().clone();
+        drop(rights.policy.replace(Policy { mounts: Vec::new(), ..listed }));
+        let (denial, rule) = denied(rights.decide(Axis::FsRead, &path("in", "a")));
+        assert_eq!((denial.reason, denial.layer, rule), (DenialLabel::OperatorDenied, Layer::Policy, None));
+        assert!(denial.remedy.contains("[[mount]] path = \"/srv/in\""), "{}", denial.remedy);
+    }
 }
 
 #[test]

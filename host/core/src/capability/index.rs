@@ -2,7 +2,7 @@
 //!
 //! Rules are found by axis, by plugin, and by the mount or name that they are limited to; the path patterns of one mount
 //! are matched together. What cannot be arranged is asked one by one, so the answer is always that of reading the file
-//! from top to bottom with deny first; `index_tests.rs` compares the two.
+//! from top to bottom with deny first and ask second; `index_tests.rs` compares the two.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,8 @@ use crate::mount::MountAccess;
 /// Up to so many patterns are matched one by one: for few of them a set costs more than it saves.
 const FEW: usize = 8;
 
-/// Rules in the order in which they win: what is denied before what is allowed, each in the order of the file.
+/// Rules in the order in which they win: what is denied, then what is asked, then what is allowed, each in the order of
+/// the file.
 #[derive(Debug)]
 pub(super) struct RuleIndex {
     rules: Vec<Rule>,
@@ -96,6 +97,7 @@ impl RuleIndex {
         match first.and_then(|first| self.rules.get(first)) {
             None => Ruling::Unmentioned,
             Some(Rule { effect: Effect::Deny, source, .. }) => Ruling::Denied(source),
+            Some(rule @ Rule { effect: Effect::Ask, .. }) => Ruling::Asks(rule),
             Some(Rule { effect: Effect::Allow, source, .. }) => Ruling::Allowed(source),
         }
     }

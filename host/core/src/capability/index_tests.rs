@@ -26,12 +26,16 @@ fn read_through(rules: &[Rule], plugin: Option<&PluginId>, axis: Axis, resource:
         addressed && rule.capability.covers(axis, resource)
     };
     let first = |effect| rules.iter().filter(applies).find(|rule| rule.effect == effect);
-    first(Effect::Deny).or_else(|| first(Effect::Allow)).map(|rule| (rule.source.line, rule.effect))
+    first(Effect::Deny)
+        .or_else(|| first(Effect::Ask))
+        .or_else(|| first(Effect::Allow))
+        .map(|rule| (rule.source.line, rule.effect))
 }
 
 fn found(ruling: Ruling<'_>) -> Option<(u32, Effect)> {
     match ruling {
         Ruling::Unmentioned => None,
+        Ruling::Asks(rule) => Some((rule.source.line, rule.effect)),
         Ruling::Denied(source) => Some((source.line, Effect::Deny)),
         Ruling::Allowed(source) => Some((source.line, Effect::Allow)),
     }
@@ -54,10 +58,14 @@ const IDS: &[&str] = &[
 ];
 const PLUGINS: &[&[&str]] = &[&[], &["a"], &["b"], &["a", "b"]];
 
+fn some_effect() -> impl Strategy<Value = Effect> {
+    prop::sample::select(vec![Effect::Allow, Effect::Ask, Effect::Deny])
+}
+
 proptest! {
     #[test]
     fn the_index_says_what_reading_the_file_says(
-        rules in prop::collection::vec((any::<bool>(), 0..IDS.len(), 0..PLUGINS.len()), 0..60),
+        rules in prop::collection::vec((some_effect(), 0..IDS.len(), 0..PLUGINS.len()), 0..60),
         plugin in prop::sample::select(vec![None, Some("a"), Some("b"), Some("c")]),
         axis in prop::sample::select(vec![Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::ArtifactRead]),
         resource in prop::sample::select(vec![
@@ -66,8 +74,8 @@ proptest! {
             Resource::Address { address: "x:1".into() }, Resource::OutsidePath { path: "../x".into() },
         ]),
     ) {
-        let rules: Vec<_> = rules.iter().zip(1..).map(|((allow, id, plugins), line)| {
-            rule(if *allow { Effect::Allow } else { Effect::Deny }, IDS[*id], PLUGINS[*plugins], line)
+        let rules: Vec<_> = rules.iter().zip(1..).map(|((effect, id, plugins), line)| {
+            rule(*effect, IDS[*id], PLUGINS[*plugins], line)
         }).collect();
         let plugin = plugin.map(|id| PluginId::new(id).unwrap());
         let index = RuleIndex::new(&rules);
@@ -77,12 +85,12 @@ proptest! {
 
     #[test]
     fn the_order_of_rules_changes_the_line_and_never_the_answer(
-        rules in prop::collection::vec((any::<bool>(), 0..IDS.len(), 0..PLUGINS.len()), 0..20),
+        rules in prop::collection::vec((some_effect(), 0..IDS.len(), 0..PLUGINS.len()), 0..20),
         shuffled in any::<prop::sample::Index>(),
         resource in prop::sample::select(vec![path("in", "a/b.md"), path("in", "x.txt"), path("out", "a/x")]),
     ) {
-        let mut rules: Vec<_> = rules.iter().zip(1..).map(|((allow, id, plugins), line)| {
-            rule(if *allow { Effect::Allow } else { Effect::Deny }, IDS[*id], PLUGINS[*plugins], line)
+        let mut rules: Vec<_> = rules.iter().zip(1..).map(|((effect, id, plugins), line)| {
+            rule(*effect, IDS[*id], PLUGINS[*plugins], line)
         }).collect();
         let plugin = PluginId::new("a").unwrap();
         let answer = |rules: &[Rule]| {

@@ -30,7 +30,9 @@ impl fmt::Display for SourceRef {
 pub enum Effect {
     /// Allow.
     Allow,
-    /// Deny; beats every allow.
+    /// Ask a person, unless somebody has answered; beats every allow.
+    Ask,
+    /// Deny; beats everything.
     Deny,
 }
 
@@ -39,6 +41,7 @@ impl Effect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Ask => "ask",
             Self::Deny => "deny",
         }
     }
@@ -47,7 +50,8 @@ impl Effect {
     pub(super) const fn precedence(self) -> u8 {
         match self {
             Self::Deny => 0,
-            Self::Allow => 1,
+            Self::Ask => 1,
+            Self::Allow => 2,
         }
     }
 }
@@ -62,7 +66,7 @@ pub enum Mode {
     Observe,
 }
 
-/// One allow or deny rule.
+/// One allow, ask or deny rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// What it says.
@@ -100,9 +104,10 @@ pub struct Policy {
 }
 
 /// What the policy says of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Ruling<'a> {
     Allowed(&'a SourceRef),
+    Asks(&'a Rule),
     Denied(&'a SourceRef),
     Unmentioned,
 }

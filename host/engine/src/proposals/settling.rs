@@ -258,7 +258,7 @@ fn approval(
 ) -> Result<AdmittedEvent, EngineError> {
     let reason = reason.map(|reason| crate::run::bounded(reason.to_owned()));
     let decision = if approve { "approved" } else { "rejected" }.to_owned();
-    let body = EventBody::Approval { approval_id: None, decision, reason };
+    let body = EventBody::Approval { approval_id: None, decision, reason, grant: None };
     Ok(envelope(services, job, run).admit(by.clone(), body)?)
 }
 

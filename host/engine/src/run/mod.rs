@@ -7,6 +7,7 @@ mod driver;
 mod ending;
 mod envelope;
 mod history;
+mod permission;
 mod poison;
 mod prepared;
 mod progress;

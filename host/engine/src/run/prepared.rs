@@ -1,6 +1,7 @@
 //! What a run needs before its first step: its plan, and per step the plugin, rights and folders, as they are now.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use handshake_core::capability::{EffectiveRights, Profile};
@@ -107,7 +108,7 @@ pub(super) fn prepare(
                 .into());
             }
             Ok(Some(StepResources {
-                rights: rights(services, &planned.step, &plugin, profile, job),
+                rights: rights(services, &planned.step, &plugin, profile, job, &run.base),
                 // All of them: what a step may do there is for the gate to decide, on record.
                 mounts: mounts.clone(),
                 settings: services.settings.get(&plugin.manifest.id).cloned().unwrap_or_default(),
@@ -124,6 +125,7 @@ pub(crate) fn rights(
     plugin: &Plugin,
     profile: &Arc<Profile>,
     job: &AiJob,
+    base: &Path,
 ) -> Arc<EffectiveRights> {
     Arc::new(EffectiveRights {
         plugin: Some(plugin.manifest.id.clone()),
@@ -133,5 +135,6 @@ pub(crate) fn rights(
         access_mode: job.access_mode,
         policy: services.policy.clone(),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: base.to_str().map(Arc::from),
     })
 }
