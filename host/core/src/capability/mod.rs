@@ -21,3 +21,7 @@ pub use id::{CapabilityId, CapabilitySet, InvalidCapability};
 pub use policy::{Effect, Mode, MountRule, Policy, Rule, SourceRef};
 pub use profile::{Profile, builtin_profiles};
 pub use resource::Resource;
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod registry_tests;
