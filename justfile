@@ -80,7 +80,8 @@ db-revert version="":
     cargo build --workspace --examples {{ features }}
     {{ quote(target / "debug/examples/revert") }} {{ quote(version) }}
 
-# Measures, in a release build, and prints ratios beside the floors: `speed`, `storage`, `engine`, `recorder`, or all.
+# Measures, in a release build, and prints ratios beside the floors: `speed`, `gate`, `storage`, `engine`, `recorder`, or
+# all of them.
 # The recorder is queried over a million events, or as many as HANDSHAKE_BENCH_EVENTS says; their file is made once.
 bench *which="speed gate storage engine recorder": guests
     cargo build --release --workspace --bins --benches {{ features }}
