@@ -289,6 +289,10 @@ fn mount_of(resource: &Resource) -> Option<(&str, bool)> {
     }
 }
 
+fn some_effect() -> impl Strategy<Value = Effect> {
+    prop::sample::select(vec![Effect::Allow, Effect::Ask, Effect::Deny])
+}
+
 fn some_ids() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just((0..POOL.len()).collect::<Vec<_>>()), prop::collection::vec(0..POOL.len(), 0..6)]
 }
@@ -313,7 +317,7 @@ proptest! {
         axis in prop::sample::select(vec![Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::DocPropose, Axis::NetHttp]),
         resource in some_resource(),
         declared in some_ids(), granted in some_ids(), listed in some_ids(),
-        rules in prop::collection::vec((any::<bool>(), 0..POOL.len()), 0..6),
+        rules in prop::collection::vec((some_effect(), 0..POOL.len()), 0..6),
         access_mode in prop::sample::select(AccessMode::ALL.to_vec()),
         observe in any::<bool>(),
     ) {
@@ -325,9 +329,7 @@ proptest! {
             access_mode,
             policy: policy(
                 if observe { Mode::Observe } else { Mode::Enforce },
-                rules.iter().zip(1..).map(|((allow, pick), line)| {
-                    rule(if *allow { Effect::Allow } else { Effect::Deny }, POOL[*pick].0, line)
-                }).collect(),
+                rules.iter().zip(1..).map(|((effect, pick), line)| rule(*effect, POOL[*pick].0, line)).collect(),
             ),
             ..with_profile(all_layers(&[]), &ids(&listed))
         };
@@ -338,11 +340,13 @@ proptest! {
             AccessMode::AnalysisOnly => axis == Axis::FsRead || axis == Axis::ModelInfer,
         };
         let below = axis != Axis::NetHttp && model(&declared) && model(&granted) && model(&listed) && admitted;
-        let ruled = |allow: bool| rules.iter().any(|(this, pick)| *this == allow && POOL[*pick].1(axis, &resource));
-        let agreed = ruled(true) && !ruled(false);
+        let ruled = |effect| rules.iter().any(|(this, pick)| *this == effect && POOL[*pick].1(axis, &resource));
+        let asked = ruled(Effect::Ask) && !ruled(Effect::Deny);
+        let agreed = ruled(Effect::Allow) && !ruled(Effect::Ask) && !ruled(Effect::Deny);
 
         let verdict = rights.decide(axis, &resource);
-        prop_assert_eq!(is_allowed(&verdict), below && (agreed || observe), "{:?}", verdict);
+        prop_assert_eq!(is_allowed(&verdict), below && !asked && (agreed || observe), "{:?}", verdict);
+        prop_assert_eq!(matches!(verdict, Verdict::Asks { .. }), below && asked, "{:?}", verdict);
         if let Verdict::Allowed { observed, .. } = &verdict {
             prop_assert_eq!(*observed == Observed::WouldDeny, !agreed);
         }
