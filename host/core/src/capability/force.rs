@@ -50,7 +50,7 @@ impl InForce {
         &self.compiled.policy
     }
 
-    /// Whether a question about a capability has been answered with yes, as far as whoever asks is concerned.
+    /// Whether a question about a capability has been answered with yes since the attempt began that asks it.
     pub fn answers(&self, plugin: &PluginId, capability: &CapabilityId, asking: &Asking<'_>) -> bool {
         self.grants.answers(plugin, capability, asking)
     }

@@ -147,14 +147,15 @@ impl Grants {
 }
 
 impl Grants {
-    /// Whether a question about a capability is answered.
+    /// Whether a question about a capability was answered since the attempt began that asks it: what was granted before did
+    /// not help it.
     pub(super) fn answers(&self, plugin: &PluginId, capability: &CapabilityId, asking: &Asking<'_>) -> bool {
         let same = |grant: &&Grant| {
             let bare = grant.capability.as_str() == grant.capability.axis().name();
             grant.capability == *capability || bare && grant.capability.axis() == capability.axis()
         };
         let mut own = self.0.get(plugin).into_iter().flatten().filter(same);
-        own.any(|grant| grant.is_live(asking.now) && grant.reaches(asking))
+        own.any(|grant| grant.created_at > asking.began && grant.is_live(asking.now) && grant.reaches(asking))
     }
 }
 

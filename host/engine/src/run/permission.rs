@@ -9,7 +9,7 @@ use handshake_core::gate::AttemptPlace;
 use handshake_core::node::{NodeError, NodeExecution, NodeState};
 use handshake_core::step::StepFailure;
 use handshake_core::storage::StorageError;
-use handshake_core::{ApprovalId, RunId};
+use handshake_core::{ApprovalId, RunId, Timestamp};
 
 use super::attempt::Attempt;
 use super::bounded;
@@ -140,7 +140,9 @@ impl Driver<'_> {
 
     /// Goes on when somebody has answered.
     pub(super) async fn look_for_permission(&mut self, position: Position) -> Result<(), EngineError> {
-        let Some(id) = self.permission(position).map(|permission| permission.approval) else { return Ok(()) };
+        let Some((id, began)) = self.permission(position).map(|asks| (asks.approval, asks.row.started_at)) else {
+            return Ok(());
+        };
         let services = &self.inner.services;
         let found = match approvals::current(services, id).await {
             Ok(found) => found,
@@ -149,7 +151,7 @@ impl Driver<'_> {
             Err(error) => return Err(error),
         };
         match found.state {
-            ApprovalState::Pending if !self.is_granted(&found) => Ok(()),
+            ApprovalState::Pending if !self.is_granted(&found, began) => Ok(()),
             ApprovalState::Pending => {
                 approvals::withdraw_one(services, found).await?;
                 self.try_again(position)
@@ -166,7 +168,7 @@ impl Driver<'_> {
 
     /// Whether what is asked was granted meanwhile, by the answer to another question. An attempt that has done something
     /// which would be done again waits for its own answer.
-    fn is_granted(&self, approval: &Approval) -> bool {
+    fn is_granted(&self, approval: &Approval, began: Timestamp) -> bool {
         let Some(request) = approval.permission.as_ref().filter(|request| request.effects.is_empty()) else {
             return false;
         };
@@ -180,7 +182,7 @@ impl Driver<'_> {
             fence: self.run.fence,
         };
         let now = services.clock.now();
-        let asking = Asking { place: Some(&place), workspace: Some(&request.workspace), began: now, now };
+        let asking = Asking { place: Some(&place), workspace: Some(&request.workspace), began, now };
         services.policy.current().answers(&request.plugin, &request.asked.capability, &asking)
     }
 

@@ -1,7 +1,7 @@
 //! Steps that come upon a rule which wants a person asked.
 
-use handshake_core::JobId;
-use handshake_core::RunId;
+use std::time::Duration;
+
 use handshake_core::approval::ApprovalState;
 use handshake_core::capability::{Asked, Extent, SourceRef};
 use handshake_core::event::{Actor, ActorKind};
@@ -9,6 +9,7 @@ use handshake_core::job::JobState;
 use handshake_core::node::NodeState;
 use handshake_core::step::StepFailure;
 use handshake_core::storage::{GrantStore, JobStore, Payloads, RunStore};
+use handshake_core::{JobId, RunId, StepId};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ fn ann() -> Actor {
 async fn begun(bench: &Bench, text: &str) -> (JobId, RunId) {
     let submitted = bench.engine.submit(submission(text, &[])).await.unwrap();
     assert_eq!(drive(bench, submitted.run_id).await, JobState::AwaitingUser);
+    // Nobody answers in the moment in which they are asked.
+    bench.clock.advance(Duration::from_secs(1));
     (submitted.job_id, submitted.run_id)
 }
 
@@ -132,7 +135,7 @@ async fn a_yes_for_the_job_answers_the_other_items_too() {
     let bench = asking(1);
     let (job, run) = begun(&bench, text).await;
     assert_eq!(bench.engine.questions(job).await.unwrap().len(), 3);
-    let which = crate::Question { step: handshake_core::StepId::new("write").unwrap(), index: Some(1) };
+    let which = crate::Question { step: StepId::new("write").unwrap(), index: Some(1) };
     bench.engine.vote(job, Some(&which), Answer::of(true), &ann()).await.unwrap();
     assert_eq!(drive(&bench, run).await, JobState::Completed);
     assert_eq!(calls_of(&bench, "write").len(), 6);
