@@ -108,7 +108,9 @@ impl PolicyKeeper {
         let event = Event::new(id, trace, clock.now(), by, EventBody::PolicyChange(change));
         recorder.record_event(&event).await.map_err(|error| store_failure(&error))?;
         // Lost in a crash, it is recorded once more at the next start.
-        if let Err(error) = std::fs::write(&self.notes, format!("{new_sha256}\n")) {
+        let next = self.notes.with_extension("new");
+        let noted = std::fs::write(&next, format!("{new_sha256}\n")).and_then(|()| std::fs::rename(&next, &self.notes));
+        if let Err(error) = noted {
             tracing::warn!(%error, "cannot note which policy is in force");
         }
         Ok(())

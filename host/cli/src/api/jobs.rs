@@ -155,7 +155,13 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
     let mut history = Vec::new();
     for question in &questions {
         if let Some(request) = &question.permission {
-            history.push(grants::history(host, question.approval_id, request).await?);
+            match grants::history(host, question.approval_id, request).await {
+                Ok(told) => history.push(told),
+                // The question can be answered all the same.
+                Err(error) => {
+                    tracing::warn!(job = %id, error = error.message, "what is known of a capability cannot be shown")
+                }
+            }
         }
     }
     let proposals = match host.engine.proposals(&job).await {
