@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::capability::{Mode, Policy, PolicyInForce, builtin_profiles};
 use handshake_core::event::Actor;
 use handshake_core::gate::GateServices;
 use handshake_core::job::JobState;
@@ -110,7 +110,7 @@ impl Host {
             mounts: Arc::new(NoMounts),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids) as _,
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy),
             profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
             lease: Duration::from_secs(30),
             settings: Arc::default(),

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handshake_core::capability::{
-    AXES, Axis, CapabilityId, Effect, EffectiveRights, Mode, Policy, Profile, Resource, Rule, SourceRef,
+    AXES, Axis, CapabilityId, Effect, EffectiveRights, Mode, MountRule, Policy, PolicyInForce, Profile, Resource, Rule,
+    SourceRef,
 };
 use handshake_core::job::AccessMode;
+use handshake_core::mount::MountAccess;
 use handshake_core::step::StepExecutor;
 use handshake_core::{Digest, PluginId, ProfileId};
 use handshake_tests::binary::Project;
@@ -141,13 +143,14 @@ fn decision() -> Figure {
         granted: grants.iter().map(|id| id.parse().unwrap()).collect(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: everything.iter().cloned().collect() }),
         access_mode: AccessMode::ApplyScoped,
-        policy: Arc::new(Policy {
+        policy: PolicyInForce::new(Policy {
             mode: Mode::Enforce,
             rules: rules.collect(),
-            mounts: Vec::new(),
+            mounts: vec![MountRule { path: "/".into(), access: MountAccess::Write, source: source.clone() }],
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     };
     let path =
         Resource::Path { mount: "in".into(), path: "reports/2026/november.md".into(), host: "/srv/documents".into() };

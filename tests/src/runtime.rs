@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::capability::{
-    AXES, CapabilityId, CapabilitySet, Effect, EffectiveRights, Mode, Policy, Profile, Rule, SourceRef,
+    AXES, CapabilityId, CapabilitySet, Effect, EffectiveRights, Mode, MountRule, Policy, PolicyInForce, Profile, Rule,
+    SourceRef,
 };
 use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace, GateServices};
@@ -237,13 +238,14 @@ fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
             },
         }),
         access_mode: rights.access_mode,
-        policy: Arc::new(Policy {
+        policy: PolicyInForce::new(Policy {
             mode: Mode::Enforce,
             rules: rules.collect(),
-            mounts: Vec::new(),
+            mounts: vec![MountRule { path: "/".into(), access: MountAccess::Write, source: source.clone() }],
             digest: Digest::ZERO,
         }),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: None,
     }
 }
 

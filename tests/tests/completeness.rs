@@ -11,6 +11,7 @@ use handshake_core::event::{AdmittedEvent, Event, EventBody};
 use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::testing::MemoryRecorder;
 use handshake_runtime::ambient::{AMBIENT, is_ambient};
+use handshake_runtime::imports::{Side, imports};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
 use tracing::span::{Attributes, Id};
@@ -23,7 +24,8 @@ use tracing_subscriber::registry::LookupSpan;
 struct Import {
     interface: String,
     function: String,
-    decisions: Vec<(String, String)>,
+    /// Interface, function and capability of each.
+    decisions: Vec<(String, String, String)>,
 }
 
 /// All calls so far, by span id.
@@ -81,7 +83,7 @@ struct AttributingRecorder {
 impl AttributingRecorder {
     fn note(&self, event: &Event) {
         let EventBody::CapabilityAction(record) = &event.body else { return };
-        let decision = (record.interface.clone(), record.function.clone());
+        let decision = (record.interface.clone(), record.function.clone(), record.capability_id.clone());
         let key = Span::current().with_subscriber(|(id, dispatch)| {
             let registry = dispatch.downcast_ref::<tracing_subscriber::Registry>()?;
             let mut span = registry.span(id);
@@ -162,10 +164,23 @@ async fn every_call_is_decided_or_on_the_published_list() {
             (false, true) => drop(problems.insert(format!("{name} is neither decided nor on the list"))),
             (false, false) => drop(decided.insert(name.clone())),
         }
-        for (interface, function) in &call.decisions {
+        for (interface, function, capability) in &call.decisions {
             let unversioned = interface.split('@').next().unwrap();
             if (unversioned, function) != (call.interface.as_str(), &call.function) {
                 problems.insert(format!("{name} was recorded as {interface}#{function}"));
+            }
+            let published = imports()
+                .filter(|import| (import.interface, import.function) == (&call.interface, &call.function))
+                .flat_map(|import| import.sides().collect::<Vec<_>>());
+            let names: Vec<_> = published
+                .filter_map(|side| match side {
+                    Side::Decided(axes) => Some(axes.iter().map(|axis| axis.name())),
+                    Side::Ambient(_) => None,
+                })
+                .flatten()
+                .collect();
+            if !names.contains(&capability.as_str()) {
+                problems.insert(format!("{name} asked for {capability}; the table of imports says {names:?}"));
             }
         }
     }

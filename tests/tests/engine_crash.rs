@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::capability::{Mode, Policy, PolicyInForce, builtin_profiles};
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::job::{JobMetrics, JobState};
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
@@ -18,7 +18,7 @@ use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, JobId, PluginId, RunId};
-use handshake_engine::{Control, Engine, EngineError, EngineServices, Format, Submission, WorkflowSource};
+use handshake_engine::{Answer, Control, Engine, EngineError, EngineServices, Format, Submission, WorkflowSource};
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::postgres::{Backend, Options, Server, backends};
 use handshake_tests::storage::{Place, Recorded, event, open, records};
@@ -143,7 +143,7 @@ impl World {
             mounts: Arc::new(NoMounts),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             ids: Arc::clone(&self.ids) as _,
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy),
             profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
             lease: Duration::from_secs(30),
             settings: Arc::default(),
@@ -192,7 +192,7 @@ impl World {
                 return Ok(by_person);
             }
             if state == JobState::AwaitingUser && !engine.questions(job).await?.is_empty() {
-                engine.vote(job, None, true, None, &person).await?;
+                engine.vote(job, None, Answer::of(true), &person).await?;
             } else if state == JobState::AwaitingUser && self.database.run(run).await?.wake_at.is_none() {
                 let reason = self.database.job(job).await?.status_reason;
                 assert!(reason.contains("`send` may have done net.http server"), "{reason}");

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use handshake_core::capability::{CapabilityId, Effect, Mode, Policy, Rule, SourceRef, builtin_profiles};
+use handshake_core::capability::{
+    CapabilityId, Effect, Mode, Policy, PolicyInForce, Rule, SourceRef, builtin_profiles,
+};
 use handshake_core::content::{ContentChange, Document as StoredDocument};
 use handshake_core::document::Proposal;
 use handshake_core::edit::{EditContext, Editor, EditorKind};
@@ -136,7 +138,7 @@ impl World {
             mounts: Arc::new(NoMounts),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             ids: Arc::clone(&self.ids) as _,
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy),
             profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
             settings: Arc::default(),
             lease: Duration::from_secs(30),

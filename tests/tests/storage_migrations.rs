@@ -99,6 +99,11 @@ const ROWS: &[(i64, &str)] = &[
         "INSERT INTO triggers (trigger_id, name, workflow, file, inputs, base, schedule, missed, next_at, created_by, \
          created_at) VALUES ('t', 'n', 'name: ä', 'f.yaml', '{}', '/', '{}', 'once', -1, '{}', 1)",
     ),
+    (
+        20,
+        "INSERT INTO capability_grants (grant_id, plugin, capability, terms, created_at) \
+         VALUES ('g', 'p', 'fs.write:out', '{}', 1)",
+    ),
 ];
 
 /// A connection of the test's own.

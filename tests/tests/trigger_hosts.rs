@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use handshake_core::capability::{Mode, Policy, builtin_profiles};
+use handshake_core::capability::{Mode, Policy, PolicyInForce, builtin_profiles};
 use handshake_core::event::Actor;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use handshake_core::step::*;
@@ -79,7 +79,7 @@ impl World {
             mounts: Arc::new(Nothing),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             ids: Arc::clone(&self.ids) as _,
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy),
             profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
             lease: Duration::from_secs(30),
             settings: Arc::default(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, recorder, run, schema, serve,
-    triggers, workflow,
+    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, policy, recorder, run, schema,
+    serve, triggers, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -92,6 +92,9 @@ pub(crate) enum Command {
     /// Shows and tries out models
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Puts a changed policy in force
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Shows what steps can ask for
     #[command(subcommand)]
     Capabilities(capabilities::CapabilitiesCommand),

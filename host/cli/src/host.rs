@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use handshake_core::capability::Policy;
+use handshake_core::capability::PolicyInForce;
 use handshake_core::credential::Credentials;
 use handshake_core::event::{Actor, ActorKind, Redactor};
 use handshake_core::gate::GateServices;
@@ -37,6 +37,7 @@ use crate::executions::Executions;
 use crate::fault::not_opened;
 use crate::output::Output;
 use crate::policy;
+use crate::policy_keeper::{self, PolicyKeeper};
 use crate::recorder;
 use crate::secrets::OperatorSecrets;
 use crate::settings::Settings;
@@ -69,8 +70,10 @@ pub(crate) struct HostState {
     pub(crate) runtime: Arc<WasmRuntime>,
     /// Of the gate for a person's own requests.
     pub(crate) gate: GateServices,
-    /// The operator's policy.
-    pub(crate) policy: Arc<Policy>,
+    /// The operator's policy, whichever is in force.
+    pub(crate) policy: PolicyInForce,
+    /// Reads it again when it changes.
+    pub(crate) policy_keeper: Arc<PolicyKeeper>,
     /// What is under way.
     pub(crate) executions: Arc<Executions>,
     /// The data directory.
@@ -210,7 +213,7 @@ impl Host {
     ) -> Result<Self, CliError> {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let policy = Arc::new(policy::load(settings)?);
+        let policy = PolicyInForce::new(policy::load(settings)?);
         let environment = |name: &str| std::env::var(name).ok();
         let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
@@ -291,19 +294,24 @@ impl Host {
         };
         let runtime = Arc::new(workshop.runtime(settings.plugin_folders.clone())?);
         let database: Arc<dyn Database> = database;
+        let policy_keeper = Arc::new(PolicyKeeper::new(
+            settings.policy.clone(),
+            policy.clone(),
+            gate.clone(),
+            directory.file("policy.sha256"),
+        ));
+        if need == Need::Jobs {
+            policy_keeper.begin().await?;
+        }
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,
             recorder,
             executor: Arc::clone(&runtime) as _,
-            mounts: Arc::new(HostMounts::new(
-                Arc::clone(&policy),
-                directory.path().to_owned(),
-                &settings.trusted_paths(),
-            )),
+            mounts: Arc::new(HostMounts::new(policy.clone(), directory.path().to_owned(), &settings.trusted_paths())),
             clock,
             ids,
-            policy: Arc::clone(&policy),
+            policy: policy.clone(),
             profiles: settings.profiles.clone(),
             settings: Arc::clone(&settings.plugin_settings),
             lease: LEASE,
@@ -315,6 +323,7 @@ impl Host {
                 redactor: Some(redactor),
             },
         });
+        engine.refresh_grants().await?;
         for found in engine.recover().await? {
             tracing::warn!(job = %found.job_id, state = %found.state, "{}", found.reason);
         }
@@ -326,6 +335,7 @@ impl Host {
             runtime,
             gate,
             policy,
+            policy_keeper,
             executions: Arc::new(Executions::new(need == Need::Jobs)),
             directory: directory.clone(),
             url,
@@ -346,12 +356,13 @@ impl Host {
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
         let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));
+        let policies = (need == Need::Jobs).then(|| tokio::spawn(policy_keeper::watch(Arc::clone(&state))));
         let triggers = (need == Need::Jobs).then(|| tokio::spawn(triggers::keep_firing(Arc::clone(&state))));
         let janitor = settings.retention.interval.filter(|_| need == Need::Jobs).map(|interval| {
             let (state, dry_run) = (Arc::clone(&state), settings.retention.dry_run);
             tokio::spawn(async move { state.janitor.run_every(interval, dry_run).await })
         });
-        let tasks = watch.into_iter().chain(triggers).chain(janitor).collect();
+        let tasks = watch.into_iter().chain(policies).chain(triggers).chain(janitor).collect();
         let stop_keeping = CancellationToken::new();
         let keeping = tokio::spawn(recorder::keep(Arc::clone(&state), stop_keeping.clone()));
         Ok(Self { state, router, stop_server, server, tasks, stop_keeping, keeping, exporter, _ownership: ownership })

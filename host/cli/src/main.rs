@@ -19,6 +19,7 @@ mod host;
 mod log;
 mod output;
 mod policy;
+mod policy_keeper;
 mod progress;
 mod recorder;
 mod retention;

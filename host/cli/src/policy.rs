@@ -32,7 +32,10 @@ pub(crate) struct PolicyFile {
     /// What is allowed; what no rule allows is denied.
     #[serde(default)]
     allow: Vec<RuleEntry>,
-    /// What is denied, whatever is allowed.
+    /// What a person is asked for, whatever is allowed.
+    #[serde(default)]
+    ask: Vec<RuleEntry>,
+    /// What is denied, whatever is allowed or granted.
     #[serde(default)]
     deny: Vec<RuleEntry>,
 }
@@ -67,14 +70,17 @@ struct RuleEntry {
 /// The policy of a project: its file, or the built-in one.
 pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
     match &settings.policy {
-        Some(path) => {
-            let file = TomlFile::read(path)
-                .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parse(&file, folder)
-        }
+        Some(path) => read(path),
         None => parse(&TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) }, &settings.project),
     }
+}
+
+/// The policy in a file.
+pub(crate) fn read(path: &Path) -> Result<Policy, CliError> {
+    let file = TomlFile::read(path)
+        .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parse(&file, folder)
 }
 
 fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
@@ -103,9 +109,11 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
         mounts.push(MountRule { path, access: entry.access, source: at(entry.path.span().start) });
     }
 
-    let mut rules = Vec::with_capacity(parsed.allow.len() + parsed.deny.len());
-    let denied = parsed.deny.into_iter().map(|entry| (Effect::Deny, entry));
-    for (effect, entry) in parsed.allow.into_iter().map(|entry| (Effect::Allow, entry)).chain(denied) {
+    let sections = [(Effect::Allow, parsed.allow), (Effect::Ask, parsed.ask), (Effect::Deny, parsed.deny)];
+    let mut rules = Vec::with_capacity(sections.iter().map(|(_, entries)| entries.len()).sum());
+    let entries =
+        sections.into_iter().flat_map(|(effect, entries)| entries.into_iter().map(move |entry| (effect, entry)));
+    for (effect, entry) in entries {
         let plugins = match entry.plugins {
             None => Vec::new(),
             // An empty list reads like "for nobody"; taking it for "all" would turn it into its opposite.
@@ -154,7 +162,12 @@ pub(crate) fn policy_text(mounts: &[(String, MountAccess)]) -> String {
          # capability = \"secrets.use:NAME\"\n\
          # plugins = [\"PLUGIN\"]\n\
          \n\
-         # Denials look the same:\n\
+         # A person can be asked, job by job; asking beats allowing:\n\
+         # [[ask]]\n\
+         # capability = \"model.infer\"\n\
+         # plugins = [\"PLUGIN\"]\n\
+         \n\
+         # Denials look the same, and beat both:\n\
          # [[deny]]\n\
          # capability = \"fs.write\"\n\
          # plugins = [\"PLUGIN\"]\n",

@@ -115,9 +115,11 @@ impl Settings {
     /// What the host reads and no guest may write: plugins, configuration, policy, secrets, database.
     pub(crate) fn trusted_paths(&self) -> Vec<PathBuf> {
         let secrets = self.secrets.values().filter_map(|source| source.file.as_deref());
-        let files = self.file.iter().chain(&self.policy).map(PathBuf::as_path).chain(secrets);
-        let files = files.chain(self.database.url.file()).chain(self.recorder.files());
-        self.plugin_folders.iter().map(PathBuf::as_path).chain(files).map(|path| self.project.join(path)).collect()
+        let files = secrets.chain(self.database.url.file()).chain(self.recorder.files());
+        let paths = self.plugin_folders.iter().map(PathBuf::as_path).chain(files);
+        // These two are named from the current folder on, all others from the project's.
+        let named = self.file.iter().chain(&self.policy).filter_map(|path| std::path::absolute(path).ok());
+        paths.map(|path| self.project.join(path)).chain(named).collect()
     }
 
     /// Reads the named file, else `handshake.toml` in the current folder if there is one, else takes the defaults.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::PermissionRequest;
 use crate::job::canonical_enum;
 use crate::{ApprovalId, JobId, RunId, StepId, Timestamp};
 
@@ -68,6 +69,9 @@ pub struct Approval {
     pub approvers: BTreeSet<String>,
     /// How many must say yes, from 1.
     pub quorum: u32,
+    /// What it is about, when a step asks for a capability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission: Option<PermissionRequest>,
     /// What was said, in order.
     pub votes: Vec<Vote>,
     /// From when on it is too late.

@@ -23,6 +23,7 @@ fn approval(approvers: &[&str], quorum: u32, expires: Option<i64>) -> Approval {
         prompt: "publish?".into(),
         approvers: approvers.iter().map(|name| (*name).to_owned()).collect(),
         quorum,
+        permission: None,
         votes: Vec::new(),
         expires_at: expires.map(at),
         created_at: at(0),

@@ -9,11 +9,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::budget::{Ask, BudgetMeter, Exceeded, Reservation};
-use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Mode, Observed, Resource, Verdict};
+use crate::capability::{
+    Asked, Asking, Axis, Denial, DenialLabel, EffectiveRights, InForce, Layer, Observed, Resource, Verdict,
+};
 use crate::event::{Actor, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::run::FencingToken;
-use crate::{Clock, Digest, EventId, Ids, JobId, RunId, SpanId, StepId, TraceId};
+use crate::{Clock, Digest, EventId, Ids, JobId, RunId, SpanId, StepId, Timestamp, TraceId};
 
 /// Which attempt asks. Made by the host; a guest cannot change any of it.
 #[derive(Debug, Clone)]
@@ -86,6 +88,8 @@ pub struct AttemptGate {
     rights: Arc<EffectiveRights>,
     budget: Arc<BudgetMeter>,
     calls: AtomicU64,
+    began: Timestamp,
+    asked: OnceLock<Asked>,
 }
 
 struct Shared {
@@ -128,8 +132,9 @@ struct Decided {
 impl AttemptGate {
     /// A gate for one attempt, which may spend without end.
     pub fn new(identity: AttemptIdentity, rights: Arc<EffectiveRights>, services: GateServices) -> Self {
+        let began = services.clock.now();
         let shared = Arc::new(Shared { identity, services, violation: OnceLock::new() });
-        Self { shared, rights, budget: Arc::default(), calls: AtomicU64::new(0) }
+        Self { shared, rights, budget: Arc::default(), calls: AtomicU64::new(0), began, asked: OnceLock::new() }
     }
 
     /// Bounds what its calls of models use together with all others that share the meter.
@@ -145,6 +150,11 @@ impl AttemptGate {
     /// The first permit that was shown for what it does not allow, if that has happened: whoever runs the attempt ends it.
     pub fn violation(&self) -> Option<&WrongPermit> {
         self.shared.violation.get()
+    }
+
+    /// What a person has to be asked for, if a call has come to that: the attempt ends, since the answer may take days.
+    pub fn asked(&self) -> Option<&Asked> {
+        self.asked.get()
     }
 
     /// The rights that decide.
@@ -165,8 +175,16 @@ impl AttemptGate {
         if !axis.is_effectful() {
             return self.permit_now(call);
         }
-        let reserved = self.reserve_budget(&call, max_tokens).await;
-        let decided = self.decide(call)?;
+        let mut reserved = self.reserve_budget(&call, max_tokens).await;
+        // Held until the permit is given: whoever replaces the policy waits for what was begun under it.
+        let in_force = self.rights.policy.current();
+        let decided = self.decide(call, &in_force)?;
+        if reserved.is_none()
+            && let Some(ask) = budgeted(axis, max_tokens)
+        {
+            // What was refused a moment ago is allowed by a policy that has come into force since.
+            reserved = Some(self.budget.reserve(ask).await);
+        }
         let reservation = match reserved.transpose() {
             Ok(reservation) => reservation,
             Err(exceeded) => {
@@ -213,7 +231,8 @@ impl AttemptGate {
     /// refused here even if every layer allows it, because nothing could wait for durability.
     pub fn permit_now(&self, call: Call) -> Result<Permit, Denial> {
         let (axis, resource) = (call.axis, call.resource.clone());
-        let decided = self.decide(call)?;
+        let in_force = self.rights.policy.current();
+        let decided = self.decide(call, &in_force)?;
         if axis.is_effectful() {
             let remedy = "the host cannot wait for a durable record in this call";
             let refusal = (DenialLabel::RecorderUnavailable, Layer::Recorder);
@@ -230,33 +249,45 @@ impl AttemptGate {
     /// It comes before the decision that is recorded, because it can wait, and the record is to bear the time at which
     /// the call was really let through.
     async fn reserve_budget(&self, call: &Call, max_tokens: Option<u32>) -> Option<Result<Reservation, Exceeded>> {
-        let ask = match call.axis {
-            Axis::ModelInfer => Ask::Answer(max_tokens),
-            Axis::ModelEmbed => Ask::Vectors,
-            _ => return None,
-        };
-        match self.rights.decide(call.axis, &call.resource) {
+        let ask = budgeted(call.axis, max_tokens)?;
+        match self.verdict(&self.rights.policy.current(), call.axis, &call.resource) {
             Verdict::Allowed { .. } => Some(self.budget.reserve(ask).await),
-            Verdict::Denied { .. } => None,
+            Verdict::Denied { .. } | Verdict::Asks { .. } => None,
         }
     }
 
-    fn decide(&self, call: Call) -> Result<Decided, Denial> {
+    /// Whether such a call would be let through now, or once a person has said yes. Decides nothing.
+    pub fn may_allow(&self, axis: Axis, resource: &Resource) -> bool {
+        !matches!(self.verdict(&self.rights.policy.current(), axis, resource), Verdict::Denied { .. })
+    }
+
+    fn verdict(&self, in_force: &InForce, axis: Axis, resource: &Resource) -> Verdict {
+        let asking = Asking {
+            place: self.shared.identity.place.as_ref(),
+            workspace: None,
+            began: self.began,
+            now: self.shared.services.clock.now(),
+        };
+        self.rights.decide_under(in_force, axis, resource, &asking)
+    }
+
+    fn decide(&self, call: Call, in_force: &InForce) -> Result<Decided, Denial> {
         let clock = &self.shared.services.clock;
         let started = clock.monotonic();
-        let verdict = self.rights.decide(call.axis, &call.resource);
+        let verdict = self.verdict(in_force, call.axis, &call.resource);
         let evaluation_ns = u64::try_from((clock.monotonic().saturating_sub(started)).as_nanos()).unwrap_or(u64::MAX);
 
         let place = self.shared.identity.place.as_ref();
         let resource = bounded(call.resource.to_string());
-        let (outcome, layer, reason, rule, would_deny) = match &verdict {
-            Verdict::Allowed { rule, observed } => {
-                (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny)
+        let (outcome, layer, reason, rule, would_deny, grant) = match &verdict {
+            Verdict::Allowed { rule, observed, grant } => {
+                (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny, *grant)
             }
             Verdict::Denied { denial, rule } => {
-                // In observe mode the policy never denies, so a denial is always another layer's.
-                debug_assert!(denial.layer != Layer::Policy || self.rights.policy.mode == Mode::Enforce);
-                (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false)
+                (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false, None)
+            }
+            Verdict::Asks { denial, asked } => {
+                (Outcome::Deny, denial.layer, Some(denial.reason), Some(asked.rule.clone()), false, None)
             }
         };
         let call_number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
@@ -280,17 +311,21 @@ impl AttemptGate {
             reason,
             layer,
             rule,
-            mode: self.rights.policy.mode,
+            mode: in_force.policy().mode,
             would_deny,
-            policy_sha256: self.rights.policy.digest,
+            grant,
+            policy_sha256: in_force.policy().digest,
             manifest_sha256: self.rights.manifest_sha256,
             arguments_sha256: call.arguments,
             evaluation_ns,
         };
         let decision = self.shared.event(EventBody::CapabilityAction(Box::new(record)), &capability);
+        if let (Verdict::Asks { asked, .. }, Some(_)) = (&verdict, place) {
+            self.asked.get_or_init(|| (**asked).clone());
+        }
         match verdict {
             Verdict::Allowed { .. } => Ok(Decided { call_number, capability, resource, decision, started }),
-            Verdict::Denied { denial, .. } => {
+            Verdict::Denied { denial, .. } | Verdict::Asks { denial, .. } => {
                 // A denial that cannot be recorded is still a denial; the guest learns that the record is missing.
                 match self.shared.services.recorder.enqueue(&decision) {
                     Ok(()) => Err(denial),
@@ -334,6 +369,7 @@ impl AttemptGate {
             record.reason = Some(reason);
             record.layer = layer;
             record.would_deny = false;
+            record.grant = None;
         }
         match self.shared.services.recorder.enqueue(&decided.decision) {
             Ok(()) => Denial::outside_rights(axis, resource, reason, layer, remedy),
@@ -356,6 +392,15 @@ impl AttemptGate {
             slot: Some(slot),
             reservation: None,
         }
+    }
+}
+
+/// What a call takes from the budget; none for calls that are not budgeted.
+fn budgeted(axis: Axis, max_tokens: Option<u32>) -> Option<Ask> {
+    match axis {
+        Axis::ModelInfer => Some(Ask::Answer(max_tokens)),
+        Axis::ModelEmbed => Some(Ask::Vectors),
+        _ => None,
     }
 }
 

@@ -9,9 +9,10 @@ use futures::FutureExt;
 
 use super::*;
 use crate::budget::{BudgetKind, Limits, Usage};
-use crate::capability::{CapabilitySet, Effect, Policy, Profile, Rule, SourceRef};
+use crate::capability::{CapabilitySet, Effect, Mode, MountRule, Policy, PolicyInForce, Profile, Rule, SourceRef};
 use crate::event::AdmittedEvent;
 use crate::job::AccessMode;
+use crate::mount::MountAccess;
 use crate::testing::{Behaviour, FixedClock, MemoryRecorder, SequentialIds};
 use crate::workflow::Budget;
 use crate::{PluginId, ProfileId};
@@ -36,13 +37,18 @@ fn rights(ids: &[&str]) -> EffectiveRights {
         granted: set.clone(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: set }),
         access_mode: AccessMode::ApplyScoped,
-        policy: Arc::new(Policy {
+        policy: PolicyInForce::new(Policy {
             mode: Mode::Enforce,
             rules: ids.iter().zip(1..).map(rule).collect(),
-            mounts: Vec::new(),
+            mounts: vec![MountRule {
+                path: "/".into(),
+                access: MountAccess::Write,
+                source: SourceRef { file: "policy.toml".into(), line: 99 },
+            }],
             digest: Digest::of(b"policy"),
         }),
         manifest_sha256: Digest::of(b"manifest"),
+        workspace: None,
     }
 }
 
@@ -174,6 +180,7 @@ fn an_allowed_call_is_recorded_with_all_its_fields() {
         rule: Some(SourceRef { file: "policy.toml".into(), line: 1 }),
         mode: Mode::Enforce,
         would_deny: false,
+        grant: None,
         policy_sha256: Digest::of(b"policy"),
         manifest_sha256: Digest::of(b"manifest"),
         arguments_sha256: Digest::of(b"arguments"),
@@ -202,8 +209,8 @@ fn a_denied_call_gets_no_permit_and_is_on_record_with_its_reason() {
 fn an_observed_denial_passes_and_is_recorded_as_would_deny() {
     let recorder = Arc::new(MemoryRecorder::default());
     let mut rights = rights(&["fs.read"]);
-    let policy = Policy { mode: Mode::Observe, rules: Vec::new(), ..(*rights.policy).clone() };
-    rights.policy = Arc::new(policy);
+    let policy = Policy { mode: Mode::Observe, rules: Vec::new(), ..rights.policy.current().policy().clone() };
+    rights.policy = PolicyInForce::new(policy);
     let gate = gate_over(recorder.clone(), Arc::new(FixedClock::default()), rights);
     drop(gate.permit_now(read_call()).unwrap());
     let events = recorder.events();

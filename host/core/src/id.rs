@@ -104,6 +104,8 @@ uuid_id! {
     ApprovalId,
     /// What runs a workflow at certain times.
     TriggerId,
+    /// A person's yes to what a rule wants asked.
+    GrantId,
 }
 
 impl TraceId {

@@ -41,8 +41,8 @@ pub mod workflow;
 pub use clock::{Clock, Timestamp};
 pub use digest::Digest;
 pub use id::{
-    ApprovalId, BlockId, BundleId, CanvasEdgeId, CanvasId, CanvasNodeId, DiagnosticId, DocumentId, EventId, HostId,
-    Ids, InvalidName, JobId, PluginId, ProfileId, ReportId, RunId, SessionId, SpanId, StepId, TraceId, TriggerId,
-    TriggerName, WorkspaceId,
+    ApprovalId, BlockId, BundleId, CanvasEdgeId, CanvasId, CanvasNodeId, DiagnosticId, DocumentId, EventId, GrantId,
+    HostId, Ids, InvalidName, JobId, PluginId, ProfileId, ReportId, RunId, SessionId, SpanId, StepId, TraceId,
+    TriggerId, TriggerName, WorkspaceId,
 };
 pub use json::Json;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::budget::BudgetMeter;
-use crate::capability::{Denial, EffectiveRights};
+use crate::capability::{Asked, Denial, EffectiveRights};
 use crate::document::Proposal;
 use crate::gate::AttemptIdentity;
 use crate::job::{AccessMode, JobMetrics};
@@ -149,6 +149,9 @@ pub enum StepFailure {
         /// What was found.
         detail: String,
     },
+    /// A rule of the policy wants a person asked; the call did not happen.
+    #[error("`{}` on `{}` waits for a person, as the rule at {} says", .0.capability, .0.resource, .0.rule)]
+    NeedsApproval(Box<Asked>),
     /// The host itself failed.
     #[error("host failure: {0}")]
     Host(String),
@@ -168,9 +171,13 @@ impl StepFailure {
             Self::Contract(_) => "contract",
             Self::Cancelled => "cancelled",
             Self::Violation { .. } => "violation",
+            Self::NeedsApproval(_) => Self::NEEDS_APPROVAL,
             Self::Host(_) => "host",
         }
     }
+
+    /// The label of an attempt that waits for a person.
+    pub const NEEDS_APPROVAL: &'static str = "needs-approval";
 
     /// Labels of failures after which another attempt can do better.
     pub const RETRYABLE: [&'static str; 2] = ["transient", "timeout"];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use handshake_core::approval::{Approval, ApprovalError, ApprovalState, Vote};
+use handshake_core::capability::{Extent, Grant};
 use handshake_core::event::Actor;
 use handshake_core::job::AiJob;
 use handshake_core::run::RunState;
@@ -11,10 +12,13 @@ use handshake_core::{ApprovalId, JobId, RunId, StepId};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineError, EngineServices, Inner};
+use crate::grants;
 use crate::run::Envelope;
 
 /// How often a vote is counted again when others vote at the same moment.
 const MOST_TRIES: usize = 16;
+/// Why an extent is refused.
+const NOT_A_CAPABILITY: &str = "the question is not about a capability; leave out how far the answer reaches";
 
 /// Which question somebody answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,24 @@ pub struct Question {
     pub index: Option<u32>,
 }
 
+/// What somebody says to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Yes or no.
+    pub approve: bool,
+    /// How far a yes reaches, for a question about a capability; none for the job that asks.
+    pub extent: Option<Extent>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Answer {
+    /// Yes or no, and nothing more.
+    pub const fn of(approve: bool) -> Self {
+        Self { approve, extent: None, reason: None }
+    }
+}
+
 /// What became of a vote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Voted {
@@ -32,6 +54,9 @@ pub struct Voted {
     pub approval: Approval,
     /// The run that can go on now, and its job; none when votes are missing, or a process is at it already.
     pub goes_on: Option<(RunId, JobId)>,
+    /// What was granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
 }
 
 /// Asks people. A question that was asked before stays as it is.
@@ -81,12 +106,18 @@ async fn decide(
     }
 }
 
+/// Withdraws a question that a grant has answered meanwhile.
+pub(crate) async fn withdraw_one(services: &EngineServices, approval: Approval) -> Result<(), EngineError> {
+    let votes = approval.votes.len();
+    let cancelled = approval.cancel(services.clock.now())?;
+    decide(services, &cancelled, votes, "cancelled", None, &Actor::system()).await?;
+    Ok(())
+}
+
 /// Withdraws what a run still asks: nobody needs the answer any more.
 pub(crate) async fn withdraw(services: &EngineServices, job: JobId, run: RunId) -> Result<(), EngineError> {
     for approval in open(services, job).await?.into_iter().filter(|approval| approval.run_id == run) {
-        let votes = approval.votes.len();
-        let cancelled = approval.cancel(services.clock.now())?;
-        decide(services, &cancelled, votes, "cancelled", None, &Actor::system()).await?;
+        withdraw_one(services, approval).await?;
     }
     Ok(())
 }
@@ -147,10 +178,10 @@ pub(crate) async fn vote(
     inner: &Inner,
     id: JobId,
     which: Option<&Question>,
-    approve: bool,
-    reason: Option<String>,
+    answer: Answer,
     by: &Actor,
 ) -> Result<Voted, EngineError> {
+    let Answer { approve, extent, reason } = answer;
     let services = &inner.services;
     let job = services.database.job(id).await?;
     crate::control::require_sound(&job)?;
@@ -166,7 +197,27 @@ pub(crate) async fn vote(
             return Err(EngineError::WhichQuestion { job: id, asks: several.iter().map(|one| name(one)).collect() });
         }
     };
-    let decided = count(services, approval, approve, reason, by).await?;
+    // Stored before the answer, and in force before anybody is told of it: whoever goes on must find it.
+    let grant = match &approval.permission {
+        Some(request) if approve => {
+            let extent = extent.unwrap_or_default();
+            Some(grants::give(services, &approval, request, extent, reason.clone(), by).await?)
+        }
+        Some(_) => None,
+        None if extent.is_some() => return Err(ApprovalError::Invalid(NOT_A_CAPABILITY.to_owned()).into()),
+        None => None,
+    };
+    if grant.is_some() {
+        grants::refresh(services).await?;
+    }
+    let counted = count(services, approval, approve, reason, by).await;
+    if let Some(grant) = &grant
+        && !counted.as_ref().is_ok_and(|decided| decided.state == ApprovalState::Approved)
+    {
+        // Somebody else was faster and said no, or it was too late.
+        grants::revoke(services, grant.grant_id, None, by).await?;
+    }
+    let decided = counted?;
     inner.decided.send_modify(|decided| *decided = decided.wrapping_add(1));
     let mut goes_on = None;
     if decided.state != ApprovalState::Pending {
@@ -178,7 +229,7 @@ pub(crate) async fn vote(
             goes_on = waits.then_some((id, root.job_id));
         }
     }
-    Ok(Voted { approval: decided, goes_on })
+    Ok(Voted { approval: decided, goes_on, grant })
 }
 
 /// Counts a vote; again when somebody else's was counted meanwhile.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::approval::{Approval, ApprovalError};
-use handshake_core::capability::{Policy, Profile};
+use handshake_core::capability::{Grant, PolicyInForce, Profile};
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, IllegalTransition, JobState};
 use handshake_core::mount::MountResolver;
@@ -13,12 +13,12 @@ use handshake_core::recorder::{FlightRecorder, RecorderError};
 use handshake_core::run::{IllegalRunTransition, RunState};
 use handshake_core::step::{PluginError, StepExecutor};
 use handshake_core::storage::{ContentStore, StorageError, Workflows};
-use handshake_core::{Clock, Ids, JobId, PluginId, RunId, StepId};
+use handshake_core::{Clock, GrantId, Ids, JobId, PluginId, RunId, StepId};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::approvals::{Question, Voted};
+use crate::approvals::{Answer, Question, Voted};
 use crate::control::Control;
 use crate::recovery::Recovered;
 use crate::run::RunSummary;
@@ -46,8 +46,8 @@ pub struct EngineServices {
     pub clock: Arc<dyn Clock>,
     /// Ids and seeds.
     pub ids: Arc<dyn Ids>,
-    /// The operator's policy.
-    pub policy: Arc<Policy>,
+    /// The operator's policy, whichever is in force.
+    pub policy: PolicyInForce,
     /// Profiles that jobs can name.
     pub profiles: Vec<Arc<Profile>>,
     /// How long a run is a host's without a sign of life.
@@ -274,11 +274,20 @@ impl Engine {
         &self,
         job: JobId,
         which: Option<&Question>,
-        approve: bool,
-        reason: Option<String>,
+        answer: Answer,
         by: &Actor,
     ) -> Result<Voted, EngineError> {
-        crate::approvals::vote(&self.inner, job, which, approve, reason, by).await
+        crate::approvals::vote(&self.inner, job, which, answer, by).await
+    }
+
+    /// Puts in force what people have granted on other hosts, or before this one began.
+    pub async fn refresh_grants(&self) -> Result<(), EngineError> {
+        crate::grants::refresh(&self.inner.services).await
+    }
+
+    /// Takes a grant back: when this returns, no call is let through any more that only this grant allowed.
+    pub async fn revoke(&self, grant: GrantId, reason: Option<String>, by: &Actor) -> Result<Grant, EngineError> {
+        crate::grants::revoke(&self.inner.services, grant, reason, by).await
     }
 
     /// Refuses a job that another one has started: it is paused, resumed, cancelled and tried again with that one.

@@ -10,6 +10,7 @@ mod nearest;
 mod approvals;
 mod control;
 mod engine;
+mod grants;
 mod janitor;
 mod pins;
 mod proposals;
@@ -26,7 +27,7 @@ pub mod workflow;
 #[cfg(test)]
 mod tests;
 
-pub use approvals::{Question, Voted};
+pub use approvals::{Answer, Question, Voted};
 pub use control::Control;
 pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};

@@ -254,8 +254,8 @@ fn doubt(
     ))
 }
 
-/// What an attempt was permitted to do that outlasts it, in words; empty if nothing.
-fn effects_of(node: &NodeExecution, effects: &[EffectNote]) -> String {
+/// What an attempt was permitted to do that outlasts it, each in words.
+pub(crate) fn lasting_effects(node: &NodeExecution, effects: &[EffectNote]) -> Vec<String> {
     let own = |effect: &&EffectNote| {
         (&effect.step, effect.index, effect.attempt) == (&node.node.step, node.node.index, node.attempt)
     };
@@ -263,9 +263,14 @@ fn effects_of(node: &NodeExecution, effects: &[EffectNote]) -> String {
     let lasts = |effect: &&EffectNote| {
         effect.capability.parse::<CapabilityId>().map_or(true, |capability| capability.axis().is_lasting())
     };
-    let own: Vec<_> = effects.iter().filter(own).filter(lasts).collect();
-    let named = own.iter().take(NAMED_EFFECTS).map(|effect| format!("{} {}", effect.capability, effect.resource));
-    let mut words = named.collect::<Vec<_>>().join(", ");
+    let own = effects.iter().filter(own).filter(lasts);
+    own.map(|effect| format!("{} {}", effect.capability, effect.resource)).collect()
+}
+
+/// The same on one line; empty if nothing.
+fn effects_of(node: &NodeExecution, effects: &[EffectNote]) -> String {
+    let own = lasting_effects(node, effects);
+    let mut words = own.iter().take(NAMED_EFFECTS).cloned().collect::<Vec<_>>().join(", ");
     if own.len() > NAMED_EFFECTS {
         words.push_str(&format!(" and {} more", own.len() - NAMED_EFFECTS));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use handshake_core::capability::Denial;
+use handshake_core::capability::{Asked, Denial};
 use handshake_core::credential::Credentials;
 use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::secret::SecretScanner;
@@ -59,6 +59,9 @@ impl Words {
             StepFailure::Contract(text) => StepFailure::Contract(clean(text)),
             StepFailure::Violation { kind, detail } => StepFailure::Violation { kind, detail: clean(detail) },
             StepFailure::Host(text) => StepFailure::Host(clean(text)),
+            StepFailure::NeedsApproval(asked) => {
+                StepFailure::NeedsApproval(Box::new(Asked { resource: clean(asked.resource.clone()), ..*asked }))
+            }
             StepFailure::Timeout(_) | StepFailure::Cancelled => failure,
         }
     }

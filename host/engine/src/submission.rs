@@ -151,7 +151,7 @@ pub(crate) async fn accept(
     let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
     let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
-    let pinned = pin(&parsed, &services.policy, &checked.plugins);
+    let pinned = pin(&parsed, services.policy.current().policy(), &checked.plugins);
     for plugin in &checked.plugins {
         services.executor.prepare(plugin).await?;
     }
@@ -297,7 +297,7 @@ pub(crate) fn repin(services: &EngineServices, plan: &Plan, last: &WorkflowRun) 
     let plugins = plugins.map(|plugin| plugin.map(|plugin| (plugin.label(), pinned(&plugin))));
     Ok(PinnedDigests {
         workflow: last.pinned.workflow,
-        policy: services.policy.digest,
+        policy: services.policy.current().policy().digest,
         plugins: plugins.collect::<Result<_, _>>()?,
     })
 }

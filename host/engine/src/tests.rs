@@ -10,6 +10,7 @@ mod doubles;
 mod expressions;
 mod graphs;
 mod histories;
+mod permissions;
 mod poisoning;
 mod recovery;
 mod runs;

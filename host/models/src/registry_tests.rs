@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::capability::{
-    CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, Profile, Resource, Rule, SourceRef,
+    CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, PolicyInForce, Profile, Resource, Rule, SourceRef,
 };
 use handshake_core::event::{Actor, ActorKind, Event, EventBody};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call};
@@ -54,8 +54,9 @@ impl Bench {
             granted: all(),
             profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: all() }),
             access_mode: AccessMode::ApplyScoped,
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy),
             manifest_sha256: Digest::ZERO,
+            workspace: None,
         };
         let identity = AttemptIdentity {
             trace: TraceId::fresh(&*ids),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::artifact::ArtifactStore;
 use handshake_core::budget::BudgetMeter;
-use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, Profile};
+use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, Mode, Policy, PolicyInForce, Profile};
 use handshake_core::document::DocumentReader;
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, GateServices};
@@ -282,9 +282,10 @@ impl WasmRuntime {
         store.call_hook(|mut store, hook| match hook {
             CallHook::CallingHost => Ok(store.data_mut().host_calls.count()?),
             // Whatever the guest would make of the refusal, it does not run on.
-            CallHook::ReturningFromHost => match store.data().gate.violation() {
-                Some(wrong) => Err(wasmtime::Error::msg(wrong.to_string())),
-                None => Ok(()),
+            CallHook::ReturningFromHost => match (store.data().gate.violation(), store.data().gate.asked()) {
+                (Some(wrong), _) => Err(wasmtime::Error::msg(wrong.to_string())),
+                (None, Some(asked)) => Err(wasmtime::Error::msg(format!("`{}` waits for a person", asked.capability))),
+                (None, None) => Ok(()),
             },
             _ => Ok(()),
         });
@@ -376,8 +377,14 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
         granted: CapabilitySet::default(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: CapabilitySet::default() }),
         access_mode: AccessMode::AnalysisOnly,
-        policy: Arc::new(Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: Vec::new(), digest: Digest::ZERO }),
+        policy: PolicyInForce::new(Policy {
+            mode: Mode::Enforce,
+            rules: Vec::new(),
+            mounts: Vec::new(),
+            digest: Digest::ZERO,
+        }),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: None,
     }
 }
 
@@ -498,6 +505,9 @@ impl StepExecutor for WasmRuntime {
         store.data().voice.finish();
         if let Some(wrong) = store.data().gate.violation() {
             return Err(StepFailure::Violation { kind: WRONG_PERMIT.to_owned(), detail: wrong.to_string() });
+        }
+        if let Some(asked) = store.data().gate.asked() {
+            return Err(StepFailure::NeedsApproval(Box::new(asked.clone())));
         }
         let output = match called {
             Err(_) => return Err(StepFailure::Timeout(invocation.wall)),

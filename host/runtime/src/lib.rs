@@ -12,6 +12,7 @@ pub mod catalog;
 mod engine;
 mod executor;
 mod failure;
+pub mod imports;
 mod interface;
 mod limits;
 mod linker;

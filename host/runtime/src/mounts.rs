@@ -3,15 +3,14 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
-use handshake_core::capability::Policy;
+use handshake_core::capability::PolicyInForce;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
 use rustix::fs::{Mode, OFlags};
 
 /// Mounts of this host's file system.
 pub struct HostMounts {
-    policy: Arc<Policy>,
+    policy: PolicyInForce,
     data_dir: PathBuf,
     trusted: Vec<PathBuf>,
 }
@@ -19,7 +18,7 @@ pub struct HostMounts {
 impl HostMounts {
     /// `data_dir` is absolute and without symbolic links. `trusted` is what the host reads and no guest may write:
     /// plugin folders, configuration, policy, key files.
-    pub fn new(policy: Arc<Policy>, data_dir: PathBuf, trusted: &[PathBuf]) -> Self {
+    pub fn new(policy: PolicyInForce, data_dir: PathBuf, trusted: &[PathBuf]) -> Self {
         let trusted = trusted.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
         Self { policy, data_dir, trusted }
     }
@@ -37,7 +36,7 @@ impl HostMounts {
         if let (MountAccess::Write, Some(trusted)) = (access, touched) {
             return Err(MountError::Trusted { name: name.to_owned(), path: path.to_owned(), trusted: trusted.clone() });
         }
-        if self.policy.mount_rule(path, access).is_none() {
+        if self.policy.current().policy().mount_rule(path, access).is_none() {
             let access = match access {
                 MountAccess::Read => "read",
                 MountAccess::Write => "write",
@@ -114,7 +113,7 @@ fn canonical_form_of_missing(path: &Path) -> std::io::Result<PathBuf> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use handshake_core::Digest;
-    use handshake_core::capability::{Mode, MountRule, SourceRef};
+    use handshake_core::capability::{Mode, MountRule, Policy, SourceRef};
 
     use super::*;
 
@@ -126,6 +125,10 @@ mod tests {
 
     /// `root/data` is the data directory; `root/docs` may be read, `root/out` written.
     fn setup() -> Setup {
+        setup_in(Mode::Enforce)
+    }
+
+    fn setup_in(mode: Mode) -> Setup {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         for name in ["data", "docs/sub", "out/plugins/x", "out/free", "secret"] {
@@ -137,7 +140,7 @@ mod tests {
             source: SourceRef { file: "policy.toml".into(), line: 1 },
         };
         let policy = Policy {
-            mode: Mode::Enforce,
+            mode,
             rules: Vec::new(),
             mounts: vec![
                 rule("docs", MountAccess::Read),
@@ -146,7 +149,7 @@ mod tests {
             ],
             digest: Digest::ZERO,
         };
-        let mounts = HostMounts::new(Arc::new(policy), root.join("data"), &[root.join("out/plugins")]);
+        let mounts = HostMounts::new(PolicyInForce::new(policy), root.join("data"), &[root.join("out/plugins")]);
         Setup { _folder: folder, root, mounts }
     }
 
@@ -173,6 +176,15 @@ mod tests {
         }
         assert!(matches!(setup.resolve("data/new", MountAccess::Write), Err(MountError::DataDirectory { .. })));
         assert!(!setup.root.join("data/new").exists());
+    }
+
+    #[test]
+    fn a_policy_that_only_watches_opens_no_folder() {
+        let setup = setup_in(Mode::Observe);
+        assert!(matches!(setup.resolve("data", MountAccess::Read), Err(MountError::DataDirectory { .. })));
+        assert!(matches!(setup.resolve(".", MountAccess::Read), Err(MountError::DataDirectory { .. })));
+        assert!(matches!(setup.resolve("secret", MountAccess::Read), Err(MountError::NotListed { .. })));
+        assert!(matches!(setup.resolve("out/plugins", MountAccess::Write), Err(MountError::Trusted { .. })));
     }
 
     #[test]

@@ -19,14 +19,17 @@ use crate::text;
 macro_rules! columns {
     () => {
         "approval_id, job_id, run_id, step_id, item_index, state, prompt, approvers, quorum, votes, expires_at, \
-         created_at, decided_at"
+         created_at, decided_at, permission"
     };
 }
 
 const SELECT: &str = concat!("SELECT ", columns!(), " FROM approvals WHERE approval_id = $1");
 const LIST: &str = concat!("SELECT ", columns!(), " FROM approvals WHERE 1 = 1");
-const INSERT: &str =
-    concat!("INSERT INTO approvals (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
+const INSERT: &str = concat!(
+    "INSERT INTO approvals (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+);
 const DECIDE: &str = "UPDATE approvals SET state = $1, votes = $2, decided_at = $3 WHERE approval_id = $4";
 // A run that waits for a person has no such time.
 const WAKE: &str = "UPDATE runs SET wake_at = $1 WHERE run_id = $2 AND state = $3 AND wake_at IS NOT NULL";
@@ -50,6 +53,9 @@ fn decode(row: &Row) -> Result<Approval, StorageError> {
         expires_at: maybe_time("expires_at")?,
         created_at: Timestamp::from_micros(column(row, "created_at")?),
         decided_at: maybe_time("decided_at")?,
+        permission: column::<Option<String>>(row, "permission")?
+            .map(|json| text::parse("permission", &json))
+            .transpose()?,
     })
 }
 
@@ -62,6 +68,7 @@ struct Request {
     approval: Approval,
     approvers: String,
     votes: String,
+    permission: Option<String>,
     events: Vec<AdmittedEvent>,
 }
 
@@ -93,6 +100,7 @@ impl Operation for Request {
             .bind(approval.expires_at.map(Timestamp::micros))
             .bind(approval.created_at.micros())
             .bind(approval.decided_at.map(Timestamp::micros))
+            .bind(self.permission.as_deref())
             .execute(step.connection)
             .await
             .map_err(failed(operation));
@@ -158,7 +166,9 @@ impl ApprovalStore for SqlDatabase {
         text::check_events(&events)?;
         let approvers = text::json("approvers", &approval.approvers)?;
         let votes = text::json("votes", &approval.votes)?;
-        self.queue.perform("store an approval", Request { approval, approvers, votes, events }, None).await
+        let permission = approval.permission.as_ref().map(|request| text::json("permission", request)).transpose()?;
+        let request = Request { approval, approvers, votes, permission, events };
+        self.queue.perform("store an approval", request, None).await
     }
 
     async fn approval(&self, id: ApprovalId) -> Result<Approval, StorageError> {

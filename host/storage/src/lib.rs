@@ -12,6 +12,7 @@ mod claims;
 mod content;
 mod database;
 mod error;
+mod grants;
 mod jobs;
 mod limits;
 mod migrations;

@@ -35,6 +35,7 @@ pub(crate) fn decision() -> Event {
         rule: Some(SourceRef { file: "policy.toml".into(), line: 12 }),
         mode: Mode::Enforce,
         would_deny: false,
+        grant: None,
         policy_sha256: digest("policy"),
         manifest_sha256: digest("manifest"),
         arguments_sha256: digest("arguments"),

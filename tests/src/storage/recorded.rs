@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use handshake_core::approval::Approval;
+use handshake_core::capability::Grant;
 use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::content::{Canvas, CanvasEdge, CanvasNode, ContentBlock, Document, Stored, Workspace};
 use handshake_core::edit::{EditMetadata, GuardedEdit};
@@ -17,7 +18,7 @@ use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
 use handshake_core::trigger::{Trigger, TriggerRef};
 use handshake_core::{
-    ApprovalId, BlockId, CanvasId, Digest, DocumentId, HostId, JobId, ReportId, RunId, Timestamp, TriggerId,
+    ApprovalId, BlockId, CanvasId, Digest, DocumentId, GrantId, HostId, JobId, ReportId, RunId, Timestamp, TriggerId,
     WorkspaceId,
 };
 use handshake_storage::SqlDatabase;
@@ -34,7 +35,7 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 13] = [
+const COMMITS: [&str; 15] = [
     "submit",
     "transition",
     "rerun",
@@ -45,6 +46,8 @@ const COMMITS: [&str; 13] = [
     "take_away",
     "request_approval",
     "decide",
+    "add_grant",
+    "revoke_grant",
     "share_artifacts",
     "edit",
     "advance_trigger",
@@ -167,6 +170,13 @@ hand_on! { ApprovalStore:
     approval(id: ApprovalId) -> Answer<Approval>;
     approvals(filter: &ApprovalFilter) -> Answer<Vec<Approval>>;
     decide(approval: Approval, expected_votes: usize, events: Events) -> Answer<()>;
+}
+
+hand_on! { GrantStore:
+    add_grant(grant: Grant, events: Events) -> Answer<()>;
+    grant(id: GrantId) -> Answer<Grant>;
+    grants(filter: &GrantFilter) -> Answer<Vec<Grant>>;
+    revoke_grant(grant: Grant, events: Events) -> Answer<()>;
 }
 
 hand_on! { TriggerStore:

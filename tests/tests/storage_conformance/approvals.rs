@@ -28,6 +28,7 @@ async fn asked(world: &World) -> Approval {
         prompt: String::new(),
         approvers: Default::default(),
         quorum: 2,
+        permission: None,
         votes: Vec::new(),
         expires_at: None,
         created_at: world.clock.now(),

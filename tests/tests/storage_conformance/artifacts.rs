@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use handshake_core::artifact::{ArtifactStore, MAX_ARTIFACT_BYTES};
 use handshake_core::capability::{
-    Axis, CapabilityId, Effect, EffectiveRights, Mode, Policy, Profile, Resource, Rule, SourceRef,
+    Axis, CapabilityId, Effect, EffectiveRights, Mode, Policy, PolicyInForce, Profile, Resource, Rule, SourceRef,
 };
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices, Permit};
@@ -59,13 +59,14 @@ impl Store {
             granted: all(&axes),
             profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: all(&axes) }),
             access_mode: AccessMode::AnalysisOnly,
-            policy: Arc::new(Policy {
+            policy: PolicyInForce::new(Policy {
                 mode: Mode::Enforce,
                 rules: axes.map(rule).to_vec(),
                 mounts: vec![],
                 digest: Digest::ZERO,
             }),
             manifest_sha256: Digest::ZERO,
+            workspace: None,
         };
         let place = AttemptPlace {
             job: JobId::fresh(&*world.ids),

@@ -9,6 +9,7 @@ mod claims;
 mod content;
 mod desk;
 mod edits;
+mod grants;
 mod guard;
 mod jobs;
 mod outbox;
@@ -117,6 +118,10 @@ const CASES: &[Case] = &cases![
     approvals::approvals_that_cannot_be_stored_are_refused,
     approvals::approvals_go_with_their_run,
     approvals::a_decision_wakes_the_run_that_waits_for_it_and_no_other,
+    grants::a_grant_comes_back_as_it_was_given,
+    grants::a_grant_is_taken_back_once_and_says_by_whom,
+    grants::grants_are_filtered_before_the_limit_and_page_without_gaps,
+    grants::grants_that_cannot_be_stored_are_refused,
     triggers::a_trigger_comes_back_as_it_was_added,
     triggers::a_name_is_taken_once_and_free_again_after_a_removal,
     triggers::triggers_page_without_gaps,

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use handshake_core::approval::Approval;
+use handshake_core::capability::Extent;
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::grants::{self, PermissionHistory};
 use super::workflows::WorkflowText;
 use super::{Answer, Document, Host, Parameters, Refusal};
 use crate::error::{CliError, ErrorDocument};
@@ -87,6 +89,9 @@ pub(crate) struct JobDetails {
     /// What it and the jobs that it started ask people, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) questions: Vec<Approval>,
+    /// For those that ask for a capability, what is known of it and the plugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) history: Vec<PermissionHistory>,
     /// What it proposes for documents, with a diff of what would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proposals: Option<Proposals>,
@@ -147,6 +152,18 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
         runs.push(RunDetails { run, nodes });
     }
     let questions = if job.state.is_final() { Vec::new() } else { host.engine.questions(id).await? };
+    let mut history = Vec::new();
+    for question in &questions {
+        if let Some(request) = &question.permission {
+            match grants::history(host, question.approval_id, request).await {
+                Ok(told) => history.push(told),
+                // The question can be answered all the same.
+                Err(error) => {
+                    tracing::warn!(job = %id, error = error.message, "what is known of a capability cannot be shown")
+                }
+            }
+        }
+    }
     let proposals = match host.engine.proposals(&job).await {
         Ok(proposals) => proposals,
         Err(EngineError::Storage(error)) => return Err(error.into()),
@@ -156,7 +173,7 @@ async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobD
             None
         }
     };
-    Ok(JobDetails { job, runs, questions, proposals })
+    Ok(JobDetails { job, runs, questions, history, proposals })
 }
 
 /// An answer to a question of a job.
@@ -168,6 +185,9 @@ pub(crate) struct VoteRequest {
     pub(crate) question: Option<Question>,
     /// Yes or no.
     pub(crate) approve: bool,
+    /// How far a yes to a question about a capability reaches; left out: the job that asks.
+    #[serde(default)]
+    pub(crate) extent: Option<Extent>,
     /// Why, at most 4 KiB.
     #[serde(default)]
     pub(crate) reason: Option<String>,
@@ -176,8 +196,9 @@ pub(crate) struct VoteRequest {
 /// Counts a vote. When it decides, the job goes on here.
 async fn vote(State(host): Host, Path(id): Path<String>, Document(request): Document<VoteRequest>) -> Answer<Voted> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
-    let VoteRequest { question, approve, reason } = request;
-    let voted = host.engine.vote(job_id(&id)?, question.as_ref(), approve, reason, &person()).await?;
+    let VoteRequest { question, approve, extent, reason } = request;
+    let answer = handshake_engine::Answer { approve, extent, reason };
+    let voted = host.engine.vote(job_id(&id)?, question.as_ref(), answer, &person()).await?;
     if let Some((run_id, job_id)) = voted.goes_on {
         begin(&host, &SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }, Actor::system());
     }

@@ -5,10 +5,12 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod database;
 pub(crate) mod documents;
+pub(crate) mod grants;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod pins;
 pub(crate) mod plugins;
+pub(crate) mod policy;
 pub(crate) mod proposals;
 pub(crate) mod recorder;
 mod request;
@@ -46,12 +48,14 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(jobs::routes())
         .merge(proposals::routes())
         .merge(pins::routes())
+        .merge(grants::routes())
         .merge(documents::routes())
         .merge(audit::routes())
         .merge(bundle::routes())
         .merge(recorder::routes())
         .merge(models::routes())
         .merge(plugins::routes())
+        .merge(policy::routes())
         .merge(database::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())

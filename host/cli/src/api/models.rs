@@ -60,8 +60,9 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
         granted: only_this(),
         profile: Arc::new(Profile { id: profile, capabilities: only_this() }),
         access_mode: AccessMode::ApplyScoped,
-        policy: Arc::clone(&host.policy),
+        policy: host.policy.clone(),
         manifest_sha256: Digest::ZERO,
+        workspace: None,
     };
     let identity = AttemptIdentity {
         trace: TraceId::fresh(&*host.gate.ids),

@@ -134,6 +134,8 @@ impl Events {
 async fn environment(host: &HostState) -> Result<Value, CliError> {
     let mut models: Vec<String> = host.models.list().into_iter().map(|model| model.name).collect();
     models.sort();
+    let in_force = host.policy.current();
+    let policy = in_force.policy();
     Ok(json!({
         "version": crate::VERSION,
         "system": { "os": std::env::consts::OS, "architecture": std::env::consts::ARCH },
@@ -142,7 +144,7 @@ async fn environment(host: &HostState) -> Result<Value, CliError> {
             "backend": if host.url.file().is_some() { "sqlite" } else { "postgresql" },
             "migration": host.database.migration_version().await?,
         },
-        "policy": { "sha256": host.policy.digest, "mode": host.policy.mode, "rules": host.policy.rules.len() },
+        "policy": { "sha256": policy.digest, "mode": policy.mode, "rules": policy.rules.len() },
         "recorder": { "retention_days": host.retention().as_secs() / (24 * 3600) },
         "models": models,
     }))

@@ -2,9 +2,11 @@
 
 use clap::{Args, Subcommand};
 use handshake_core::approval::ApprovalState;
+use handshake_core::capability::{Extent, Grant, LONGEST_PERIOD, PermissionRequest};
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::run::RunState;
+use handshake_core::workflow::Period;
 use handshake_core::{JobId, StepId};
 use handshake_engine::{Question, Voted};
 use serde::Serialize;
@@ -12,6 +14,7 @@ use serde::Serialize;
 use super::Context;
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
+use crate::api::grants::PermissionHistory;
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
 use crate::api::pins::Pinned;
 use crate::api::proposals::{Decided, Verdict};
@@ -29,7 +32,7 @@ pub(crate) enum JobsCommand {
     /// Shows a job with its runs and every attempt of its steps
     Show(ShowArgs),
     /// Says yes to what a job asks; it goes on when nobody else is needed
-    Approve(VoteArgs),
+    Approve(ApproveArgs),
     /// Says no to what a job asks
     Reject(VoteArgs),
     /// Goes on with a job that was interrupted or waits for a person, and follows it to its end
@@ -105,6 +108,48 @@ pub(crate) struct VoteArgs {
     reason: Option<String>,
 }
 
+/// Arguments of `handshake jobs approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    #[command(flatten)]
+    vote: VoteArgs,
+    /// Grant a capability for the next attempt of the step only
+    #[arg(long, group = "extent")]
+    once: bool,
+    /// Grant a capability for the rest of this job, which is what happens unless
+    /// something else is said
+    #[arg(long, group = "extent")]
+    job: bool,
+    /// Grant a capability to all jobs of the same folder for so long, at most 24h
+    #[arg(long = "for", group = "extent", value_name = "TIME", value_parser = period)]
+    period: Option<Period>,
+    /// Grant a capability to all jobs, until somebody takes it back
+    #[arg(long, group = "extent")]
+    until_revoked: bool,
+}
+
+impl ApproveArgs {
+    /// How far the yes reaches; none when that is not said.
+    fn extent(&self) -> Option<Extent> {
+        let said = [
+            self.once.then_some(Extent::Once),
+            self.job.then_some(Extent::Job),
+            self.period.map(Extent::For),
+            self.until_revoked.then_some(Extent::UntilRevoked),
+        ];
+        said.into_iter().flatten().next()
+    }
+}
+
+fn period(text: &str) -> Result<Period, String> {
+    let period: Period =
+        serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())?;
+    if period > LONGEST_PERIOD || period.0 < std::time::Duration::from_secs(1) {
+        return Err(format!("a grant holds for 1s to {LONGEST_PERIOD}; --until-revoked says more"));
+    }
+    Ok(period)
+}
+
 /// Does what was asked.
 pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result<Exit, CliError> {
     let output = context.output;
@@ -117,8 +162,8 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
         }
         JobsCommand::Watch(args) => return watch(context, args.id).await,
-        JobsCommand::Approve(args) => return vote(context, args, true).await,
-        JobsCommand::Reject(args) => return vote(context, args, false).await,
+        JobsCommand::Approve(args) => return vote(context, &args.vote, true, args.extent()).await,
+        JobsCommand::Reject(args) => return vote(context, args, false, None).await,
         JobsCommand::Pause(args) => {
             let path = format!("/v1/jobs/{}/pause", args.id);
             let paused = ask(context, async |access| access.post::<Paused>(&path, &()).await).await?;
@@ -164,9 +209,9 @@ async fn pin(context: &Context<'_>, args: &JobArgs, pinned: bool) -> Result<(), 
 }
 
 /// Answers a question, and follows the job if that lets it go on.
-async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool) -> Result<Exit, CliError> {
+async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool, extent: Option<Extent>) -> Result<Exit, CliError> {
     let output = context.output;
-    let request = VoteRequest { question: args.step.clone(), approve, reason: args.reason.clone() };
+    let request = VoteRequest { question: args.step.clone(), approve, extent, reason: args.reason.clone() };
     let access = context.access(Need::Jobs).await?;
     let details = match access.get::<JobDetails>(&format!("/v1/jobs/{}", args.id)).await {
         Ok(details) => details,
@@ -187,6 +232,9 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool) -> Result<E
         Ok(voted) => voted,
         Err(error) => return access.finish(output, Err(error)).await,
     };
+    if let Some(grant) = &voted.grant {
+        say_granted(output, grant);
+    }
     let Some((_, job)) = voted.goes_on else {
         access.finish(output, Ok(())).await?;
         let (votes, quorum) = (voted.approval.votes.len(), voted.approval.quorum);
@@ -195,6 +243,28 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool) -> Result<E
     };
     let lines = access.get_lines(&format!("/v1/jobs/{job}/watch")).await;
     to_the_end(context, access, lines, true).await
+}
+
+/// What a yes has led to, and how to undo it.
+fn say_granted(output: &Output, grant: &Grant) {
+    let Grant { grant_id, plugin, capability, terms, expires_at, .. } = grant;
+    let reach = match terms.extent {
+        Extent::Once => format!("the next attempt of step `{}`", terms.step_id),
+        Extent::Job => format!("job {}", terms.job_id),
+        Extent::For(_) => {
+            let until = expires_at.map_or_else(String::new, |at| format!(", until {at}"));
+            format!("every job in {}{until}", terms.workspace)
+        }
+        Extent::UntilRevoked => "every job".to_owned(),
+    };
+    output.note(&format!(
+        "granted `{capability}` to plugin `{plugin}` for {reach}; `handshake capabilities revoke {grant_id}` takes it back"
+    ));
+    if terms.extent == Extent::UntilRevoked {
+        output.note(
+            "warning: nobody will be asked about this again, whatever the plugin does with it, until it is taken back",
+        );
+    }
 }
 
 fn question(text: &str) -> Result<Question, String> {
@@ -291,6 +361,9 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         let who = if asked.approvers.is_empty() { "anybody".to_owned() } else { names(&asked.approvers) };
         let until = asked.expires_at.map_or_else(String::new, |at| format!(", until {at}"));
         output.field("asks", &format!("{node}: {} ({votes} of {quorum} by {who}{until})", asked.prompt))?;
+        if let Some(request) = &asked.permission {
+            show_request(output, request, details.history.iter().find(|told| told.approval_id == asked.approval_id))?;
+        }
     }
     if let Some(proposals) = &details.proposals {
         super::proposals::show(output, proposals)?;
@@ -307,6 +380,27 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// What a person should know before a capability is granted.
+fn show_request(
+    output: &Output,
+    request: &PermissionRequest,
+    history: Option<&PermissionHistory>,
+) -> Result<(), CliError> {
+    output.field("plugin", &format!("{}@{}", request.plugin, request.version))?;
+    output.field("capability", request.asked.capability.as_str())?;
+    output.field("resource", &request.asked.resource)?;
+    output.field("because", request.reason.as_deref().unwrap_or("its manifest gives no reason"))?;
+    output.field("asked by", &format!("the rule at {}", request.asked.rule))?;
+    if let Some(PermissionHistory { asked, granted, used, .. }) = history {
+        output.field("so far", &format!("asked {asked} times, granted {granted} times, used {used} times"))?;
+    }
+    let again = match request.effects.as_slice() {
+        [] => "a yes runs the step again from its beginning; it had done nothing that lasts".to_owned(),
+        done => format!("a yes runs the step again from its beginning, after it had done: {}", done.join(", ")),
+    };
+    output.field("again", &again)
 }
 
 fn names(people: &std::collections::BTreeSet<String>) -> String {

@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod plugin;
+pub(crate) mod policy;
 mod proposals;
 pub(crate) mod recorder;
 pub(crate) mod run;
@@ -61,7 +62,8 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Triggers(command) => triggers::triggers(context, command).await,
         Command::Plugin(command) => plugin::plugin(context, command).await,
         Command::Models(command) => models::models(context, command).await,
-        Command::Capabilities(command) => capabilities::capabilities(context, command),
+        Command::Policy(command) => policy::policy(context, command).await,
+        Command::Capabilities(command) => capabilities::capabilities(context, command).await,
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Db(command) => db::db(context, command).await,
         Command::Recorder(command) => recorder::recorder(context, command).await,

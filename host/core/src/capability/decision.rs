@@ -6,12 +6,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::axis::Axis;
-use super::id::CapabilitySet;
-use super::policy::{Mode, Policy, Ruling, SourceRef};
+use super::force::{InForce, PolicyInForce};
+use super::grant::{Asked, Asking, Standing};
+use super::id::{CapabilityId, CapabilitySet};
+use super::policy::{Mode, Rule, Ruling, SourceRef};
 use super::profile::Profile;
 use super::resource::Resource;
 use crate::job::AccessMode;
-use crate::{Digest, PluginId};
+use crate::mount::MountAccess;
+use crate::{Digest, GrantId, PluginId, Timestamp};
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal),* $(,)? }) => {
@@ -53,6 +56,8 @@ labels! {
         Expired = "expired",
         /// The right was taken back.
         Revoked = "revoked",
+        /// A rule wants a person asked, and nobody has said yes.
+        NeedsApproval = "needs-approval",
         /// The decision could not be recorded.
         RecorderUnavailable = "recorder-unavailable",
     }
@@ -114,6 +119,8 @@ pub enum Verdict {
         rule: Option<SourceRef>,
         /// Whether the policy would have denied.
         observed: Observed,
+        /// The grant that answers the rule, if the rule wants a person asked.
+        grant: Option<GrantId>,
     },
     /// A layer refuses.
     Denied {
@@ -121,6 +128,13 @@ pub enum Verdict {
         denial: Denial,
         /// The policy rule that denied, if it was one.
         rule: Option<SourceRef>,
+    },
+    /// A person has to be asked first.
+    Asks {
+        /// What the guest is told if nobody can be asked.
+        denial: Denial,
+        /// What for.
+        asked: Box<Asked>,
     },
 }
 
@@ -137,27 +151,42 @@ pub struct EffectiveRights {
     pub profile: Arc<Profile>,
     /// The job's access mode.
     pub access_mode: AccessMode,
-    /// The operator's policy.
-    pub policy: Arc<Policy>,
+    /// The operator's policy, whichever is in force.
+    pub policy: PolicyInForce,
     /// SHA-256 of the manifest.
     pub manifest_sha256: Digest,
+    /// The folder that the job's relative paths start from: what a grant for a while is bound to.
+    pub workspace: Option<Arc<str>>,
 }
 
 impl EffectiveRights {
-    /// Decides one request. Pure: the same rights and request always give the same verdict, which is what
-    /// makes decisions replayable under another policy.
+    /// Decides one request under the policy that is in force now, as if nobody had granted anything.
     pub fn decide(&self, axis: Axis, resource: &Resource) -> Verdict {
+        let nobody = Asking { place: None, workspace: None, began: Timestamp::NEVER, now: Timestamp::NEVER };
+        self.decide_under(&self.policy.current(), axis, resource, &nobody)
+    }
+
+    /// Decides one request. Pure: the same rights, policy, grants, moment and request always give the same verdict,
+    /// which is what makes decisions replayable under another policy.
+    pub fn decide_under(&self, in_force: &InForce, axis: Axis, resource: &Resource, asking: &Asking<'_>) -> Verdict {
         if let Some((reason, layer, remedy)) = self.refusal_below_policy(axis, resource) {
             return Verdict::Denied { denial: denial(axis, resource, reason, layer, remedy), rule: None };
         }
+        // A mount outlives the policy under which it was made. Watching does not open folders.
+        if let Some(remedy) = unlisted(in_force, axis, resource) {
+            let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy);
+            return Verdict::Denied { denial, rule: None };
+        }
         let plugin = self.plugin.as_ref();
-        let rule = match self.policy.rule_on(plugin, axis, resource) {
-            Ruling::Allowed(rule) => return Verdict::Allowed { rule: Some(rule.clone()), observed: Observed::No },
+        let rule = match in_force.ruling(plugin, axis, resource) {
+            Ruling::Allowed(rule) => return allowed(rule, None),
+            // Watching answers no questions, so it does not relax them.
+            Ruling::Asks(rule) => return self.answered(in_force, (axis, resource), rule, asking),
             Ruling::Denied(rule) => Some(rule.clone()),
             Ruling::Unmentioned => None,
         };
-        if self.policy.mode == Mode::Observe {
-            return Verdict::Allowed { rule, observed: Observed::WouldDeny };
+        if in_force.policy().mode == Mode::Observe {
+            return Verdict::Allowed { rule, observed: Observed::WouldDeny, grant: None };
         }
         let remedy = match &rule {
             Some(rule) => format!("the rule at {rule} denies it; only the operator can change that"),
@@ -167,6 +196,46 @@ impl EffectiveRights {
             ),
         };
         Verdict::Denied { denial: denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy), rule }
+    }
+
+    /// What people have said to a rule that wants them asked.
+    fn answered(
+        &self,
+        in_force: &InForce,
+        (axis, resource): (Axis, &Resource),
+        rule: &Rule,
+        asking: &Asking<'_>,
+    ) -> Verdict {
+        // A person at the command line is the one who would be asked.
+        let Some(plugin) = &self.plugin else { return allowed(&rule.source, None) };
+        let asking = &Asking { workspace: self.workspace.as_deref(), ..*asking };
+        match in_force.grants().standing(plugin, axis, resource, asking) {
+            Standing::Granted(grant) => allowed(&rule.source, Some(grant)),
+            Standing::Revoked => {
+                let remedy =
+                    "the grant was taken back while the step ran; the next attempt asks for it again".to_owned();
+                let denial = denial(axis, resource, DenialLabel::Revoked, Layer::Policy, remedy);
+                Verdict::Denied { denial, rule: Some(rule.source.clone()) }
+            }
+            Standing::Unasked => {
+                let Some(capability) = narrowest(&rule.capability, axis, resource) else {
+                    // Asked for more than the call is about, a person would grant more.
+                    let remedy = "nobody can be asked about a name of this form".to_owned();
+                    let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy);
+                    return Verdict::Denied { denial, rule: Some(rule.source.clone()) };
+                };
+                let asked = Asked {
+                    capability,
+                    // No database stores U+0000.
+                    resource: short(resource.to_string().replace('\0', "\u{2400}")),
+                    rule: rule.source.clone(),
+                };
+                let remedy =
+                    format!("the rule at {} wants a person asked; `handshake jobs approve` answers", rule.source);
+                let denial = denial(axis, resource, DenialLabel::NeedsApproval, Layer::Policy, remedy);
+                Verdict::Asks { denial, asked: Box::new(asked) }
+            }
+        }
     }
 
     fn refusal_below_policy(&self, axis: Axis, resource: &Resource) -> Option<(DenialLabel, Layer, String)> {
@@ -221,6 +290,18 @@ impl EffectiveRights {
     }
 }
 
+/// What to do about a path in a folder that the policy does not list; none for every other resource.
+fn unlisted(in_force: &InForce, axis: Axis, resource: &Resource) -> Option<String> {
+    let Resource::Path { mount, host, .. } = resource else { return None };
+    let (access, word) =
+        if axis == Axis::FsWrite { (MountAccess::Write, "write") } else { (MountAccess::Read, "read") };
+    (!in_force.lists(host, access)).then(|| {
+        format!(
+            "the policy does not list the folder of mount `{mount}` for {word} access; the operator can add to policy.toml: [[mount]] path = \"{host}\", access = \"{word}\""
+        )
+    })
+}
+
 /// The narrowest id that would cover the resource, for remedies.
 fn id_for(axis: Axis, resource: &Resource) -> String {
     match resource {
@@ -230,12 +311,28 @@ fn id_for(axis: Axis, resource: &Resource) -> String {
     }
 }
 
-fn denial(axis: Axis, resource: &Resource, reason: DenialLabel, layer: Layer, remedy: String) -> Denial {
-    // Names of any length come from guests; what a person is shown has an end.
-    let short = |text: String| match text.char_indices().nth(500) {
+fn allowed(rule: &SourceRef, grant: Option<GrantId>) -> Verdict {
+    Verdict::Allowed { rule: Some(rule.clone()), observed: Observed::No, grant }
+}
+
+/// What a person is asked for: no more than the rule covers, and no more than the mount or name that the call is about.
+/// None when no id says that; guests choose names of any form.
+fn narrowest(rule: &CapabilityId, axis: Axis, resource: &Resource) -> Option<CapabilityId> {
+    if rule.as_str() != axis.name() {
+        return Some(rule.clone());
+    }
+    id_for(axis, resource).parse().ok()
+}
+
+/// Names of any length come from guests; what a person is shown has an end.
+fn short(text: String) -> String {
+    match text.char_indices().nth(500) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
-    };
+    }
+}
+
+fn denial(axis: Axis, resource: &Resource, reason: DenialLabel, layer: Layer, remedy: String) -> Denial {
     Denial {
         capability: short(id_for(axis, resource)),
         resource: short(resource.to_string()),

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{AXES, Effect, Rule};
+use super::super::{AXES, Effect, MountRule, Policy, Rule};
 use super::*;
 use crate::ProfileId;
 
@@ -17,8 +17,10 @@ fn rule(effect: Effect, id: &str, line: u32) -> Rule {
     Rule { effect, capability: id.parse().unwrap(), plugins: Vec::new(), source }
 }
 
-fn policy(mode: Mode, rules: Vec<Rule>) -> Arc<Policy> {
-    Arc::new(Policy { mode, rules, mounts: Vec::new(), digest: Digest::of(b"policy") })
+fn policy(mode: Mode, rules: Vec<Rule>) -> PolicyInForce {
+    let source = SourceRef { file: "policy.toml".into(), line: 99 };
+    let mounts = vec![MountRule { path: "/srv".into(), access: MountAccess::Write, source }];
+    PolicyInForce::new(Policy { mode, rules, mounts, digest: Digest::of(b"policy") })
 }
 
 /// Rights under which every layer allows these ids.
@@ -32,6 +34,7 @@ fn all_layers(ids: &[&str]) -> EffectiveRights {
         access_mode: AccessMode::ApplyScoped,
         policy: policy(Mode::Enforce, ids.iter().zip(1..).map(|(id, line)| rule(Effect::Allow, id, line)).collect()),
         manifest_sha256: Digest::of(b"manifest"),
+        workspace: None,
     }
 }
 
@@ -47,7 +50,7 @@ fn path(mount: &str, path: &str) -> Resource {
 fn denied(verdict: Verdict) -> (Denial, Option<SourceRef>) {
     match verdict {
         Verdict::Denied { denial, rule } => (denial, rule),
-        Verdict::Allowed { .. } => panic!("allowed: {verdict:?}"),
+        other => panic!("not denied: {other:?}"),
     }
 }
 
@@ -60,7 +63,7 @@ fn a_call_that_every_layer_allows_passes_and_names_the_policy_rule() {
     let rights = all_layers(&["model.infer", "fs.read:in"]);
     let verdict = rights.decide(Axis::FsRead, &path("in", "a.md"));
     let source = SourceRef { file: "policy.toml".into(), line: 2 };
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No, grant: None });
 }
 
 #[test]
@@ -161,14 +164,14 @@ fn observe_mode_lets_pass_what_the_policy_denies_and_says_so() {
     let observe = |rules| EffectiveRights { policy: policy(Mode::Observe, rules), ..all_layers(&["fs.read"]) };
     let resource = path("in", "a");
     let verdict = observe(vec![]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: None, observed: Observed::WouldDeny });
+    assert_eq!(verdict, Verdict::Allowed { rule: None, observed: Observed::WouldDeny, grant: None });
 
     let source = SourceRef { file: "policy.toml".into(), line: 7 };
     let verdict = observe(vec![rule(Effect::Deny, "fs.read", 7)]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source.clone()), observed: Observed::WouldDeny });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source.clone()), observed: Observed::WouldDeny, grant: None });
 
     let verdict = observe(vec![rule(Effect::Allow, "fs.read", 7)]).decide(Axis::FsRead, &resource);
-    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No });
+    assert_eq!(verdict, Verdict::Allowed { rule: Some(source), observed: Observed::No, grant: None });
 }
 
 #[test]
@@ -184,6 +187,22 @@ fn observe_mode_relaxes_no_other_layer() {
     }
     let outside = Resource::OutsidePath { path: "../etc/passwd".into() };
     assert_eq!(denied(full().decide(Axis::FsWrite, &outside)).0.layer, Layer::Grant);
+}
+
+#[test]
+fn a_folder_that_the_policy_does_not_list_any_more_is_closed_whether_it_watches_or_not() {
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let rights = EffectiveRights {
+            policy: policy(mode, vec![rule(Effect::Allow, "fs.read", 1)]),
+            ..all_layers(&["fs.read"])
+        };
+        assert!(is_allowed(&rights.decide(Axis::FsRead, &path("in", "a"))));
+        let listed = rights.policy.current().policy().clone();
+        drop(rights.policy.replace(Policy { mounts: Vec::new(), ..listed }));
+        let (denial, rule) = denied(rights.decide(Axis::FsRead, &path("in", "a")));
+        assert_eq!((denial.reason, denial.layer, rule), (DenialLabel::OperatorDenied, Layer::Policy, None));
+        assert!(denial.remedy.contains("[[mount]] path = \"/srv/in\""), "{}", denial.remedy);
+    }
 }
 
 #[test]
@@ -270,6 +289,10 @@ fn mount_of(resource: &Resource) -> Option<(&str, bool)> {
     }
 }
 
+fn some_effect() -> impl Strategy<Value = Effect> {
+    prop::sample::select(vec![Effect::Allow, Effect::Ask, Effect::Deny])
+}
+
 fn some_ids() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just((0..POOL.len()).collect::<Vec<_>>()), prop::collection::vec(0..POOL.len(), 0..6)]
 }
@@ -294,7 +317,7 @@ proptest! {
         axis in prop::sample::select(vec![Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::DocPropose, Axis::NetHttp]),
         resource in some_resource(),
         declared in some_ids(), granted in some_ids(), listed in some_ids(),
-        rules in prop::collection::vec((any::<bool>(), 0..POOL.len()), 0..6),
+        rules in prop::collection::vec((some_effect(), 0..POOL.len()), 0..6),
         access_mode in prop::sample::select(AccessMode::ALL.to_vec()),
         observe in any::<bool>(),
     ) {
@@ -306,9 +329,7 @@ proptest! {
             access_mode,
             policy: policy(
                 if observe { Mode::Observe } else { Mode::Enforce },
-                rules.iter().zip(1..).map(|((allow, pick), line)| {
-                    rule(if *allow { Effect::Allow } else { Effect::Deny }, POOL[*pick].0, line)
-                }).collect(),
+                rules.iter().zip(1..).map(|((effect, pick), line)| rule(*effect, POOL[*pick].0, line)).collect(),
             ),
             ..with_profile(all_layers(&[]), &ids(&listed))
         };
@@ -319,11 +340,13 @@ proptest! {
             AccessMode::AnalysisOnly => axis == Axis::FsRead || axis == Axis::ModelInfer,
         };
         let below = axis != Axis::NetHttp && model(&declared) && model(&granted) && model(&listed) && admitted;
-        let ruled = |allow: bool| rules.iter().any(|(this, pick)| *this == allow && POOL[*pick].1(axis, &resource));
-        let agreed = ruled(true) && !ruled(false);
+        let ruled = |effect| rules.iter().any(|(this, pick)| *this == effect && POOL[*pick].1(axis, &resource));
+        let asked = ruled(Effect::Ask) && !ruled(Effect::Deny);
+        let agreed = ruled(Effect::Allow) && !ruled(Effect::Ask) && !ruled(Effect::Deny);
 
         let verdict = rights.decide(axis, &resource);
-        prop_assert_eq!(is_allowed(&verdict), below && (agreed || observe), "{:?}", verdict);
+        prop_assert_eq!(is_allowed(&verdict), below && !asked && (agreed || observe), "{:?}", verdict);
+        prop_assert_eq!(matches!(verdict, Verdict::Asks { .. }), below && asked, "{:?}", verdict);
         if let Verdict::Allowed { observed, .. } = &verdict {
             prop_assert_eq!(*observed == Observed::WouldDeny, !agreed);
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use super::axis::{Axis, ScopeForm};
@@ -35,6 +35,18 @@ enum Scope {
     All,
     Mount { mount: String, pattern: Option<GlobMatcher> },
     Name(String),
+}
+
+/// How an index finds an id.
+pub(super) enum Lookup<'a> {
+    /// It covers its whole axis.
+    Whole,
+    /// It covers one mount, or what bears one name.
+    Exact(&'a str),
+    /// It covers some paths of a mount.
+    Pattern(&'a str, &'a Glob),
+    /// It has to be asked.
+    Other,
 }
 
 /// A capability id. A bare axis covers all its scopes, never the reverse (R7).
@@ -83,6 +95,16 @@ impl CapabilityId {
             }
             (Scope::Name(name), Resource::Name { name: wanted }) => name == wanted,
             _ => false,
+        }
+    }
+
+    pub(super) fn lookup(&self) -> Lookup<'_> {
+        match &self.scope {
+            Scope::All => Lookup::Whole,
+            Scope::Name(name) | Scope::Mount { mount: name, pattern: None } => Lookup::Exact(name),
+            Scope::Mount { mount, pattern: Some(pattern) } => Lookup::Pattern(mount, pattern.glob()),
+            #[allow(unreachable_patterns, reason = "scopes of other forms are asked one by one")]
+            _ => Lookup::Other,
         }
     }
 

@@ -5,14 +5,23 @@
 
 mod axis;
 mod decision;
+mod force;
+mod grant;
 mod id;
+mod index;
 mod policy;
 mod profile;
 mod resource;
 
 pub use axis::{AXES, Axis, ScopeForm};
 pub use decision::{Denial, DenialLabel, EffectiveRights, Layer, Observed, Verdict};
+pub use force::{InForce, PolicyInForce, Replaced};
+pub use grant::{Asked, Asking, Extent, Grant, GrantTerms, Grants, LONGEST_PERIOD, PermissionRequest};
 pub use id::{CapabilityId, CapabilitySet, InvalidCapability};
 pub use policy::{Effect, Mode, MountRule, Policy, Rule, SourceRef};
 pub use profile::{Profile, builtin_profiles};
 pub use resource::Resource;
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod registry_tests;

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::Axis;
 use super::id::CapabilityId;
-use super::resource::Resource;
 use crate::mount::MountAccess;
 use crate::{Digest, PluginId};
 
@@ -32,8 +30,30 @@ impl fmt::Display for SourceRef {
 pub enum Effect {
     /// Allow.
     Allow,
-    /// Deny; beats every allow.
+    /// Ask a person, unless somebody has answered; beats every allow.
+    Ask,
+    /// Deny; beats everything.
     Deny,
+}
+
+impl Effect {
+    /// As the section of its rules is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Smaller wins.
+    pub(super) const fn precedence(self) -> u8 {
+        match self {
+            Self::Deny => 0,
+            Self::Ask => 1,
+            Self::Allow => 2,
+        }
+    }
 }
 
 /// Whether the policy is applied.
@@ -46,7 +66,7 @@ pub enum Mode {
     Observe,
 }
 
-/// One allow or deny rule.
+/// One allow, ask or deny rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// What it says.
@@ -70,7 +90,7 @@ pub struct MountRule {
     pub source: SourceRef,
 }
 
-/// The operator's policy, ready to decide.
+/// The operator's policy, as it was written.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Whether it is applied.
@@ -84,30 +104,15 @@ pub struct Policy {
 }
 
 /// What the policy says of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Ruling<'a> {
     Allowed(&'a SourceRef),
+    Asks(&'a Rule),
     Denied(&'a SourceRef),
     Unmentioned,
 }
 
 impl Policy {
-    pub(super) fn rule_on(&self, plugin: Option<&PluginId>, axis: Axis, resource: &Resource) -> Ruling<'_> {
-        let mut ruling = Ruling::Unmentioned;
-        for rule in &self.rules {
-            let addressed = rule.plugins.is_empty() || plugin.is_some_and(|plugin| rule.plugins.contains(plugin));
-            if !addressed || !rule.capability.covers(axis, resource) {
-                continue;
-            }
-            match rule.effect {
-                Effect::Deny => return Ruling::Denied(&rule.source),
-                Effect::Allow if ruling == Ruling::Unmentioned => ruling = Ruling::Allowed(&rule.source),
-                Effect::Allow => {}
-            }
-        }
-        ruling
-    }
-
     /// The rule that lets this host folder be mounted with this access, if one does.
     pub fn mount_rule(&self, host: &Path, access: MountAccess) -> Option<&MountRule> {
         self.mounts.iter().find(|rule| host.starts_with(&rule.path) && rule.access.includes(access))

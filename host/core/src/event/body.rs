@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuthRefusal, DebugBundleExport, DecisionRecord, Diagnostic, EditorEdit, Gap, MutationRecord, OutcomeRecord,
-    PolicyChange, SignOff, SimulationRecord, TerminalCommand,
+    AuthRefusal, DebugBundleExport, DecisionRecord, Diagnostic, EditorEdit, Gap, GrantNote, MutationRecord,
+    OutcomeRecord, PolicyChange, SignOff, SimulationRecord, TerminalCommand,
 };
 use crate::job::{JobState, canonical_enum};
 use crate::model::TokenUsage;
@@ -175,10 +175,13 @@ pub enum EventBody {
     Approval {
         /// The question; none for the review of what a job proposes.
         approval_id: Option<ApprovalId>,
-        /// `requested`, `approved` or `rejected` by somebody, `expired`, `cancelled`.
+        /// `requested`, `approved` or `rejected` by somebody, `expired`, `cancelled`; `granted` and `revoked` of a capability.
         decision: String,
         /// What was asked, or why it was decided so.
         reason: Option<String>,
+        /// What was granted or taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant: Option<Box<GrantNote>>,
     },
     /// A command in a terminal.
     TerminalCommand(TerminalCommand),

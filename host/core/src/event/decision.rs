@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::{DenialLabel, Layer, Mode, SourceRef};
 use crate::job::canonical_enum;
-use crate::{Digest, EventId, JobId};
+use crate::{Digest, EventId, GrantId, JobId};
 
 canonical_enum! {
     /// What the gate decided.
@@ -54,6 +54,9 @@ pub struct DecisionRecord {
     pub mode: Mode,
     /// Whether the policy would have denied what observe mode let pass.
     pub would_deny: bool,
+    /// The grant that answered the rule, if the rule wants a person asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grant: Option<GrantId>,
     /// SHA-256 of the policy.
     pub policy_sha256: Digest,
     /// SHA-256 of the manifest.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, EventId};
+use crate::capability::{CapabilityId, Extent};
+use crate::{Digest, EventId, GrantId, PluginId, Timestamp};
 
 /// Body of `sign_off`: a person vouches for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,6 +26,21 @@ pub struct AuthRefusal {
     pub reason: String,
     /// Where from: an address, or the user of the operating system.
     pub peer: Option<String>,
+}
+
+/// What somebody granted to a plugin, or took back, in an event `approval`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GrantNote {
+    /// The grant.
+    pub grant_id: GrantId,
+    /// For which plugin.
+    pub plugin: PluginId,
+    /// Which capability, with its scope.
+    pub capability: CapabilityId,
+    /// How far it reaches.
+    pub extent: Extent,
+    /// From when on it does not hold any more; none when its job or a person ends it.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Body of `policy_change`: from here on another policy decides.

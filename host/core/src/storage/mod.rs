@@ -6,6 +6,7 @@
 mod approvals;
 mod content;
 mod fault;
+mod grants;
 mod jobs;
 mod outbox;
 mod page;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::approvals::{ApprovalFilter, ApprovalStore};
 pub use self::content::ContentStore;
 pub use self::fault::{Fault, FaultKind, Migration, Schema};
+pub use self::grants::{GrantFilter, GrantStore};
 pub use self::jobs::{JobFilter, JobStore, Submitted};
 pub use self::outbox::{EventOutbox, OutboxSlot};
 pub use self::page::Page;
@@ -91,9 +93,9 @@ impl From<crate::gate::WrongPermit> for StorageError {
 }
 
 /// What executing workflows needs.
-pub trait Workflows: JobStore + RunStore + WorkQueue + ApprovalStore + TriggerStore {}
+pub trait Workflows: JobStore + RunStore + WorkQueue + ApprovalStore + GrantStore + TriggerStore {}
 
-impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + TriggerStore + ?Sized> Workflows for T {}
+impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + GrantStore + TriggerStore + ?Sized> Workflows for T {}
 
 /// The database as a whole.
 #[async_trait]

@@ -132,6 +132,7 @@ fn decision() -> DecisionRecord {
         rule: Some(SourceRef { file: "policy.toml".into(), line: 3 }),
         mode: Mode::Enforce,
         would_deny: false,
+        grant: None,
         policy_sha256: Digest::of(b"p"),
         manifest_sha256: Digest::of(b"m"),
         arguments_sha256: Digest::of(b"a"),
@@ -209,6 +210,7 @@ fn people_bodies(ids: &SequentialIds) -> [EventBody; 7] {
             approval_id: Some(ApprovalId::fresh(ids)),
             decision: "approved".into(),
             reason: Some("looks good".into()),
+            grant: None,
         },
         EventBody::TerminalCommand(TerminalCommand {
             session_id: SessionId::fresh(ids),

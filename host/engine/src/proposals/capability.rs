@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use handshake_core::capability::{Axis, EffectiveRights, Observed, Resource, Verdict as Decision};
+use handshake_core::capability::{
+    Asking, Axis, EffectiveRights, InForce, Observed, Policy, Resource, Verdict as Decision,
+};
 use handshake_core::event::{
     Actor, ActorKind, AdmittedEvent, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord,
 };
+use handshake_core::gate::AttemptPlace;
 use handshake_core::job::AiJob;
 use handshake_core::node::NodeKey;
 use handshake_core::{Digest, EventId};
@@ -47,12 +50,14 @@ impl Occasion {
     }
 }
 
-/// Decides for every proposer and document once. What is refused is a finding; each decision is an event.
+/// Decides for every proposer and document once. What is refused is a finding; each decision is an event. What is in
+/// force is held by the caller until what it decides is done.
 pub(crate) fn decide(
     services: &EngineServices,
     job: &AiJob,
     gathered: &Gathered,
     occasion: Occasion,
+    in_force: &InForce,
 ) -> Result<(Vec<Finding>, Vec<AdmittedEvent>), EngineError> {
     let (mut findings, mut events) = (Vec::new(), Vec::new());
     let mut decided = BTreeSet::new();
@@ -71,14 +76,29 @@ pub(crate) fn decide(
         };
         let resource = Resource::name(document.clone());
         let started = services.clock.monotonic();
-        let decision = rights.decide(Axis::DocPropose, &resource);
+        let place = AttemptPlace {
+            job: job.job_id,
+            run: gathered.run.run_id,
+            step: proposer.node.step.clone(),
+            index: proposer.node.index,
+            attempt: proposer.attempt,
+            fence: gathered.run.fence,
+        };
+        let now = services.clock.now();
+        let asking = Asking { place: Some(&place), workspace: None, began: now, now };
+        let decision = rights.decide_under(in_force, Axis::DocPropose, &resource, &asking);
         let lasted = services.clock.monotonic().saturating_sub(started);
-        let mut record = record(job, proposer, rights, &resource, occasion);
+        let mut record = record(job, proposer, (rights, in_force.policy()), &resource, occasion);
         record.evaluation_ns = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
         match decision {
-            Decision::Allowed { rule, observed } => {
-                record.rule = rule;
+            Decision::Allowed { rule, observed, grant } => {
+                (record.rule, record.grant) = (rule, grant);
                 record.would_deny = observed == Observed::WouldDeny;
+            }
+            Decision::Asks { denial, asked } => {
+                record.decision_outcome = Outcome::Deny;
+                (record.rule, record.layer, record.reason) = (Some(asked.rule), denial.layer, Some(denial.reason));
+                findings.push(reject(format!("step `{}`: {denial}", proposer.node)));
             }
             Decision::Denied { denial, rule } => {
                 record.decision_outcome = Outcome::Deny;
@@ -114,7 +134,7 @@ fn reject(why: String) -> Finding {
 fn record(
     job: &AiJob,
     proposer: &Proposer,
-    rights: &EffectiveRights,
+    (rights, policy): (&EffectiveRights, &Policy),
     resource: &Resource,
     occasion: Occasion,
 ) -> DecisionRecord {
@@ -135,9 +155,10 @@ fn record(
         reason: None,
         layer: handshake_core::capability::Layer::Policy,
         rule: None,
-        mode: rights.policy.mode,
+        mode: policy.mode,
         would_deny: false,
-        policy_sha256: rights.policy.digest,
+        grant: None,
+        policy_sha256: policy.digest,
         manifest_sha256: rights.manifest_sha256,
         arguments_sha256: Digest::of_parts(&[resource.to_string().as_bytes()]),
         evaluation_ns: 0,

@@ -2,6 +2,7 @@
 //! rights today.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use handshake_core::DocumentId;
@@ -57,7 +58,7 @@ pub(crate) async fn gather(services: &EngineServices, job: &AiJob) -> Result<Gat
     let plan = compile(&run)?;
     let nodes = services.database.nodes(run.run_id, Payloads::Read).await?;
     let verdicts = verdicts::findings(&plan, &nodes, |planned| label(services, planned));
-    let proposed = proposed(services, job, &plan, nodes);
+    let proposed = proposed(services, (job, &run.base), &plan, nodes);
     let mut documents = BTreeMap::new();
     for named in proposed.iter().map(|proposed| &proposed.proposal.document) {
         if documents.contains_key(named) {
@@ -82,7 +83,12 @@ fn label(services: &EngineServices, planned: &PlannedStep) -> String {
 }
 
 /// The proposals of what was completed, in the order of steps and items.
-fn proposed(services: &EngineServices, job: &AiJob, plan: &Plan, nodes: Vec<NodeExecution>) -> Vec<Proposed> {
+fn proposed(
+    services: &EngineServices,
+    (job, base): (&AiJob, &Path),
+    plan: &Plan,
+    nodes: Vec<NodeExecution>,
+) -> Vec<Proposed> {
     let position = |node: &NodeKey| plan.steps.iter().position(|planned| planned.step.id == node.step);
     let mut found: Vec<_> = nodes
         .into_iter()
@@ -98,7 +104,7 @@ fn proposed(services: &EngineServices, job: &AiJob, plan: &Plan, nodes: Vec<Node
         let plugin = services.executor.find(uses);
         let label = plugin.as_ref().map_or_else(|_| uses.to_owned(), |plugin| plugin.label());
         let rights = match (plugin, profile) {
-            (Ok(plugin), Some(profile)) => Ok(rights(services, &planned.step, &plugin, profile, job)),
+            (Ok(plugin), Some(profile)) => Ok(rights(services, &planned.step, &plugin, profile, job, base)),
             (Err(error), _) => Err(format!("step `{}`: {error}", node.node)),
             (_, None) => Err(format!("profile `{}` does not exist any more", job.capability_profile_id)),
         };
@@ -141,7 +147,8 @@ impl Gathered {
         };
         let mut findings = validate(&material);
         findings.extend(self.verdicts.iter().cloned());
-        let (refused, events) = capability::decide(services, job, self, Occasion::Validation)?;
+        let (refused, events) =
+            capability::decide(services, job, self, Occasion::Validation, &services.policy.current())?;
         findings.extend(refused);
         Ok((findings, events))
     }

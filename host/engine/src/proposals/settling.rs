@@ -150,7 +150,8 @@ async fn apply(
     by: &Actor,
     mut events: Vec<AdmittedEvent>,
 ) -> Result<AiJob, EngineError> {
-    let (refused, decisions) = capability::decide(services, &job, gathered, Occasion::Commit)?;
+    let in_force = services.policy.current();
+    let (refused, decisions) = capability::decide(services, &job, gathered, Occasion::Commit, &in_force)?;
     events.extend(decisions);
     if let Some(why) = sentence(&refused, Verdict::Reject) {
         return refuse(services, job, why, events).await;
@@ -257,7 +258,7 @@ fn approval(
 ) -> Result<AdmittedEvent, EngineError> {
     let reason = reason.map(|reason| crate::run::bounded(reason.to_owned()));
     let decision = if approve { "approved" } else { "rejected" }.to_owned();
-    let body = EventBody::Approval { approval_id: None, decision, reason };
+    let body = EventBody::Approval { approval_id: None, decision, reason, grant: None };
     Ok(envelope(services, job, run).admit(by.clone(), body)?)
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Driver<'a> {
     /// What was done of it before.
     pub(super) history: History,
     pub(super) budget: Arc<Budget>,
+    /// Whether it has put a question about a capability to people.
+    pub(super) has_asked: bool,
     /// Attempts that did not begin because the budget of steps is used up.
     pub(super) held: Vec<Attempt>,
     /// Whether a host had begun to execute it before.
@@ -129,6 +131,7 @@ impl<'a> Driver<'a> {
         Self {
             inner,
             before: if resumed { history.lasted() } else { Duration::ZERO },
+            has_asked: history.has_asked(),
             history,
             budget,
             held: Vec::new(),
@@ -302,6 +305,11 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Whether another attempt may begin now.
+    pub(super) fn may_begin(&self) -> bool {
+        self.paused.is_none() && !self.budget.is_over() && !self.progress.has_failed()
+    }
+
     pub(super) fn happened(&mut self, happening: Happening) -> Result<(), EngineError> {
         self.progress.after(happening).map_err(|error| EngineError::Internal(error.to_string()))
     }
@@ -386,6 +394,9 @@ impl<'a> Driver<'a> {
         match (input, past) {
             (Ok(input), None) => self.checkpoint(position, node, (1, 1), input),
             (Ok(input), Some(past)) if past.state == NodeState::Failed => self.go_on(position, node, &past, input),
+            (Ok(_), Some(Past { asks: Some(row), failures, .. })) => {
+                self.await_word(position, *row, failures + 1, None)
+            }
             (Ok(input), Some(past)) => self.checkpoint(position, node, (past.attempt + 1, past.failures + 1), input),
             (Err(reason), _) => {
                 self.failure.get_or_insert(reason);
@@ -399,7 +410,7 @@ impl<'a> Driver<'a> {
         self.plan.steps.iter().any(|planned| planned.step.workflow.is_some())
     }
 
-    fn resources(&self, step: usize) -> Result<&StepResources, EngineError> {
+    pub(super) fn resources(&self, step: usize) -> Result<&StepResources, EngineError> {
         let resources = self.resources.as_ref().and_then(|all| all.get(step)?.as_ref());
         resources.ok_or_else(|| EngineError::Internal("a step was not prepared".into()))
     }
@@ -423,7 +434,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Notes an attempt that begins when the next transaction is durable; its number, and how many tries it makes.
-    fn checkpoint(
+    pub(super) fn checkpoint(
         &mut self,
         position: Position,
         node: NodeKey,
@@ -504,8 +515,10 @@ impl<'a> Driver<'a> {
     }
 
     fn failed(&mut self, position: Position, attempt: Attempt, failure: &StepFailure) -> Result<(), EngineError> {
-        if matches!(failure, StepFailure::Violation { .. }) {
-            return self.violated(&attempt, failure);
+        match failure {
+            StepFailure::Violation { .. } => return self.violated(&attempt, failure),
+            StepFailure::NeedsApproval(asked) => return self.needs_approval(position, &attempt, asked),
+            _ => {}
         }
         if let Some(exceeded) = self.budget.refused(failure).filter(|exceeded| exceeded.on_exceeded == OnExceeded::Ask)
         {
@@ -638,7 +651,8 @@ impl<'a> Driver<'a> {
 
     pub(super) async fn end(&mut self, ending: Ending) -> Result<(), EngineError> {
         self.conclude(ending).await?;
-        if self.run.state.is_final() && self.plan.steps.iter().any(|planned| planned.step.approval.is_some()) {
+        let asks = self.has_asked || self.plan.steps.iter().any(|planned| planned.step.approval.is_some());
+        if self.run.state.is_final() && asks {
             approvals::withdraw(&self.inner.services, self.run.job_id, self.run.run_id).await?;
         }
         Ok(())

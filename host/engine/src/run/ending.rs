@@ -157,6 +157,7 @@ fn remedy(failure: &StepFailure, step: &Step, plugin: &Plugin) -> String {
         },
         StepFailure::Contract(_) => format!("`handshake plugin check` tells what is wrong with `{id}`"),
         StepFailure::Violation { .. } => "find out who did it before anything is run again".into(),
+        StepFailure::NeedsApproval(_) => "answer the question".into(),
         StepFailure::Cancelled => "run the workflow again".into(),
         StepFailure::Host(_) => "`handshake doctor` looks for what is wrong with the host".into(),
     }

@@ -84,7 +84,7 @@ impl Envelope<'_> {
         reason: Option<String>,
         actor: &Actor,
     ) -> Result<AdmittedEvent, RecorderError> {
-        let body = EventBody::Approval { approval_id: Some(id), decision: decision.to_owned(), reason };
+        let body = EventBody::Approval { approval_id: Some(id), decision: decision.to_owned(), reason, grant: None };
         let mut event = self.event(actor.clone(), body);
         event.step_id = Some(step.clone());
         self.services.recorder.admit(&event)

@@ -20,6 +20,8 @@ pub(super) struct Past {
     pub(super) error: Option<NodeError>,
     pub(super) started_at: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
+    /// The row of an attempt that waits for a person to grant it something.
+    pub(super) asks: Option<Box<NodeExecution>>,
 }
 
 impl Past {
@@ -49,6 +51,9 @@ impl History {
             if row.state == NodeState::Waiting {
                 history.waiting.insert(row.node.clone(), row.clone());
             }
+            let asks = (row.state == NodeState::Interrupted
+                && row.error.as_ref().is_some_and(|error| error.kind == StepFailure::NEEDS_APPROVAL))
+            .then(|| Box::new(row.clone()));
             let failures = history.nodes.get(&row.node).map_or(0, |past| past.failures);
             let past = Past {
                 attempt: row.attempt,
@@ -56,6 +61,7 @@ impl History {
                 state: row.state,
                 output: row.output.unwrap_or_default(),
                 contribution: row.contribution,
+                asks,
                 error: row.error,
                 started_at: row.started_at,
                 finished_at: row.finished_at,
@@ -63,6 +69,11 @@ impl History {
             history.nodes.insert(row.node, past);
         }
         history
+    }
+
+    /// Whether an attempt of it waits for a person to grant something.
+    pub(super) fn has_asked(&self) -> bool {
+        self.nodes.values().any(|past| past.asks.is_some())
     }
 
     /// What was done of a node; told once.

@@ -7,6 +7,7 @@ mod driver;
 mod ending;
 mod envelope;
 mod history;
+mod permission;
 mod poison;
 mod prepared;
 mod progress;
@@ -102,7 +103,7 @@ async fn once(
         return Err(EngineError::NeedsPerson { run: id, reason: job.status_reason });
     }
     let plan = compile(&run)?;
-    let prepared = prepared::prepare(services, &plan, &run, &job);
+    let prepared = prepared::prepare(services, &plan, (&run, &job), by);
     let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &attempts, parent).await?;
     let history = history::History::of(attempts);
     let driver = driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));

@@ -95,7 +95,7 @@ impl Driver<'_> {
             self.change.events.push(event);
         }
         let mut ended = Vec::new();
-        for pending in self.pending.values() {
+        for pending in self.pending.values().filter(|pending| !pending.has_ended()) {
             ended.push(pending.ended(&envelope, NodeState::Cancelled, "cancelled")?);
         }
         for (row, event) in ended {

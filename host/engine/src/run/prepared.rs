@@ -1,12 +1,14 @@
 //! What a run needs before its first step: its plan, and per step the plugin, rights and folders, as they are now.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use handshake_core::capability::{EffectiveRights, Profile};
+use handshake_core::event::{Actor, ActorKind};
 use handshake_core::job::AiJob;
 use handshake_core::mount::Mount;
-use handshake_core::run::WorkflowRun;
+use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::step::{Plugin, PluginError};
 use handshake_core::workflow::{Step, Workflow};
 use serde_json::Value;
@@ -63,16 +65,23 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
         .map_err(|problems| unreadable(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
-/// Looks everything up again, in the order of the plan's steps.
+/// Looks everything up again, in the order of the plan's steps, at the word of `by`.
 pub(super) fn prepare(
     services: &EngineServices,
     plan: &Plan,
-    run: &WorkflowRun,
-    job: &AiJob,
+    (run, job): (&WorkflowRun, &AiJob),
+    by: &Actor,
 ) -> Result<Vec<Option<StepResources>>, Unprepared> {
-    if services.policy.digest != run.pinned.policy {
-        let reason = "the policy changed since the run was made; submit the workflow again so that it is checked against the new one";
-        return Err(reason.to_owned().into());
+    // A run that is executed goes on when the policy changes: each call is decided under the one in force. Taking it up
+    // again under another one than it was made under is for a person to say.
+    if services.policy.current().policy().digest != run.pinned.policy && by.kind != ActorKind::Human {
+        let remedy = match run.state {
+            RunState::Queued => "submit the workflow again so that it is checked against the new one".to_owned(),
+            _ => {
+                format!("`handshake jobs resume {}` goes on under the new one", job.parent_job_id.unwrap_or(run.job_id))
+            }
+        };
+        return Err(format!("the policy changed since the run was made; {remedy}").into());
     }
     let profile = services.profiles.iter().find(|profile| profile.id == job.capability_profile_id);
     let profile = profile.ok_or_else(|| {
@@ -99,7 +108,7 @@ pub(super) fn prepare(
                 .into());
             }
             Ok(Some(StepResources {
-                rights: rights(services, &planned.step, &plugin, profile, job),
+                rights: rights(services, &planned.step, &plugin, profile, job, &run.base),
                 // All of them: what a step may do there is for the gate to decide, on record.
                 mounts: mounts.clone(),
                 settings: services.settings.get(&plugin.manifest.id).cloned().unwrap_or_default(),
@@ -116,6 +125,7 @@ pub(crate) fn rights(
     plugin: &Plugin,
     profile: &Arc<Profile>,
     job: &AiJob,
+    base: &Path,
 ) -> Arc<EffectiveRights> {
     Arc::new(EffectiveRights {
         plugin: Some(plugin.manifest.id.clone()),
@@ -123,7 +133,8 @@ pub(crate) fn rights(
         granted: step.grants.iter().cloned().collect(),
         profile: Arc::clone(profile),
         access_mode: job.access_mode,
-        policy: Arc::clone(&services.policy),
+        policy: services.policy.clone(),
         manifest_sha256: plugin.manifest_sha256,
+        workspace: base.to_str().map(Arc::from),
     })
 }

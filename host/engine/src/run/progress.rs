@@ -50,6 +50,8 @@ pub(crate) enum Happening {
     Started { step: usize, item: usize },
     /// An item that began waits for the world, and takes no place of those that work.
     Rested { step: usize, item: usize },
+    /// An item that waited works again.
+    Resumed { step: usize, item: usize },
     /// An item succeeded.
     Completed { step: usize, item: usize },
     /// An item failed for good.
@@ -119,6 +121,14 @@ impl Progress {
                 Some(Phase::Open { items, .. }) if items.get(item) == Some(&Item::Running) => {
                     items[item] = Item::Resting;
                     self.running -= 1;
+                }
+                _ => return impossible,
+            },
+            Happening::Resumed { step, item } => match self.steps.get_mut(step) {
+                // Whoever was asked has answered; it is not made to wait for a place as well.
+                Some(Phase::Open { items, .. }) if items.get(item) == Some(&Item::Resting) => {
+                    items[item] = Item::Running;
+                    self.running += 1;
                 }
                 _ => return impossible,
             },

@@ -20,6 +20,7 @@ use super::attempt::NO_SEED;
 use super::child;
 use super::driver::{Done, Driver, Position};
 use super::history::Past;
+use super::permission::Permission;
 use super::progress::Happening;
 use crate::approvals;
 use crate::control::{self, Control};
@@ -36,9 +37,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// A node that waits.
 pub(super) struct Pending {
     pub(super) node: NodeKey,
-    attempt: u32,
-    input: Json,
-    started_at: Timestamp,
+    pub(super) attempt: u32,
+    pub(super) input: Json,
+    pub(super) started_at: Timestamp,
     pub(super) on: WaitsOn,
 }
 
@@ -49,6 +50,8 @@ pub(super) enum WaitsOn {
         expires_at: Option<Timestamp>,
         on_expiry: OnExpiry,
     },
+    /// A person's word about a capability.
+    Permission(Box<Permission>),
     Moment(Timestamp),
     /// The run of another workflow; `parked` once that waits for people and nothing else.
     Child {
@@ -74,6 +77,11 @@ impl Pending {
             started_at: self.started_at,
             finished_at: None,
         }
+    }
+
+    /// Whether its row is as it stays: an attempt that has asked is over.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.on, WaitsOn::Permission(_))
     }
 
     /// The same for whoever goes on with the run.
@@ -197,6 +205,7 @@ impl Driver<'_> {
                     let (approval, expires_at) = (*approval, *expires_at);
                     self.ask(position, approval, expires_at).await?;
                 }
+                WaitsOn::Permission(_) => self.ask_for_permission(position).await?,
                 WaitsOn::Moment(moment) => {
                     let (clock, moment) = (std::sync::Arc::clone(&self.inner.services.clock), *moment);
                     self.tasks.spawn(async move {
@@ -246,6 +255,7 @@ impl Driver<'_> {
             quorum: spec.quorum.unwrap_or(1),
             votes: Vec::new(),
             expires_at,
+            permission: None,
             created_at: pending.started_at,
             decided_at: None,
         };
@@ -257,6 +267,7 @@ impl Driver<'_> {
     pub(super) fn answered(&self) -> impl Future<Output = ()> + use<> {
         let asks = self.pending.values().filter_map(|pending| match &pending.on {
             WaitsOn::People { expires_at, .. } => Some(*expires_at),
+            WaitsOn::Permission(_) => Some(None),
             _ => None,
         });
         let now = self.inner.services.clock.now();
@@ -275,9 +286,9 @@ impl Driver<'_> {
     /// Looks at every question that is open.
     pub(super) async fn look(&mut self) -> Result<(), EngineError> {
         self.decided.mark_unchanged();
-        let asked = self.pending.iter().filter(|(_, pending)| matches!(pending.on, WaitsOn::People { .. }));
-        for position in asked.map(|(position, _)| *position).collect::<Vec<_>>() {
+        for position in self.pending.keys().copied().collect::<Vec<_>>() {
             self.look_at(position).await?;
+            self.look_for_permission(position).await?;
         }
         Ok(())
     }
@@ -286,11 +297,13 @@ impl Driver<'_> {
     /// could not know that it has to be woken.
     pub(super) async fn was_answered(&self) -> Result<bool, EngineError> {
         for pending in self.pending.values() {
-            if let WaitsOn::People { approval, .. } = &pending.on {
-                let found = approvals::current(&self.inner.services, *approval).await?;
-                if found.state != ApprovalState::Pending {
-                    return Ok(true);
-                }
+            let approval = match &pending.on {
+                WaitsOn::People { approval, .. } => *approval,
+                WaitsOn::Permission(permission) => permission.approval,
+                WaitsOn::Moment(_) | WaitsOn::Child { .. } => continue,
+            };
+            if approvals::current(&self.inner.services, approval).await?.state != ApprovalState::Pending {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -396,6 +409,9 @@ impl Driver<'_> {
             control::cancel_parts(&self.inner.services, self.run.job_id, &Actor::system()).await?;
         }
         for (_, pending) in std::mem::take(&mut self.pending) {
+            if pending.has_ended() {
+                continue;
+            }
             let (row, event) = pending.ended(&self.envelope(), NodeState::Cancelled, "cancelled")?;
             self.over(row, event, None);
         }
@@ -425,6 +441,9 @@ impl Driver<'_> {
                         format!("step `{}` waits for approval: {prompt}", pending.node)
                     });
                     wake = wake.min(expires_at.unwrap_or(wake));
+                }
+                WaitsOn::Permission(permission) => {
+                    asks.push(format!("step `{}`: {}", pending.node, permission.words()));
                 }
                 WaitsOn::Child { parked: Some(parked), .. } => {
                     asks.push(parked.reason.clone());
@@ -457,7 +476,7 @@ fn answer(approval: &Approval) -> Value {
     })
 }
 
-fn refusal(approval: &Approval) -> String {
+pub(super) fn refusal(approval: &Approval) -> String {
     let no: Option<&Vote> = approval.votes.iter().find(|vote| !vote.approve);
     match (approval.state, no) {
         (ApprovalState::Expired, _) => "nobody answered in time".to_owned(),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
 use handshake_core::budget::Ask;
-use handshake_core::capability::{Denial, DenialLabel, Effect, Layer, Mode, Policy, Rule, SourceRef, builtin_profiles};
+use handshake_core::capability::{
+    Denial, DenialLabel, Effect, Grant, Layer, Mode, Policy, PolicyInForce, Rule, SourceRef, builtin_profiles,
+};
 use handshake_core::credential::{Credentials, Unusable};
 use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
@@ -23,7 +25,7 @@ use handshake_core::step::*;
 use handshake_core::storage::*;
 use handshake_core::testing::{self, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::trigger::{Trigger, TriggerRef};
-use handshake_core::{ApprovalId, Digest, HostId, JobId, PluginId, RunId, Timestamp, TriggerId};
+use handshake_core::{ApprovalId, Digest, GrantId, HostId, JobId, PluginId, RunId, Timestamp, TriggerId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,7 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, WorkflowRun>,
     pub(super) nodes: BTreeMap<(String, u32, RunId), NodeExecution>,
     pub(super) approvals: BTreeMap<ApprovalId, Approval>,
+    pub(super) grants: BTreeMap<GrantId, Grant>,
     pub(super) triggers: BTreeMap<TriggerId, Trigger>,
     /// Triggers are looked at and do not advance, as when the process is lost before.
     pub(super) stuck: bool,
@@ -257,6 +260,28 @@ impl WorkQueue for MemoryDatabase {
     }
     fn arrivals(&self) -> Box<dyn Arrivals> {
         panic!("not in this double")
+    }
+}
+
+#[async_trait]
+impl GrantStore for MemoryDatabase {
+    async fn add_grant(&self, grant: Grant, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        tables.grants.insert(grant.grant_id, grant);
+        tables.record(events);
+        Ok(())
+    }
+    async fn grant(&self, id: GrantId) -> Result<Grant, StorageError> {
+        self.tables().grants.get(&id).cloned().ok_or_else(|| not_found("grant", id))
+    }
+    async fn grants(&self, filter: &GrantFilter) -> Result<Vec<Grant>, StorageError> {
+        let tables = self.tables();
+        let grants =
+            tables.grants.values().filter(|grant| filter.page.after.is_none_or(|after| grant.grant_id > after));
+        Ok(grants.cloned().collect())
+    }
+    async fn revoke_grant(&self, grant: Grant, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {
+        self.add_grant(grant, events).await
     }
 }
 
@@ -583,7 +608,7 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         mounts: Arc::new(PlainMounts),
         clock: Arc::clone(&clock) as Arc<dyn handshake_core::Clock>,
         ids: Arc::new(SequentialIds::default()),
-        policy: Arc::new(policy),
+        policy: PolicyInForce::new(policy),
         profiles: builtin_profiles().into_iter().map(Arc::new).collect(),
         settings: Arc::default(),
         lease: Duration::from_secs(30),

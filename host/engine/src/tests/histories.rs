@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::doubles::*;
+use crate::Answer;
 
 const WORKFLOW: &str = "
 name: history
@@ -56,7 +57,7 @@ async fn live(bench: &Bench, job: JobId, run: RunId) -> AiJob {
         match found.state {
             state if state.is_final() => return found,
             JobState::AwaitingUser if !bench.engine.questions(job).await.unwrap().is_empty() => {
-                bench.engine.vote(job, None, true, None, &person).await.unwrap();
+                bench.engine.vote(job, None, Answer::of(true), &person).await.unwrap();
             }
             _ => {}
         }

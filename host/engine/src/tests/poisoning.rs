@@ -16,7 +16,7 @@ use super::content::OneDocument;
 use super::doubles::*;
 use crate::documents::tests::stored;
 use crate::documents::version;
-use crate::{Control, EngineError, Question};
+use crate::{Answer, Control, EngineError, Question};
 
 fn person() -> Actor {
     Actor { kind: ActorKind::Human, id: "tester".into() }
@@ -96,7 +96,7 @@ async fn nothing_that_is_asked_of_a_poisoned_job_is_done_and_it_says_why() {
         bench.engine.retry(job, None, &person()).await.err(),
         bench.engine.accept(job, &person(), None).await.err(),
         bench.engine.decline(job, &person(), None).await.err(),
-        bench.engine.vote(job, Some(&which), true, None, &person()).await.err(),
+        bench.engine.vote(job, Some(&which), Answer::of(true), &person()).await.err(),
         bench.engine.require_sound(&bench.database.tables().jobs[&job]).err(),
     ];
     for error in refused.map(Option::unwrap) {
@@ -147,7 +147,7 @@ async fn a_component_that_does_not_fit_the_pinned_manifest_poisons_and_an_upgrad
         let (job, run) = bench.started(text).await;
         assert_eq!(bench.executed(run).await.state, JobState::AwaitingUser);
         *bench.executor.version.lock().unwrap() = version;
-        bench.engine.vote(job, None, true, None, &person()).await.unwrap();
+        bench.engine.vote(job, None, Answer::of(true), &person()).await.unwrap();
         let ended = bench.executed(run).await;
         assert_eq!(ended.state, state, "{version}: {}", ended.status_reason);
         assert_eq!(bench.calls().len(), usize::from(state == JobState::Completed), "{version}");

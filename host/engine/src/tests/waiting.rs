@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::doubles::*;
-use crate::{Control, EngineError, Question, Voted};
+use crate::{Answer, Control, EngineError, Question, Voted};
 
 fn person(name: &str) -> Actor {
     Actor { kind: ActorKind::Human, id: name.into() }
@@ -37,7 +37,7 @@ impl Bench {
             None => (step, None),
         };
         let question = Question { step: StepId::new(step).unwrap(), index };
-        self.engine.vote(job, Some(&question), approve, None, &person(who)).await
+        self.engine.vote(job, Some(&question), Answer::of(approve), &person(who)).await
     }
 
     /// Goes on with whatever may go on by itself; the state of the job then.
@@ -107,7 +107,7 @@ async fn one_no_fails_the_step_with_its_reason() {
     let (job, run) = bench.submitted(GATED).await;
     bench.drive(run).await;
     let reason = Some("too early".to_owned());
-    let voted = bench.engine.vote(job, None, false, reason, &person("bob")).await.unwrap();
+    let voted = bench.engine.vote(job, None, Answer { reason, ..Answer::of(false) }, &person("bob")).await.unwrap();
     assert_eq!(voted.goes_on, Some((run, job)));
     assert_eq!(bench.wake(job).await, JobState::Failed);
     let job = bench.database.job(job).await.unwrap();
@@ -149,7 +149,7 @@ steps:
     bench.drive(run).await;
     let questions = bench.engine.questions(job).await.unwrap();
     assert_eq!(questions.len(), 10);
-    let unclear = bench.engine.vote(job, None, true, None, &person("ann")).await.unwrap_err().to_string();
+    let unclear = bench.engine.vote(job, None, Answer::of(true), &person("ann")).await.unwrap_err().to_string();
     assert!(unclear.contains("has 10 questions: ask[0], ask[1]") && unclear.contains("--step"), "{unclear}");
     for item in 0..10 {
         assert!(bench.calls().is_empty());

@@ -105,6 +105,7 @@ impl Bench {
             rule: None,
             mode: Mode::Enforce,
             would_deny,
+            grant: None,
             policy_sha256: Digest::ZERO,
             manifest_sha256: Digest::ZERO,
             arguments_sha256: Digest::ZERO,

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use handshake_core::Digest;
-use handshake_core::capability::{Axis, Verdict};
+use handshake_core::capability::Axis;
 use handshake_core::gate::Permit;
 use handshake_core::mount::MountAccess;
 use rustix::fs::FileType;
@@ -128,9 +128,9 @@ impl GatedFilesystem<'_> {
         new_path: &str,
     ) -> FsResult<(Decided, Decided)> {
         let new_place = path::resolve(self.place_of(new_base)?, new_path);
-        let readable = new_place.and_then(|place| path::resource(&self.0.mounts, &place)).is_some_and(|resource| {
-            matches!(self.0.gate.rights().decide(Axis::FsRead, &resource), Verdict::Allowed { .. })
-        });
+        let readable = new_place
+            .and_then(|place| path::resource(&self.0.mounts, &place))
+            .is_some_and(|resource| self.0.gate.may_allow(Axis::FsRead, &resource));
         if readable {
             let (permit, _) = self.decide(function, Axis::FsRead, base, path, new_path.as_bytes()).await?;
             permit.succeeded(0, 0);
