@@ -132,6 +132,7 @@ fn decision() -> Figure {
         effect: Effect::Allow,
         capability: capability.clone(),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: source.clone(),
     });
     let grants = ["fs.read:in/reports/**", "fs.write:out", "model.infer:default", "artifact.read"];
@@ -145,6 +146,7 @@ fn decision() -> Figure {
             mode: Mode::Enforce,
             rules: rules.collect(),
             mounts: Vec::new(),
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::budget::{Ask, BudgetMeter, Exceeded, Reservation};
-use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Mode, Observed, Resource, Verdict};
+use crate::capability::{Axis, Denial, DenialLabel, EffectiveRights, Layer, Observed, Resource, Verdict};
 use crate::event::{Actor, DecisionRecord, Event, EventBody, Outcome, OutcomeRecord};
 use crate::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use crate::run::FencingToken;
@@ -225,6 +225,16 @@ impl AttemptGate {
         Ok(self.grant(axis, decided, slot))
     }
 
+    /// Refuses a call whatever the rights say of it, because of something that they do not know, and records that: one
+    /// decision, as for every call. When the rights refuse it too, theirs is the reason.
+    pub fn refuse_call(&self, call: Call, reason: DenialLabel, layer: Layer, remedy: &str) -> Denial {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        match self.decide(call) {
+            Ok(decided) => self.refuse(axis, &resource, decided, (reason, layer), remedy),
+            Err(denial) => denial,
+        }
+    }
+
     /// Counts a call of a model; nothing when the rights refuse it anyway, or when it is none.
     ///
     /// It comes before the decision that is recorded, because it can wait, and the record is to bear the time at which
@@ -253,11 +263,7 @@ impl AttemptGate {
             Verdict::Allowed { rule, observed } => {
                 (Outcome::Allow, Layer::Policy, None, rule.clone(), *observed == Observed::WouldDeny)
             }
-            Verdict::Denied { denial, rule } => {
-                // In observe mode the policy never denies, so a denial is always another layer's.
-                debug_assert!(denial.layer != Layer::Policy || self.rights.policy.mode == Mode::Enforce);
-                (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false)
-            }
+            Verdict::Denied { denial, rule } => (Outcome::Deny, denial.layer, Some(denial.reason), rule.clone(), false),
         };
         let call_number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let capability = call.axis.name().to_owned();
@@ -446,6 +452,11 @@ impl Permit {
     /// Finishes with an error; the label is short and stable, for example `not-found`.
     pub fn failed(mut self, label: &str) {
         self.finish(label, 0, 0);
+    }
+
+    /// Finishes with an error after bytes have gone one way or the other.
+    pub fn broke_off(mut self, label: &str, bytes_in: u64, bytes_out: u64) {
+        self.finish(label, bytes_in, bytes_out);
     }
 
     fn finish(&mut self, result: &str, bytes_in: u64, bytes_out: u64) {

@@ -9,7 +9,7 @@ use futures::FutureExt;
 
 use super::*;
 use crate::budget::{BudgetKind, Limits, Usage};
-use crate::capability::{CapabilitySet, Effect, Policy, Profile, Rule, SourceRef};
+use crate::capability::{CapabilitySet, Effect, Mode, Policy, Profile, Rule, SourceRef};
 use crate::event::AdmittedEvent;
 use crate::job::AccessMode;
 use crate::testing::{Behaviour, FixedClock, MemoryRecorder, SequentialIds};
@@ -28,6 +28,7 @@ fn rights(ids: &[&str]) -> EffectiveRights {
         effect: Effect::Allow,
         capability: id.parse().unwrap(),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: SourceRef { file: "policy.toml".into(), line },
     };
     EffectiveRights {
@@ -40,6 +41,7 @@ fn rights(ids: &[&str]) -> EffectiveRights {
             mode: Mode::Enforce,
             rules: ids.iter().zip(1..).map(rule).collect(),
             mounts: Vec::new(),
+            secrets: Vec::new(),
             digest: Digest::of(b"policy"),
         }),
         manifest_sha256: Digest::of(b"manifest"),

@@ -1,7 +1,7 @@
 //! `handshake capabilities`: what steps can ask for, and the profiles that list it.
 
 use clap::Subcommand;
-use handshake_core::capability::{AXES, Axis, ScopeForm};
+use handshake_core::capability::{AXES, Axis};
 use serde::Serialize;
 
 use super::Context;
@@ -67,16 +67,11 @@ pub(crate) fn capabilities(context: &Context<'_>, command: &CapabilitiesCommand)
 }
 
 fn line(axis: Axis) -> AxisLine {
-    let scope = match axis.scope_form() {
-        ScopeForm::Mount => "mount[/pattern]",
-        ScopeForm::Name => "name",
-        ScopeForm::Bare => "-",
-    };
     AxisLine {
         axis: axis.name(),
         effectful: axis.is_effectful(),
         grantable: axis.is_grantable(),
-        scope,
+        scope: axis.scope_form().shown(),
         summary: axis.summary().trim(),
     }
 }
