@@ -16,10 +16,13 @@ mod interface;
 mod limits;
 mod linker;
 mod mounts;
+mod network;
 mod observer;
+mod secrets;
 mod stamp;
 mod state;
 mod wasi;
 
 pub use executor::{RuntimeOptions, RuntimeServices, WasmRuntime};
 pub use mounts::HostMounts;
+pub use network::{NameResolver, SystemResolver};
