@@ -66,7 +66,7 @@ pub(crate) async fn addresses(
 ) -> Result<Vec<IpAddr>, NoAddress> {
     let found = match host {
         NetHost::Ip(ip) => vec![*ip],
-        NetHost::Name(name) => match tokio::time::timeout(LOOK_UP, resolver.addresses(name)).await {
+        NetHost::Name(name) => match tokio::time::timeout(LOOK_UP, resolver.addresses(name.as_str())).await {
             Ok(Ok(found)) => found,
             Ok(Err(source)) => return Err(NoAddress::Unresolved { host: host.to_string(), source }),
             Err(_) => return Err(NoAddress::TimedOut { host: host.to_string() }),

@@ -12,12 +12,48 @@ const MAX_TEXT_BYTES: usize = 16 << 10;
 /// The longest host name that DNS has.
 const MAX_NAME_BYTES: usize = 253;
 
-/// A host: a name in lower case and punycode without its final dot, or an address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The name of a host, without its final dot.
+///
+/// It is compared and looked up in lower case and punycode. It is shown in the capitals that it was given in: redaction
+/// knows many secrets by them, and what a guest asks for may hold one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostName {
+    lower: String,
+    shown: String,
+}
+
+impl HostName {
+    fn new(lower: &str, written: &str) -> Self {
+        let written = written.strip_suffix('.').unwrap_or(written);
+        let shown = if written.eq_ignore_ascii_case(lower) { written } else { lower };
+        Self { lower: lower.to_owned(), shown: shown.to_owned() }
+    }
+
+    /// The name in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.lower
+    }
+}
+
+impl PartialEq for HostName {
+    fn eq(&self, other: &Self) -> bool {
+        self.lower == other.lower
+    }
+}
+impl Eq for HostName {}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// A host: a name or an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetHost {
     /// A name.
-    Name(String),
+    Name(HostName),
     /// An address; an IPv4 address is never written as an IPv6 one.
     Ip(IpAddr),
 }
@@ -32,10 +68,10 @@ impl NetHost {
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return Some(Self::Ip(IpAddr::V6(address).to_canonical()));
         }
-        Self::from_url(&url::Host::parse(text).ok()?)
+        Self::from_url(&url::Host::parse(text).ok()?, text)
     }
 
-    fn from_url<S: AsRef<str>>(host: &url::Host<S>) -> Option<Self> {
+    fn from_url<S: AsRef<str>>(host: &url::Host<S>, written: &str) -> Option<Self> {
         match host {
             url::Host::Ipv4(address) => Some(Self::Ip(IpAddr::V4(*address))),
             url::Host::Ipv6(address) => Some(Self::Ip(IpAddr::V6(*address).to_canonical())),
@@ -47,7 +83,7 @@ impl NetHost {
                         && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
                 };
                 let valid = name.len() <= MAX_NAME_BYTES && name.split('.').all(plain);
-                valid.then(|| Self::Name(name.to_owned()))
+                valid.then(|| Self::Name(HostName::new(name, written)))
             }
         }
     }
@@ -64,7 +100,7 @@ impl NetHost {
 impl fmt::Display for NetHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => name.fmt(f),
             Self::Ip(IpAddr::V4(address)) => address.fmt(f),
             Self::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
         }
@@ -127,7 +163,8 @@ impl HttpTarget {
         if url.len() > MAX_TEXT_BYTES {
             return Err("the URL is too long");
         }
-        if authority_of(url).contains('@') {
+        let authority = authority_of(url);
+        if authority.contains('@') {
             return Err("user and password in a URL are refused");
         }
         let parsed = Url::parse(url).map_err(|_| "it is not a URL")?;
@@ -136,7 +173,9 @@ impl HttpTarget {
             "http" => false,
             _ => return Err("the scheme is neither `http` nor `https`"),
         };
-        let host = parsed.host().as_ref().and_then(NetHost::from_url).ok_or("the host is no name and no address")?;
+        let written = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = parsed.host().and_then(|host| NetHost::from_url(&host, written));
+        let host = host.ok_or("the host is no name and no address")?;
         let port = parsed.port_or_known_default().filter(|port| *port != 0).ok_or("there is no such port")?;
         let mut path_and_query = plain_escapes(parsed.path());
         if let Some(query) = parsed.query() {

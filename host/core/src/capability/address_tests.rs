@@ -15,7 +15,7 @@ fn shown(url: &str) -> String {
 fn urls_have_one_form() {
     for (url, canonical) in [
         ("https://api.example.com", "GET https://api.example.com:443/"),
-        ("HTTPS://API.Example.COM.:443/a", "GET https://api.example.com:443/a"),
+        ("HTTPS://API.Example.COM.:443/a", "GET https://API.Example.COM:443/a"),
         ("http://example.com/a/./b/../c?q=1#part", "GET http://example.com:80/a/c?q=1"),
         ("http://example.com/%2e%2e/%61dmin/%7e", "GET http://example.com:80/admin/~"),
         ("http://example.com/a%2fb%c3%a4", "GET http://example.com:80/a%2Fb%C3%A4"),
@@ -67,7 +67,8 @@ fn what_is_no_clear_target_is_none() {
 #[test]
 fn hosts_are_names_or_addresses() {
     let host = |text: &str| NetHost::parse(text).map(|host| host.to_string());
-    assert_eq!(host("Example.COM."), Some("example.com".into()));
+    assert_eq!(host("Example.COM."), Some("Example.COM".into()));
+    assert_eq!(NetHost::parse("Example.COM."), NetHost::parse("example.com"));
     assert_eq!(host("::1"), Some("[::1]".into()));
     assert_eq!(host("[::ffff:10.0.0.1]"), Some("10.0.0.1".into()));
     assert_eq!(host("0x0a.1"), Some("10.0.0.1".into()));

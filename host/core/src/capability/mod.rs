@@ -13,7 +13,7 @@ mod profile;
 mod resource;
 mod scope;
 
-pub use address::{HttpTarget, NetHost, Origin, SocketTarget};
+pub use address::{HostName, HttpTarget, NetHost, Origin, SocketTarget};
 pub use axis::{AXES, Axis, ScopeForm};
 pub use decision::{Denial, DenialLabel, EffectiveRights, Layer, Observed, Verdict};
 pub use guarded::guarded_range;

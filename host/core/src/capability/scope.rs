@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::address::{HttpTarget, NetHost, Origin, SocketTarget, is_method, plain_escapes};
+use super::address::{HostName, HttpTarget, NetHost, Origin, SocketTarget, is_method, plain_escapes};
 
 /// Which hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum HostPattern {
     /// This one.
     Exact(NetHost),
     /// All names below this one, at any depth, without itself: `*.example.com`.
-    Below(String),
+    Below(HostName),
 }
 
 impl HostPattern {
@@ -30,7 +30,7 @@ impl HostPattern {
         match (self, host) {
             (Self::Exact(own), host) => own == host,
             (Self::Below(parent), NetHost::Name(name)) => {
-                name.strip_suffix(parent.as_str()).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+                name.as_str().strip_suffix(parent.as_str()).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
             }
             (Self::Below(_), NetHost::Ip(_)) => false,
         }
@@ -44,6 +44,7 @@ impl HostPattern {
                 let within = |one: &str, other: &str| {
                     one == other || one.strip_suffix(other).is_some_and(|front| front.ends_with('.'))
                 };
+                let (one, other) = (one.as_str(), other.as_str());
                 within(one, other) || within(other, one)
             }
         }
@@ -76,7 +77,11 @@ impl HttpScope {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"*?#\\\"<>^`{|}".contains(&byte));
+        // Neither a query nor a part is matched, and what URLs pass over in silence has no place in a rule.
+        if rest.contains(['?', '#', '\\', '@']) || rest.contains(|letter: char| letter.is_control() || letter == ' ') {
+            return None;
+        }
+        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"*\"<>^`{|}".contains(&byte));
         if !plain || !matches!(scheme, "https" | "http") || authority.ends_with(':') {
             return None;
         }
@@ -192,7 +197,7 @@ impl SocketScope {
         self.port == target.port
             && match &self.host {
                 SocketHosts::Named(pattern) => {
-                    target.names.iter().any(|name| pattern.covers(&NetHost::Name(name.clone())))
+                    target.names.iter().filter_map(|name| NetHost::parse(name)).any(|name| pattern.covers(&name))
                 }
                 SocketHosts::Addresses(network) => network.contains(&target.ip),
             }

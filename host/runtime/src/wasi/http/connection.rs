@@ -50,7 +50,7 @@ async fn secured(stream: TcpStream, tls: &Arc<TlsClient>, target: &HttpTarget) -
     }
     let server = match &target.origin.host {
         NetHost::Ip(ip) => ServerName::from(*ip),
-        NetHost::Name(name) => ServerName::try_from(name.clone())
+        NetHost::Name(name) => ServerName::try_from(name.as_str().to_owned())
             .map_err(|_| Broken::new(Error::HttpRequestUriInvalid, "name-unresolved"))?,
     };
     match Arc::clone(tls).connect(server, stream).await {

@@ -76,7 +76,7 @@ async fn resolve_addresses(
             permit.succeeded(found.len() as u64 * 16, 0);
             let state = store.data_mut();
             if let NetHost::Name(name) = host {
-                state.sockets.looked_up(name, &found);
+                state.sockets.looked_up(&name.to_string(), &found);
             }
             Ok((Ok(state.table.push(Addresses(found.into_iter()))?),))
         }
