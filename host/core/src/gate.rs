@@ -158,6 +158,16 @@ impl AttemptGate {
         self.permit_answer(call, None).await
     }
 
+    /// The same for a request that the values of these secrets go along with: the record names them.
+    pub async fn permit_with(&self, call: Call, secrets: Vec<String>) -> Result<Permit, Denial> {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        let mut decided = self.decide(call)?;
+        if let EventBody::CapabilityAction(record) = &mut decided.decision.body {
+            record.secrets = secrets;
+        }
+        self.record(axis, &resource, decided, None).await
+    }
+
     /// The same for a call that asks a model for an answer of at most so many tokens. What it may really have is
     /// [`Permit::max_tokens`].
     pub async fn permit_answer(&self, call: Call, max_tokens: Option<u32>) -> Result<Permit, Denial> {
@@ -175,7 +185,18 @@ impl AttemptGate {
                 return Err(self.refuse(axis, &resource, decided, (reason, layer), &remedy));
             }
         };
-        let (slot, decided) = self.reserve(axis, &resource, decided)?;
+        self.record(axis, &resource, decided, reservation).await
+    }
+
+    /// Makes an allowed decision durable, and gives the permit.
+    async fn record(
+        &self,
+        axis: Axis,
+        resource: &Resource,
+        decided: Decided,
+        reservation: Option<Reservation>,
+    ) -> Result<Permit, Denial> {
+        let (slot, decided) = self.reserve(axis, resource, decided)?;
         let recorder = &self.shared.services.recorder;
         let recorded = match &self.shared.identity.place {
             Some(place) => {
@@ -203,9 +224,9 @@ impl AttemptGate {
             // Nothing was written, so the refusal goes on record under the same event id.
             Err(error @ RecorderError::Fenced) => {
                 let refusal = (label_of(&error), Layer::Recorder);
-                Err(self.refuse(axis, &resource, decided, refusal, &remedy_of(&error)))
+                Err(self.refuse(axis, resource, decided, refusal, &remedy_of(&error)))
             }
-            Err(error) => Err(self.unrecorded(axis, &resource, &error)),
+            Err(error) => Err(self.unrecorded(axis, resource, &error)),
         }
     }
 
@@ -283,6 +304,7 @@ impl AttemptGate {
                 Resource::Path { host, .. } => Some(host),
                 _ => None,
             },
+            secrets: Vec::new(),
             reason,
             layer,
             rule,
@@ -340,6 +362,7 @@ impl AttemptGate {
             record.reason = Some(reason);
             record.layer = layer;
             record.would_deny = false;
+            record.secrets.clear();
         }
         match self.shared.services.recorder.enqueue(&decided.decision) {
             Ok(()) => Denial::outside_rights(axis, resource, reason, layer, remedy),

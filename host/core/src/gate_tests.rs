@@ -171,6 +171,7 @@ fn an_allowed_call_is_recorded_with_all_its_fields() {
         function: "open-at".into(),
         resource: "in/a.md".into(),
         host_path: Some("/srv/in".into()),
+        secrets: Vec::new(),
         reason: None,
         layer: Layer::Policy,
         rule: Some(SourceRef { file: "policy.toml".into(), line: 1 }),

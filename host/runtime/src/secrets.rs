@@ -48,7 +48,7 @@ struct State {
 pub(crate) struct Swap {
     header: HeaderName,
     placeholder: String,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 impl AttemptSecrets {
@@ -137,9 +137,9 @@ impl AttemptSecrets {
         Ok(())
     }
 
-    /// Whether any value has been sent in this attempt.
-    pub(crate) fn were_sent(&self) -> bool {
-        !self.state().sent.is_empty()
+    /// How many values have been sent in this attempt.
+    pub(crate) fn sent(&self) -> usize {
+        self.state().sent.len()
     }
 
     /// Looks for what was sent so far; none when there is nothing to look for.

@@ -50,6 +50,7 @@ async fn an_approved_server_gets_the_value_and_nobody_else_sees_it() {
         assert_eq!(runtime.backends.reached()["secret value"], 1);
         let decided: Vec<_> = runtime.decisions().iter().map(|decision| decision.capability_id.clone()).collect();
         assert_eq!(decided, ["secrets.use", "net.http"]);
+        assert_eq!(on(&runtime, "net.http")[0].secrets, ["github"], "the record names what went along");
     }
 }
 

@@ -29,6 +29,14 @@ impl Scanner {
         Some(Self { automaton, patterns, held: BytesMut::new() })
     }
 
+    /// Goes on with a stream that another one has begun, which knew fewer values.
+    pub(crate) fn going_on(mut self, before: Option<Self>) -> Self {
+        if let Some(before) = before {
+            self.held = before.held;
+        }
+        self
+    }
+
     /// Whether a whole text holds one.
     pub(super) fn finds(&self, text: &[u8]) -> bool {
         self.automaton.is_match(text)
@@ -134,6 +142,16 @@ mod tests {
             passed.extend_from_slice(&scanner.rest());
             assert_eq!(String::from_utf8(passed).unwrap(), text, "{size}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_sent_in_the_meantime_is_looked_for_from_then_on() {
+        let mut first = scanner();
+        assert_eq!(first.push(&VALUE.as_bytes()[..5]).unwrap(), "");
+        let mut second = Scanner::new([VALUE, "another-value"].into_iter()).unwrap().going_on(Some(first));
+        assert!(second.push(&VALUE.as_bytes()[5..]).is_none());
+        let mut third = Scanner::new([VALUE, "another-value"].into_iter()).unwrap().going_on(None);
+        assert!(third.push(b"it is another-value").is_none());
     }
 
     #[test]

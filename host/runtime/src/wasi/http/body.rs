@@ -21,6 +21,15 @@ use crate::secrets::{AttemptSecrets, Scanner};
 /// reading, and what is larger belongs into a mount.
 pub(super) const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 
+/// Whether a body is in a form that cannot be looked through.
+pub(super) fn is_packed(headers: &http::HeaderMap) -> bool {
+    headers.get_all(http::header::CONTENT_ENCODING).iter().any(|encoding| encoding.as_bytes() != b"identity")
+}
+
+pub(super) fn packed() -> Broken {
+    Broken::new(Error::HttpResponseContentCoding(None), "response-encoded")
+}
+
 /// Counts what the guest sends.
 pub(super) struct RequestBody {
     pub(super) inner: WasiBody,
@@ -53,6 +62,9 @@ impl Body for RequestBody {
 pub(super) struct ResponseBody {
     incoming: hyper::body::Incoming,
     scanner: Option<Scanner>,
+    /// How many values it looks for.
+    looked_for: usize,
+    is_packed: bool,
     secrets: Arc<AttemptSecrets>,
     between: Duration,
     silence: Pin<Box<Sleep>>,
@@ -89,22 +101,26 @@ impl Drop for Account {
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        incoming: hyper::body::Incoming,
+    /// The response with its body in it.
+    pub(super) fn within(
+        response: http::Response<hyper::body::Incoming>,
         secrets: Arc<AttemptSecrets>,
         between: Duration,
         (permit, sent): (Permit, Arc<AtomicU64>),
         place: OwnedSemaphorePermit,
-    ) -> Self {
+    ) -> http::Response<Self> {
+        let (parts, incoming) = response.into_parts();
         let mut account = Account { permit: Some(permit), sent, received: 0 };
         let ended = incoming.is_end_stream();
         if ended {
             // Nobody need read it to know.
             account.close(None);
         }
-        Self {
+        let body = Self {
             incoming,
-            scanner: secrets.scanner(),
+            scanner: None,
+            looked_for: 0,
+            is_packed: is_packed(&parts.headers),
             secrets,
             between,
             silence: Box::pin(tokio::time::sleep(between)),
@@ -112,7 +128,22 @@ impl ResponseBody {
             next: None,
             ended,
             _place: place,
+        };
+        http::Response::from_parts(parts, body)
+    }
+
+    /// Looks for values that were sent since: they may come back over any connection.
+    fn know_all(&mut self) -> Result<(), Broken> {
+        let sent = self.secrets.sent();
+        if sent == self.looked_for {
+            return Ok(());
         }
+        if self.is_packed {
+            return Err(packed());
+        }
+        self.scanner = self.secrets.scanner().map(|scanner| scanner.going_on(self.scanner.take()));
+        self.looked_for = sent;
+        Ok(())
     }
 
     fn fail(&mut self, broken: Broken) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -124,6 +155,7 @@ impl ResponseBody {
 
     /// What may be passed on of a frame, if anything.
     fn look_through(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
+        self.know_all()?;
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {

@@ -55,9 +55,10 @@ impl Broken {
 
 /// hyper's errors in the words of WASI.
 fn from_hyper(error: &hyper::Error) -> Broken {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     if error.is_timeout() {
         Broken::new(Error::HttpResponseTimeout, "response-timeout")
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io.is_some() {
         Broken::new(Error::HttpResponseIncomplete, "response-incomplete")
     } else if error.is_parse_too_large() {
         Broken::new(Error::HttpResponseHeaderSectionSize(None), "response-headers-too-large")

@@ -8,7 +8,7 @@ use handshake_core::Digest;
 use handshake_core::capability::{Axis, DenialLabel, HttpTarget, Layer, Resource};
 use handshake_core::gate::{AttemptGate, Call, Permit};
 use handshake_core::step::LogLevel;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HOST, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody, is_packed, packed};
 use super::connection::connect;
 use super::{Broken, Io, Sent, TlsClient, from_hyper};
 use crate::network::NameResolver;
@@ -80,7 +80,10 @@ impl RequestSender {
         };
         let planned = self.secrets.plan(&url, &parts.headers, &resource, &self.gate.rights().policy);
         let asked = match planned {
-            Ok(swaps) => self.gate.permit(call).await.map(|permit| (permit, swaps)),
+            Ok(swaps) => {
+                let secrets = swaps.iter().map(|swap| swap.secret.clone()).collect();
+                self.gate.permit_with(call, secrets).await.map(|permit| (permit, swaps))
+            }
             Err(problem) => Err(self.gate.refuse_call(call, DenialLabel::OperatorDenied, Layer::Policy, &problem)),
         };
         let (permit, swaps) = asked.map_err(|denial| {
@@ -96,10 +99,9 @@ impl RequestSender {
         match self.exchange(&permit, outgoing, swaps).await {
             Ok((response, connection, place)) => {
                 let between = options.between_bytes_timeout.unwrap_or(SILENCE);
-                let response = response.map(|incoming| {
-                    let secrets = Arc::clone(&self.secrets);
-                    ResponseBody::new(incoming, secrets, between, (permit, sent), place).boxed_unsync()
-                });
+                let secrets = Arc::clone(&self.secrets);
+                let response = ResponseBody::within(response, secrets, between, (permit, sent), place);
+                let response = response.map(ResponseBody::boxed_unsync);
                 let io: Io = Box::new(async move {
                     connection.await;
                     Ok(())
@@ -151,10 +153,8 @@ impl RequestSender {
             self.secrets.report_echo();
             return Err(Broken::new(Error::HttpProtocolError, "secret-echoed"));
         }
-        let encoding = response.headers().get(CONTENT_ENCODING);
-        if self.secrets.were_sent() && encoding.is_some_and(|encoding| encoding.as_bytes() != b"identity") {
-            // What is packed cannot be looked through.
-            return Err(Broken::new(Error::HttpResponseContentCoding(None), "response-encoded"));
+        if self.secrets.sent() > 0 && is_packed(response.headers()) {
+            return Err(packed());
         }
         Ok((response, connection, place))
     }
@@ -173,10 +173,13 @@ impl RequestSender {
             label: "secret-unavailable",
             detail: Some(problem),
         })?;
-        if self.secrets.were_sent() {
+        if self.secrets.sent() > 0 {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        headers.insert(HOST, HeaderValue::from_str(&target.origin.authority()).map_err(|_| invalid())?);
+        headers.insert(
+            HOST,
+            HeaderValue::from_str(&target.origin.authority().to_ascii_lowercase()).map_err(|_| invalid())?,
+        );
         // Whose request it is is for the host to say.
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
