@@ -214,6 +214,53 @@ fn an_observed_denial_passes_and_is_recorded_as_would_deny() {
     assert_eq!((record.decision_outcome, record.would_deny, record.mode), (Outcome::Allow, true, Mode::Observe));
 }
 
+fn request_call() -> Call {
+    Call {
+        interface: "wasi:http/outgoing-handler@0.2",
+        function: "handle",
+        axis: Axis::NetHttp,
+        resource: Resource::request("GET", "https://api.example.com/"),
+        arguments: Digest::of(b"arguments"),
+    }
+}
+
+#[test]
+fn what_the_host_refuses_is_one_decision_and_the_rights_come_first() {
+    for (ids, expected) in [
+        (&["net.http"][..], (DenialLabel::OperatorDenied, Layer::Policy)),
+        (&[][..], (DenialLabel::NotDeclared, Layer::Manifest)),
+    ] {
+        let bench = bench(ids);
+        let denial = bench.gate.refuse_call(
+            request_call(),
+            DenialLabel::OperatorDenied,
+            Layer::Policy,
+            "a placeholder in the URL",
+        );
+        let events = bench.recorder.events();
+        assert_eq!(events.len(), 1);
+        let record = decision(&events[0]);
+        assert_eq!(record.decision_outcome, Outcome::Deny);
+        assert_eq!((record.reason.unwrap(), record.layer), expected);
+        assert_eq!((denial.reason, denial.layer), expected);
+        assert!(bench.recorder.effects().is_empty());
+    }
+}
+
+#[test]
+fn a_decision_names_the_secrets_that_go_along_unless_nothing_goes() {
+    let bench = bench(&["net.http"]);
+    drop(ready(bench.gate.permit_with(request_call(), vec!["github".into()])).unwrap());
+    bench.recorder.behave(Behaviour::Fenced);
+    ready(bench.gate.permit_with(request_call(), vec!["github".into()])).unwrap_err();
+    bench.recorder.behave(Behaviour::Accept);
+    assert_eq!(decision(&bench.recorder.events()[0]).secrets, ["github"]);
+    assert_eq!(bench.recorder.effects().len(), 1);
+    let other = self::bench(&[]);
+    ready(other.gate.permit_with(request_call(), vec!["github".into()])).unwrap_err();
+    assert_eq!(decision(&other.recorder.events()[0]).secrets, [] as [String; 0]);
+}
+
 #[test]
 fn an_effect_is_noted_with_its_attempt_and_token_and_reading_is_not() {
     let bench = bench(&["fs.read", "model.infer"]);

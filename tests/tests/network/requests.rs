@@ -110,7 +110,9 @@ async fn what_becomes_of_an_allowed_request_is_on_record() {
     let cut = Server::answering(|_| vec![b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".to_vec()]);
     let wrong = Server::answering(|_| vec![b"this is no HTTP\r\n\r\n".to_vec()]);
     let long = Server::answering(|_| vec![with_headers("200 OK", &[("x-long", &"x".repeat(80 << 10))], "hello")]);
+    let endless = Server::answering(|_| vec![b"HTTP/1.1 200 OK\r\ncontent-length: 300000000\r\n\r\nhello".to_vec()]);
     for (port, error, label) in [
+        (endless.port, "HttpResponseBodySize", "response-too-large"),
         (gone, "ConnectionRefused", "connection-refused"),
         (wrong.port, "HttpProtocolError", "protocol-error"),
         (long.port, "HttpResponseHeaderSectionSize", "response-headers-too-large"),
@@ -142,6 +144,25 @@ async fn what_becomes_of_an_allowed_request_is_on_record() {
     wanted["read"] = json!(5);
     call(&runtime, &allowed(&server.origin()), wanted).await;
     assert_eq!(only_outcome(&runtime, "net.http").result, "abandoned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_nobody_has_and_a_server_that_says_nothing_are_errors_of_their_own() {
+    let runtime = TestRuntime::new();
+    let done = call(&runtime, &allowed("http://nobody.example"), request("nobody.example", "/")).await;
+    assert_eq!(done["error"], "DnsError", "{done}");
+    assert_eq!(only_outcome(&runtime, "net.http").result, "name-unresolved");
+
+    let silent = Server::answering(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        vec![]
+    });
+    let runtime = TestRuntime::new();
+    let mut wanted = request(&silent.authority(), "/");
+    wanted["patience_ms"] = json!(200);
+    let done = call(&runtime, &allowed(&silent.origin()), wanted).await;
+    assert_eq!(done["error"], "ConnectionReadTimeout", "{done}");
+    assert_eq!(only_outcome(&runtime, "net.http").result, "response-timeout");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,11 +147,13 @@ impl Policy {
             }
             match rule.effect {
                 Effect::Deny if rule.capability.may_cover(axis, resource) => return Ruling::Denied(&rule.source),
-                Effect::Allow if ruling == Ruling::Unmentioned && rule.capability.covers(axis, resource) => {
-                    // One that does not name a guarded address says nothing about it.
-                    if resource.ip().is_none_or(|ip| rule.reaches(ip)) {
-                        ruling = Ruling::Allowed(&rule.source);
-                    }
+                // One that does not name a guarded address says nothing about it.
+                Effect::Allow
+                    if ruling == Ruling::Unmentioned
+                        && rule.capability.covers(axis, resource)
+                        && resource.ip().is_none_or(|ip| rule.reaches(ip)) =>
+                {
+                    ruling = Ruling::Allowed(&rule.source);
                 }
                 _ => {}
             }

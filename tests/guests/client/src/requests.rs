@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use handshake_step::prelude::*;
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme,
+    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasip2::io::streams::StreamError;
 
@@ -27,6 +27,9 @@ pub struct Wanted {
     /// Whether to follow a redirect, once.
     #[serde(default)]
     follow: bool,
+    /// How long to wait for the answer and for each piece of it.
+    #[serde(default)]
+    patience_ms: Option<u64>,
     /// Bytes of the answer to read; all of it when left out.
     #[serde(default)]
     read: Option<usize>,
@@ -104,7 +107,13 @@ fn answer(wanted: &Wanted) -> Result<IncomingResponse, String> {
         return Err("not a request".to_owned());
     }
     let body = request.body().map_err(|()| "no body".to_owned())?;
-    let future = handle(request, None).map_err(|code| name_of(&code))?;
+    let options = RequestOptions::new();
+    let patience = wanted.patience_ms.map(|patience| patience * 1_000_000);
+    let set = options.set_first_byte_timeout(patience).is_ok() && options.set_between_bytes_timeout(patience).is_ok();
+    if !set {
+        return Err("no options".to_owned());
+    }
+    let future = handle(request, Some(options)).map_err(|code| name_of(&code))?;
     if !wanted.body.is_empty() {
         let stream = body.write().map_err(|()| "no stream".to_owned())?;
         // A request that is refused closes it.

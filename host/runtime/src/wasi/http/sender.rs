@@ -9,6 +9,7 @@ use handshake_core::capability::{Axis, DenialLabel, HttpTarget, Layer, Resource}
 use handshake_core::gate::{AttemptGate, Call, Permit};
 use handshake_core::step::LogLevel;
 use http::header::{ACCEPT_ENCODING, HOST, HeaderName, HeaderValue};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{RequestBody, ResponseBody, is_packed, packed};
+use super::body::{MAX_RESPONSE_BYTES, RequestBody, ResponseBody, is_packed, packed};
 use super::connection::connect;
 use super::{Broken, Io, Sent, TlsClient, from_hyper};
 use crate::network::NameResolver;
@@ -148,6 +149,11 @@ impl RequestSender {
         if head > MAX_HEAD_BYTES {
             let limit = u32::try_from(MAX_HEAD_BYTES).ok();
             return Err(Broken::new(Error::HttpResponseHeaderSectionSize(limit), "response-headers-too-large"));
+        }
+        // HTTP has a length said in advance, mostly.
+        let length = response.body().size_hint().lower();
+        if length > MAX_RESPONSE_BYTES {
+            return Err(Broken::new(Error::HttpResponseBodySize(Some(length)), "response-too-large"));
         }
         if self.secrets.echo(response.headers()) {
             self.secrets.report_echo();
