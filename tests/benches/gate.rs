@@ -82,7 +82,7 @@ fn rights(spread: Spread) -> EffectiveRights {
         let (id, plugin) = spread(n);
         let plugins = plugin.map(|n| PluginId::new(format!("plugin-{n}")).unwrap()).into_iter().collect();
         let effect = if n % 10 == 0 { Effect::Deny } else { Effect::Allow };
-        Rule { effect, capability: id.parse().unwrap(), plugins, source: source(n) }
+        Rule { effect, capability: id.parse().unwrap(), plugins, addresses: Vec::new(), source: source(n) }
     });
     let mounts = vec![MountRule { path: "/srv".into(), access: MountAccess::Read, source: source(1) }];
     EffectiveRights {
@@ -95,6 +95,7 @@ fn rights(spread: Spread) -> EffectiveRights {
             mode: Mode::Enforce,
             rules: rules.collect(),
             mounts,
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,

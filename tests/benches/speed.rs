@@ -134,6 +134,7 @@ fn decision() -> Figure {
         effect: Effect::Allow,
         capability: capability.clone(),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: source.clone(),
     });
     let grants = ["fs.read:in/reports/**", "fs.write:out", "model.infer:default", "artifact.read"];
@@ -147,6 +148,7 @@ fn decision() -> Figure {
             mode: Mode::Enforce,
             rules: rules.collect(),
             mounts: vec![MountRule { path: "/".into(), access: MountAccess::Write, source: source.clone() }],
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         }),
         manifest_sha256: Digest::ZERO,

@@ -1,6 +1,7 @@
 //! What stands behind the gate in tests: doubles that count how often they are reached.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use handshake_core::gate::Permit;
 use handshake_core::model::{
     EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models, TokenUsage,
 };
-use handshake_core::secret::SecretStore;
+use handshake_core::secret::{PLACEHOLDER_PREFIX, SecretStore};
 use handshake_core::storage::StorageError;
 use handshake_core::{Clock, Digest, JobId, RunId, Timestamp};
+use handshake_runtime::NameResolver;
+use secrecy::SecretString;
 
 /// Counts, by name, how often a backend was reached.
 #[derive(Debug, Default)]
@@ -113,7 +116,50 @@ impl SecretStore for Backends {
     fn placeholder(&self, permit: &Permit, name: &str) -> Result<String, StorageError> {
         permit.require(Axis::SecretsUse)?;
         self.count("secret");
-        Ok(format!("placeholder for {name}"))
+        let digest = Digest::of(format!("{:?} {name}", permit.decision()).as_bytes()).to_string();
+        Ok(format!("{PLACEHOLDER_PREFIX}{}", &digest[..32]))
+    }
+    fn value(&self, permit: &Permit, name: &str) -> Result<SecretString, StorageError> {
+        permit.require(Axis::NetHttp)?;
+        self.count("secret value");
+        Ok(SecretString::from(secret_value(name)))
+    }
+}
+
+/// The value of a secret in tests.
+pub fn secret_value(name: &str) -> String {
+    format!("value-of-{name}-7261")
+}
+
+/// Looks names up in a list that tests fill, and counts. Each look-up takes the next answer, the last one stays.
+#[derive(Debug, Default)]
+pub struct Names {
+    answers: Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>,
+    asked: AtomicU64,
+}
+
+impl Names {
+    /// Sets what a name is answered with, look-up after look-up.
+    pub fn set(&self, name: &str, answers: &[&[&str]]) {
+        let answers =
+            answers.iter().map(|addresses| addresses.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
+        self.answers.lock().unwrap().insert(name.to_owned(), answers);
+    }
+    /// How often anything was looked up.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl NameResolver for Names {
+    async fn addresses(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap();
+        let Some(list) = answers.get_mut(name).filter(|list| !list.is_empty()) else {
+            return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no such name"));
+        };
+        Ok(if list.len() > 1 { list.remove(0) } else { list[0].clone() })
     }
 }
 

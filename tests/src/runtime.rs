@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handshake_core::capability::{
     AXES, CapabilityId, CapabilitySet, Effect, EffectiveRights, Mode, MountRule, Policy, PolicyInForce, Profile, Rule,
-    SourceRef,
+    SecretRule, SourceRef,
 };
 use handshake_core::event::{Actor, ActorKind, DecisionRecord, Event, EventBody};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace, GateServices};
@@ -23,7 +23,7 @@ use handshake_runtime::{RuntimeOptions, RuntimeServices, WasmRuntime};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::backends::{Backends, RunningClock, Watcher};
+use crate::backends::{Backends, Names, RunningClock, Watcher};
 
 /// The runtime with everything behind it in memory, and a folder with two mounts in it.
 pub struct TestRuntime {
@@ -31,6 +31,8 @@ pub struct TestRuntime {
     pub runtime: WasmRuntime,
     /// Counts who is reached.
     pub backends: Arc<Backends>,
+    /// Answers look-ups.
+    pub names: Arc<Names>,
     /// Who watches.
     pub watcher: Arc<Watcher>,
     /// The records, unless the test brought a recorder of its own.
@@ -51,12 +53,35 @@ pub struct Rights {
     pub profile: Option<Vec<&'static str>>,
     /// Access mode.
     pub access_mode: AccessMode,
+    /// Allowed by the operator, each with the guarded addresses that it may lead to; none for every bare axis.
+    pub policy: Option<Vec<(String, Vec<&'static str>)>>,
+    /// Where secrets may go: name, host, header.
+    pub secrets: Vec<(&'static str, String, &'static str)>,
 }
 
 impl Rights {
+    /// The operator allows these and nothing else; behind each the guarded addresses that it may lead to.
+    pub fn under(self, policy: &[(&str, &[&'static str])]) -> Self {
+        let rules = policy.iter().map(|(id, addresses)| ((*id).to_owned(), addresses.to_vec()));
+        Self { policy: Some(rules.collect()), ..self }
+    }
+
+    /// The operator lets this secret go to this server in this header.
+    pub fn with_secret(mut self, name: &'static str, host: &str, header: &'static str) -> Self {
+        self.secrets.push((name, host.to_owned(), header));
+        self
+    }
+
     /// Everything but the grants is as wide as it gets.
     pub fn granting(granted: &[&'static str]) -> Self {
-        Self { declared: None, granted: granted.to_vec(), profile: None, access_mode: AccessMode::ApplyScoped }
+        Self {
+            declared: None,
+            granted: granted.to_vec(),
+            profile: None,
+            access_mode: AccessMode::ApplyScoped,
+            policy: None,
+            secrets: Vec::new(),
+        }
     }
 }
 
@@ -95,20 +120,24 @@ impl TestRuntime {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let clock = Arc::clone(&gate.clock);
-        let backends = Arc::new(Backends::default());
+        let (backends, names) = (Arc::new(Backends::default()), Arc::new(Names::default()));
         let services = RuntimeServices {
             gate,
             models: Arc::clone(&backends) as _,
             artifacts: Arc::clone(&backends) as _,
             documents: Arc::clone(&backends) as _,
             secrets: Arc::clone(&backends) as _,
+            resolver: Arc::clone(&names) as _,
         };
         // Compiling the guests costs seconds; all tests of a checkout share what was compiled once.
         let cache_dir =
             std::env::temp_dir().join(format!("handshake-test-cache-{}", rustix::process::geteuid().as_raw()));
-        let options = RuntimeOptions { plugin_folders, cache_dir, cache_key: [42; 32], max_instances: 8 };
+        let environment =
+            [("LANG", "C"), ("APP_MODE", "test")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = BTreeMap::from(environment);
+        let options = RuntimeOptions { plugin_folders, cache_dir, cache_key: [42; 32], max_instances: 8, environment };
         let runtime = WasmRuntime::new(options, services).unwrap();
-        Self { runtime, backends, watcher: Watcher::shared(), recorder, folder, clock }
+        Self { runtime, backends, names, watcher: Watcher::shared(), recorder, folder, clock }
     }
 
     /// A path in the test's folder.
@@ -217,10 +246,21 @@ fn set(ids: &[&str]) -> CapabilitySet {
 fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
     let everything = || AXES.iter().copied().map(CapabilityId::bare);
     let source = SourceRef { file: "policy.toml".into(), line: 1 };
-    let rules = everything().map(|capability| Rule {
+    let rule = |capability, addresses: &[&str]| Rule {
         effect: Effect::Allow,
         capability,
         plugins: Vec::new(),
+        addresses: addresses.iter().map(|text| handshake_core::capability::addresses(text).unwrap()).collect(),
+        source: source.clone(),
+    };
+    let rules: Vec<_> = match &rights.policy {
+        Some(rules) => rules.iter().map(|(id, addresses)| rule(id.parse().unwrap(), addresses)).collect(),
+        None => everything().map(|id| rule(id, &[])).collect(),
+    };
+    let secrets = rights.secrets.iter().map(|(name, host, header)| SecretRule {
+        name: (*name).to_owned(),
+        hosts: vec![format!("net.http:{host}").parse().unwrap()],
+        headers: vec![(*header).to_owned()],
         source: source.clone(),
     });
     EffectiveRights {
@@ -240,8 +280,9 @@ fn effective(plugin: &Plugin, rights: &Rights) -> EffectiveRights {
         access_mode: rights.access_mode,
         policy: PolicyInForce::new(Policy {
             mode: Mode::Enforce,
-            rules: rules.collect(),
+            rules,
             mounts: vec![MountRule { path: "/".into(), access: MountAccess::Write, source: source.clone() }],
+            secrets: secrets.collect(),
             digest: Digest::ZERO,
         }),
         manifest_sha256: plugin.manifest_sha256,

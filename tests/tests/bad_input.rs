@@ -164,7 +164,16 @@ fn configuration_and_policy_with_mistakes_name_file_line_and_column() {
     for (text, says) in [
         ("schema = 1\nmode = \"enforce\"\n[[alow]]\ncapability = \"fs.read\"\n", &["policy.toml:3:", "alow"][..]),
         ("schema = 1\n[[allow]]\ncapability = \"fs.rede\"\n", &["policy.toml:3:", "HSK-4001"]),
-        ("schema = 1\n[[allow]]\ncapability = \"net.http:https://*.example.com\"\n", &["policy.toml:3:", "net.http"]),
+        ("schema = 1\n[[allow]]\ncapability = \"net.http:https://example.com/*\"\n", &["policy.toml:3:", "net.http"]),
+        ("schema = 1\n[[allow]]\ncapability = \"net.tcp:10.1.2.3/8:80\"\n", &["policy.toml:3:", "10.0.0.0/8:5432"]),
+        (
+            "schema = 1\n[[secret]]\nname = \"x\"\nhosts = [\"http://api.example.com\"]\n",
+            &["policy.toml:4:", "`https` only"],
+        ),
+        (
+            "schema = 1\n[[allow]]\ncapability = \"fs.read\"\naddresses = [\"10.0.0.0/8\"]\n",
+            &["policy.toml:4:", "belongs to an allow rule of the network"],
+        ),
         ("schema = 1\n[[mount]]\npath = \"nowhere\"\naccess = \"read\"\n", &["policy.toml:", "nowhere"]),
         ("schema = \n", &["policy.toml:1:"]),
     ] {

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use handshake_core::capability::AXES;
 use handshake_core::event::{AdmittedEvent, Event, EventBody};
 use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::testing::MemoryRecorder;
-use handshake_runtime::ambient::{AMBIENT, is_ambient};
+use handshake_runtime::ambient::{AMBIENT, is_ambient, is_decided};
 use handshake_runtime::imports::{Side, imports};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
@@ -124,6 +125,28 @@ impl FlightRecorder for AttributingRecorder {
     }
 }
 
+/// Something that answers connections and requests.
+fn serve() -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut buffer = [0; 4096];
+            let read = stream.read(&mut buffer).unwrap_or(0);
+            let answer: &[u8] = if buffer[..read].starts_with(b"POST ") {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ntext"
+            } else {
+                b"text"
+            };
+            let _ = stream.write_all(answer);
+            // Closing before all was read would reset the connection.
+            let _ = stream.read(&mut buffer);
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn every_call_is_decided_or_on_the_published_list() {
     let calls = Calls::default();
@@ -137,9 +160,16 @@ async fn every_call_is_decided_or_on_the_published_list() {
         std::fs::write(runtime.path(mount).join("file.txt"), "text").unwrap();
     }
     // Once with everything granted, so that calls go through, and once with nothing, so that they do not.
+    let port = serve();
+    runtime.names.set("localhost", &[&["127.0.0.1"]]);
     let everything = [
         "fs.read",
         "fs.write",
+        "net.http",
+        "net.tcp",
+        "net.udp",
+        "net.dns",
+        "env.read",
         "secrets.use",
         "model.infer",
         "model.embed",
@@ -149,8 +179,10 @@ async fn every_call_is_decided_or_on_the_published_list() {
         "artifact.write",
         "config.read",
     ];
-    let granted = runtime.run("census", json!({}), &Rights::granting(&everything)).await.unwrap();
-    runtime.run("census", json!({}), &Rights::granting(&[])).await.unwrap();
+    let policy: Vec<_> = AXES.iter().map(|axis| (axis.name(), &["127.0.0.0/8"][..])).collect();
+    let rights = Rights::granting(&everything).under(&policy);
+    let granted = runtime.run("census", json!({ "port": port }), &rights).await.unwrap();
+    runtime.run("census", json!({ "port": port }), &Rights::granting(&[])).await.unwrap();
 
     let calls = calls.0.lock().unwrap();
     assert_eq!(*recorder.stray.lock().unwrap(), Vec::<String>::new(), "decisions outside of any call");
@@ -158,11 +190,13 @@ async fn every_call_is_decided_or_on_the_published_list() {
     let mut decided = BTreeSet::new();
     for call in calls.values() {
         let name = format!("{}#{}", call.interface, call.function);
-        match (is_ambient(&call.interface, &call.function), call.decisions.is_empty()) {
-            (true, true) => {}
-            (true, false) => drop(problems.insert(format!("{name} is on the list, but makes decisions"))),
-            (false, true) => drop(problems.insert(format!("{name} is neither decided nor on the list"))),
-            (false, false) => drop(decided.insert(name.clone())),
+        let (ambient, may_decide) =
+            (is_ambient(&call.interface, &call.function), is_decided(&call.interface, &call.function));
+        match (call.decisions.is_empty(), ambient, may_decide) {
+            (true, true, _) => {}
+            (true, false, _) => drop(problems.insert(format!("{name} is neither decided nor on the list"))),
+            (false, _, true) => drop(decided.insert(name.clone())),
+            (false, _, false) => drop(problems.insert(format!("{name} is on the list, but makes decisions"))),
         }
         for (interface, function, capability) in &call.decisions {
             let unversioned = interface.split('@').next().unwrap();
@@ -194,16 +228,14 @@ async fn every_call_is_decided_or_on_the_published_list() {
     let seen: BTreeSet<_> = calls.values().map(|call| call.interface.clone()).collect();
     let unseen: Vec<_> =
         AMBIENT.iter().map(|entry| entry.interface).filter(|interface| !seen.contains(*interface)).collect();
-    // Without a socket or a stream error there is no method of one to call, there is never a terminal, and ending the
-    // process would end the census.
+    // Without a stream error there is no method of one to call, there is never a terminal, and ending the process would
+    // end the census.
     let unreachable = [
         "wasi:io/error",
         "wasi:cli/exit",
         "wasi:cli/terminal-input",
         "wasi:cli/terminal-output",
         "wasi:sockets/network",
-        "wasi:sockets/tcp",
-        "wasi:sockets/udp",
     ];
     assert_eq!(unseen, unreachable);
 }

@@ -127,9 +127,15 @@ impl World {
         let database = Recorded::dying(&self.database, dies_at, after);
         let capability: CapabilityId = "doc.propose".parse().unwrap();
         let source = SourceRef { file: "policy.toml".into(), line: 1 };
-        let rule = Rule { effect, capability, plugins: Vec::new(), source };
+        let rule = Rule { effect, capability, plugins: Vec::new(), addresses: Vec::new(), source };
         // The digest stays: what is asked here is whether the rules are asked again.
-        let policy = Policy { mode: Mode::Enforce, rules: vec![rule], mounts: vec![], digest: Digest::of(b"policy") };
+        let policy = Policy {
+            mode: Mode::Enforce,
+            rules: vec![rule],
+            mounts: vec![],
+            secrets: Vec::new(),
+            digest: Digest::of(b"policy"),
+        };
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,

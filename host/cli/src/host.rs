@@ -21,7 +21,7 @@ use handshake_recorder::signing::SigningKey;
 use handshake_recorder::{
     Archive, Keeper, KeeperServices, Projection, ProjectionOptions, RecordLog, Recorder, Redaction, SHORTEST_EXACT,
 };
-use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, WasmRuntime};
+use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
 use tokio::sync::{Notify, OnceCell};
@@ -104,12 +104,13 @@ struct Workshop {
 
 impl Workshop {
     fn runtime(&self, plugin_folders: Vec<PathBuf>) -> Result<WasmRuntime, PluginError> {
-        let RuntimeOptions { cache_dir, cache_key, max_instances, .. } = &self.options;
+        let RuntimeOptions { cache_dir, cache_key, max_instances, environment, .. } = &self.options;
         let options = RuntimeOptions {
             plugin_folders,
             cache_dir: cache_dir.clone(),
             cache_key: *cache_key,
             max_instances: *max_instances,
+            environment: environment.clone(),
         };
         WasmRuntime::new(options, self.services.clone())
     }
@@ -283,6 +284,7 @@ impl Host {
                 cache_dir: directory.file("cache"),
                 cache_key: ownership.cache_key(&*ids)?,
                 max_instances: settings.max_parallel,
+                environment: settings.environment.values(&environment),
             },
             services: RuntimeServices {
                 gate: gate.clone(),
@@ -290,6 +292,7 @@ impl Host {
                 artifacts,
                 documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
                 secrets: Arc::new(secrets),
+                resolver: Arc::new(SystemResolver),
             },
         };
         let runtime = Arc::new(workshop.runtime(settings.plugin_folders.clone())?);

@@ -11,6 +11,7 @@ mod copies;
 mod database;
 mod directory;
 mod documents;
+mod environment;
 mod error;
 mod executions;
 mod fault;

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use handshake_core::capability::{AXES, Axis, CapabilityId, Effect, Mode, MountRule, Policy, Rule, SourceRef};
+use handshake_core::capability::{
+    AXES, Axis, CapabilityId, Effect, Mode, MountRule, Policy, Rule, SecretRule, SourceRef, addresses,
+};
 use handshake_core::mount::MountAccess;
 use handshake_core::{Digest, PluginId};
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -38,6 +41,9 @@ pub(crate) struct PolicyFile {
     /// What is denied, whatever is allowed or granted.
     #[serde(default)]
     deny: Vec<RuleEntry>,
+    /// Where the values of secrets may go.
+    #[serde(default)]
+    secret: Vec<SecretEntry>,
 }
 
 fn enforce() -> Mode {
@@ -65,6 +71,25 @@ struct RuleEntry {
     /// For which plugins; left out: for all.
     #[schemars(with = "Option<Vec<PluginId>>")]
     plugins: Option<Spanned<Vec<PluginId>>>,
+    /// Addresses of this machine, of private networks and the like that an allow rule of the network may lead to although
+    /// its capability names a host: `["10.0.0.0/8", "::1"]`.
+    #[schemars(with = "Option<Vec<String>>")]
+    addresses: Option<Spanned<Vec<String>>>,
+}
+
+/// Where the value of a secret may go.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretEntry {
+    /// The secret, as handshake.toml names it.
+    #[schemars(with = "String")]
+    name: Spanned<String>,
+    /// To which servers, as the scopes of `net.http` are written: `["https://api.example.com"]`.
+    #[schemars(with = "Vec<String>")]
+    hosts: Spanned<Vec<String>>,
+    /// In which headers; default `["authorization"]`.
+    #[schemars(with = "Option<Vec<String>>")]
+    headers: Option<Spanned<Vec<String>>>,
 }
 
 /// The policy of a project: its file, or the built-in one.
@@ -123,10 +148,82 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
             Some(list) => list.into_inner(),
         };
         let source = at(entry.capability.span().start);
-        rules.push(Rule { effect, capability: entry.capability.into_inner(), plugins, source });
+        let capability = entry.capability.into_inner();
+        let addresses = match entry.addresses {
+            None => Vec::new(),
+            Some(list) => guarded_addresses(&list, effect, &capability, file)?,
+        };
+        rules.push(Rule { effect, capability, plugins, addresses, source });
     }
     rules.sort_by_key(|rule| rule.source.line);
-    Ok(Policy { mode: parsed.mode, rules, mounts, digest: Digest::of(file.text.as_bytes()) })
+    let secrets = parsed.secret.into_iter().map(|entry| secret_rule(entry, file, &at)).collect::<Result<_, _>>()?;
+    Ok(Policy { mode: parsed.mode, rules, mounts, secrets, digest: Digest::of(file.text.as_bytes()) })
+}
+
+fn guarded_addresses(
+    list: &Spanned<Vec<String>>,
+    effect: Effect,
+    capability: &CapabilityId,
+    file: &TomlFile,
+) -> Result<Vec<IpNet>, CliError> {
+    let refuse = |problem: &str| Err(file.error_at(list.span(), problem));
+    if effect == Effect::Deny
+        || !matches!(capability.axis(), Axis::NetHttp | Axis::NetTcp | Axis::NetUdp | Axis::NetDns)
+    {
+        return refuse("`addresses` belongs to an allow rule of the network");
+    }
+    let mut networks = Vec::with_capacity(list.get_ref().len());
+    for text in list.get_ref() {
+        match addresses(text) {
+            Some(network) => networks.push(network),
+            None => {
+                return refuse(&format!(
+                    "`{text}` is no address and no network; write `127.0.0.1`, `10.0.0.0/8` or `fd00::/8`"
+                ));
+            }
+        }
+    }
+    Ok(networks)
+}
+
+/// Headers that say where a request goes or how long it is; a value has no place there.
+const FRAMING: [&str; 6] = ["connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
+
+fn secret_rule(entry: SecretEntry, file: &TomlFile, at: &dyn Fn(usize) -> SourceRef) -> Result<SecretRule, CliError> {
+    let mut hosts = Vec::with_capacity(entry.hosts.get_ref().len());
+    for host in entry.hosts.get_ref() {
+        let refuse = |problem: String| Err(file.error_at(entry.hosts.span(), &problem));
+        match format!("{}:{host}", Axis::NetHttp).parse::<CapabilityId>() {
+            Ok(id) if id.is_readable_on_the_way() => {
+                return refuse(format!(
+                    "`{host}`: a secret is sent with `https` only, so that nobody on the way can read it"
+                ));
+            }
+            Ok(id) => hosts.push(id),
+            Err(error) => return refuse(error.to_string()),
+        }
+    }
+    if hosts.is_empty() {
+        return Err(file.error_at(entry.hosts.span(), "`hosts` is empty, so the secret could go nowhere"));
+    }
+    let headers = match entry.headers {
+        None => vec!["authorization".to_owned()],
+        Some(list) => {
+            let headers: Vec<_> = list.get_ref().iter().map(|name| name.to_ascii_lowercase()).collect();
+            let is_token = |name: &str| {
+                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            };
+            if let Some(name) = headers.iter().find(|name| !is_token(name) || FRAMING.contains(&name.as_str())) {
+                return Err(file.error_at(list.span(), &format!("`{name}` is no header that can carry a secret")));
+            }
+            if headers.is_empty() {
+                return Err(file.error_at(list.span(), "`headers` is empty; leave it out to mean `authorization`"));
+            }
+            headers
+        }
+    };
+    let source = at(entry.name.span().start);
+    Ok(SecretRule { name: entry.name.into_inner(), hosts, headers, source })
 }
 
 /// The text of a policy with these mounts, or the project folder when there are none. It is what `init` writes,
@@ -157,10 +254,18 @@ pub(crate) fn policy_text(mounts: &[(String, MountAccess)]) -> String {
         text.push_str(&format!("# {}\n[[allow]]\ncapability = \"{axis}\"\n\n", axis.summary()));
     }
     text.push_str(
-        "# Secrets are allowed one by one:\n\
+        "# The network, variables and secrets are allowed one by one:\n\
+         # [[allow]]\n\
+         # capability = \"net.http:https://api.example.com\"\n\
+         # plugins = [\"PLUGIN\"]\n\
+         # addresses = [\"10.0.0.0/8\"]    # only if the host is in a private network, or is this machine\n\
+         #\n\
          # [[allow]]\n\
          # capability = \"secrets.use:NAME\"\n\
-         # plugins = [\"PLUGIN\"]\n\
+         #\n\
+         # [[secret]]                      # where the value may go\n\
+         # name = \"NAME\"\n\
+         # hosts = [\"https://api.example.com\"]\n\
          \n\
          # A person can be asked, job by job; asking beats allowing:\n\
          # [[ask]]\n\
@@ -175,9 +280,11 @@ pub(crate) fn policy_text(mounts: &[(String, MountAccess)]) -> String {
     text
 }
 
-/// Everything that can be granted, except secrets: those are worth a line of their own.
+/// Everything that can be granted, except what leads out of the host or brings something of it in: that is worth a line
+/// of its own.
 fn allowed_by_default() -> impl Iterator<Item = Axis> {
-    AXES.iter().copied().filter(|axis| axis.is_grantable() && *axis != Axis::SecretsUse)
+    let outside = [Axis::NetHttp, Axis::NetTcp, Axis::NetUdp, Axis::NetDns, Axis::EnvRead, Axis::SecretsUse];
+    AXES.iter().copied().filter(move |axis| axis.is_grantable() && !outside.contains(axis))
 }
 
 #[cfg(test)]

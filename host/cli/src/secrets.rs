@@ -8,7 +8,7 @@ use handshake_core::Ids;
 use handshake_core::capability::Axis;
 use handshake_core::credential::Unusable;
 use handshake_core::gate::Permit;
-use handshake_core::secret::SecretStore;
+use handshake_core::secret::{PLACEHOLDER_PREFIX, SecretStore};
 use handshake_core::storage::StorageError;
 use handshake_recorder::SHORTEST_EXACT;
 use secrecy::{ExposeSecret, SecretString};
@@ -109,11 +109,15 @@ impl SecretStore for OperatorSecrets {
         if !self.values.contains_key(name) {
             return Err(StorageError::NotFound { what: "secret", id: name.to_owned() });
         }
-        // 128 random bits say nothing about the value. No host function exchanges a placeholder for its value
-        // in this version, so there is nothing to bind it to yet.
+        // 128 random bits say nothing about the value, and nobody guesses those of another attempt.
         let mut random = [0; 16];
         self.ids.random(&mut random);
-        Ok(format!("hsk-secret-{}", hex::encode(random)))
+        Ok(format!("{PLACEHOLDER_PREFIX}{}", hex::encode(random)))
+    }
+
+    fn value(&self, permit: &Permit, name: &str) -> Result<SecretString, StorageError> {
+        permit.require(Axis::NetHttp)?;
+        self.values.get(name).cloned().ok_or_else(|| StorageError::NotFound { what: "secret", id: name.to_owned() })
     }
 }
 

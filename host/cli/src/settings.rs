@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::budget::BudgetFile;
 use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
+use crate::environment::EnvironmentFile;
 use crate::error::CliError;
 use crate::recorder::{RecorderFile, RecorderSettings};
 use crate::retention::{RetentionFile, RetentionSettings};
@@ -58,6 +59,8 @@ pub(crate) struct SettingsFile {
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
     #[schemars(with = "BTreeMap<String, ProfileSettings>")]
     profiles: BTreeMap<ProfileId, ProfileSettings>,
+    /// Environment variables that steps may be granted to read.
+    environment: EnvironmentFile,
     /// Secrets that steps may get placeholders for.
     secrets: BTreeMap<String, SecretSource>,
     /// Settings for plugins, by plugin id.
@@ -105,6 +108,8 @@ pub(crate) struct Settings {
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
     pub(crate) profiles: Vec<Arc<Profile>>,
+    /// Environment variables for steps.
+    pub(crate) environment: EnvironmentFile,
     /// Secrets by name.
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// Settings of plugins.
@@ -152,6 +157,7 @@ impl SettingsFile {
         if let Some(wanted) = self.max_parallel.filter(|wanted| !(1..=MOST_PARALLEL).contains(wanted)) {
             return refuse(format!("max_parallel: {wanted} is not between 1 and {MOST_PARALLEL}"));
         }
+        self.environment.check(&file.name)?;
         let builtin = builtin_profiles();
         if let Some(id) = self.profiles.keys().find(|id| builtin.iter().any(|profile| profile.id == **id)) {
             return refuse(format!("profiles.{id}: built-in profiles cannot be changed; choose another name"));
@@ -215,6 +221,7 @@ impl SettingsFile {
             telemetry,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
+            environment: self.environment,
             secrets: self.secrets,
             plugin_settings: Arc::new(plugin_settings),
             project,

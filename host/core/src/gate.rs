@@ -168,6 +168,18 @@ impl AttemptGate {
         self.permit_answer(call, None).await
     }
 
+    /// The same for a request that the values of these secrets go along with: the record names them.
+    pub async fn permit_with(&self, call: Call, secrets: Vec<String>) -> Result<Permit, Denial> {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        // Held until the permit is given: whoever replaces the policy waits for what was begun under it.
+        let in_force = self.rights.policy.current();
+        let mut decided = self.decide(call, &in_force)?;
+        if let EventBody::CapabilityAction(record) = &mut decided.decision.body {
+            record.secrets = secrets;
+        }
+        self.record(axis, &resource, decided, None).await
+    }
+
     /// The same for a call that asks a model for an answer of at most so many tokens. What it may really have is
     /// [`Permit::max_tokens`].
     pub async fn permit_answer(&self, call: Call, max_tokens: Option<u32>) -> Result<Permit, Denial> {
@@ -193,7 +205,18 @@ impl AttemptGate {
                 return Err(self.refuse(axis, &resource, decided, (reason, layer), &remedy));
             }
         };
-        let (slot, decided) = self.reserve(axis, &resource, decided)?;
+        self.record(axis, &resource, decided, reservation).await
+    }
+
+    /// Makes an allowed decision durable, and gives the permit.
+    async fn record(
+        &self,
+        axis: Axis,
+        resource: &Resource,
+        decided: Decided,
+        reservation: Option<Reservation>,
+    ) -> Result<Permit, Denial> {
+        let (slot, decided) = self.reserve(axis, resource, decided)?;
         let recorder = &self.shared.services.recorder;
         let recorded = match &self.shared.identity.place {
             Some(place) => {
@@ -221,9 +244,9 @@ impl AttemptGate {
             // Nothing was written, so the refusal goes on record under the same event id.
             Err(error @ RecorderError::Fenced) => {
                 let refusal = (label_of(&error), Layer::Recorder);
-                Err(self.refuse(axis, &resource, decided, refusal, &remedy_of(&error)))
+                Err(self.refuse(axis, resource, decided, refusal, &remedy_of(&error)))
             }
-            Err(error) => Err(self.unrecorded(axis, &resource, &error)),
+            Err(error) => Err(self.unrecorded(axis, resource, &error)),
         }
     }
 
@@ -242,6 +265,16 @@ impl AttemptGate {
         let recorded = self.shared.services.recorder.enqueue(&decided.decision);
         recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
         Ok(self.grant(axis, decided, slot))
+    }
+
+    /// Refuses a call whatever the rights say of it, because of something that they do not know, and records that: one
+    /// decision, as for every call. When the rights refuse it too, theirs is the reason.
+    pub fn refuse_call(&self, call: Call, reason: DenialLabel, layer: Layer, remedy: &str) -> Denial {
+        let (axis, resource) = (call.axis, call.resource.clone());
+        match self.decide(call, &self.rights.policy.current()) {
+            Ok(decided) => self.refuse(axis, &resource, decided, (reason, layer), remedy),
+            Err(denial) => denial,
+        }
     }
 
     /// Counts a call of a model; nothing when the rights refuse it anyway, or when it is none.
@@ -308,6 +341,7 @@ impl AttemptGate {
                 Resource::Path { host, .. } => Some(host),
                 _ => None,
             },
+            secrets: Vec::new(),
             reason,
             layer,
             rule,
@@ -370,6 +404,7 @@ impl AttemptGate {
             record.layer = layer;
             record.would_deny = false;
             record.grant = None;
+            record.secrets.clear();
         }
         match self.shared.services.recorder.enqueue(&decided.decision) {
             Ok(()) => Denial::outside_rights(axis, resource, reason, layer, remedy),
@@ -491,6 +526,11 @@ impl Permit {
     /// Finishes with an error; the label is short and stable, for example `not-found`.
     pub fn failed(mut self, label: &str) {
         self.finish(label, 0, 0);
+    }
+
+    /// Finishes with an error after bytes have gone one way or the other.
+    pub fn broke_off(mut self, label: &str, bytes_in: u64, bytes_out: u64) {
+        self.finish(label, bytes_in, bytes_out);
     }
 
     fn finish(&mut self, result: &str, bytes_in: u64, bytes_out: u64) {

@@ -29,6 +29,7 @@ fn rights(ids: &[&str]) -> EffectiveRights {
         effect: Effect::Allow,
         capability: id.parse().unwrap(),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: SourceRef { file: "policy.toml".into(), line },
     };
     EffectiveRights {
@@ -45,6 +46,7 @@ fn rights(ids: &[&str]) -> EffectiveRights {
                 access: MountAccess::Write,
                 source: SourceRef { file: "policy.toml".into(), line: 99 },
             }],
+            secrets: Vec::new(),
             digest: Digest::of(b"policy"),
         }),
         manifest_sha256: Digest::of(b"manifest"),
@@ -175,6 +177,7 @@ fn an_allowed_call_is_recorded_with_all_its_fields() {
         function: "open-at".into(),
         resource: "in/a.md".into(),
         host_path: Some("/srv/in".into()),
+        secrets: Vec::new(),
         reason: None,
         layer: Layer::Policy,
         rule: Some(SourceRef { file: "policy.toml".into(), line: 1 }),
@@ -216,6 +219,53 @@ fn an_observed_denial_passes_and_is_recorded_as_would_deny() {
     let events = recorder.events();
     let record = decision(&events[0]);
     assert_eq!((record.decision_outcome, record.would_deny, record.mode), (Outcome::Allow, true, Mode::Observe));
+}
+
+fn request_call() -> Call {
+    Call {
+        interface: "wasi:http/outgoing-handler@0.2",
+        function: "handle",
+        axis: Axis::NetHttp,
+        resource: Resource::request("GET", "https://api.example.com/"),
+        arguments: Digest::of(b"arguments"),
+    }
+}
+
+#[test]
+fn what_the_host_refuses_is_one_decision_and_the_rights_come_first() {
+    for (ids, expected) in [
+        (&["net.http"][..], (DenialLabel::OperatorDenied, Layer::Policy)),
+        (&[][..], (DenialLabel::NotDeclared, Layer::Manifest)),
+    ] {
+        let bench = bench(ids);
+        let denial = bench.gate.refuse_call(
+            request_call(),
+            DenialLabel::OperatorDenied,
+            Layer::Policy,
+            "a placeholder in the URL",
+        );
+        let events = bench.recorder.events();
+        assert_eq!(events.len(), 1);
+        let record = decision(&events[0]);
+        assert_eq!(record.decision_outcome, Outcome::Deny);
+        assert_eq!((record.reason.unwrap(), record.layer), expected);
+        assert_eq!((denial.reason, denial.layer), expected);
+        assert!(bench.recorder.effects().is_empty());
+    }
+}
+
+#[test]
+fn a_decision_names_the_secrets_that_go_along_unless_nothing_goes() {
+    let bench = bench(&["net.http"]);
+    drop(ready(bench.gate.permit_with(request_call(), vec!["github".into()])).unwrap());
+    bench.recorder.behave(Behaviour::Fenced);
+    ready(bench.gate.permit_with(request_call(), vec!["github".into()])).unwrap_err();
+    bench.recorder.behave(Behaviour::Accept);
+    assert_eq!(decision(&bench.recorder.events()[0]).secrets, ["github"]);
+    assert_eq!(bench.recorder.effects().len(), 1);
+    let other = self::bench(&[]);
+    ready(other.gate.permit_with(request_call(), vec!["github".into()])).unwrap_err();
+    assert_eq!(decision(&other.recorder.events()[0]).secrets, [] as [String; 0]);
 }
 
 #[test]

@@ -1,15 +1,23 @@
 //! Secrets as steps see them: placeholders, never values. And what looks like one where none should be.
 
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::gate::Permit;
 use crate::storage::StorageError;
+
+/// What every placeholder begins with; 32 hexadecimal digits follow.
+pub const PLACEHOLDER_PREFIX: &str = "hsk-secret-";
 
 /// Which secrets the operator issued.
 pub trait SecretStore: Send + Sync {
     /// Gives a placeholder bound to the permit's attempt; `NotFound` when there is no such secret. The permit
     /// must be for `secrets.use`.
     fn placeholder(&self, permit: &Permit, name: &str) -> Result<String, StorageError>;
+
+    /// The value, for a request that was allowed and that the policy lets it go with. The permit must be for
+    /// `net.http`.
+    fn value(&self, permit: &Permit, name: &str) -> Result<SecretString, StorageError>;
 }
 
 /// Something that looks like a secret.

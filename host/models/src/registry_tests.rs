@@ -40,12 +40,14 @@ impl Bench {
             effect: handshake_core::capability::Effect::Allow,
             capability: CapabilityId::bare(axis),
             plugins: vec![],
+            addresses: Vec::new(),
             source: SourceRef { file: "policy.toml".into(), line: 1 },
         };
         let policy = Policy {
             mode: Mode::Enforce,
             rules: vec![rule(Axis::ModelInfer), rule(Axis::ModelEmbed)],
             mounts: vec![],
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         };
         let rights = EffectiveRights {

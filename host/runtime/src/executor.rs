@@ -1,6 +1,6 @@
 //! Executes attempts: prepared components, a fresh store for each, and the limits around the call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -37,11 +37,13 @@ use crate::failure;
 use crate::limits::SummedMemory;
 use crate::linker;
 use crate::mounts::{identity_of, open_folder};
+use crate::network::NameResolver;
 use crate::observer::Voice;
 use crate::program::{self, ProgramInput};
-use crate::state::{Backends, HostCalls, OpenMount, StepState};
-use crate::wasi::http::RefusedRequests;
-use crate::wasi::{ContextParts, Written, context};
+use crate::secrets::{AttemptSecrets, Violation, Violations};
+use crate::state::{Backends, HostCalls, LastDenial, OpenMount, StepState};
+use crate::wasi::http::{GatedRequests, RequestSender, TlsClient};
+use crate::wasi::{AttemptSockets, ContextParts, Written, context};
 
 /// Handles of any kind that an attempt may hold at the same time.
 const MAX_HANDLES: usize = 512;
@@ -49,8 +51,6 @@ const MAX_HANDLES: usize = 512;
 const HOSTCALL_BYTES: usize = 18 << 20;
 /// Measurements of one attempt that go into the record.
 const MAX_METRICS: usize = 64;
-/// The security violation that a wrong permit is.
-const WRONG_PERMIT: &str = "wrong_permit";
 /// A component describes itself in no time, or not at all.
 const DESCRIBE_WALL: Duration = Duration::from_secs(5);
 
@@ -64,6 +64,8 @@ pub struct RuntimeOptions {
     pub cache_key: [u8; 32],
     /// Attempts that may exist at the same time; further ones wait.
     pub max_instances: u32,
+    /// Environment variables that steps may be granted, with their values.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// What stands behind the interfaces of a step.
@@ -79,6 +81,8 @@ pub struct RuntimeServices {
     pub documents: Arc<dyn DocumentReader>,
     /// `secrets`.
     pub secrets: Arc<dyn SecretStore>,
+    /// Looks names up for HTTP, sockets and look-ups of steps.
+    pub resolver: Arc<dyn NameResolver>,
 }
 
 /// Runs steps as WebAssembly components.
@@ -91,6 +95,9 @@ pub struct WasmRuntime {
     /// For plugins with a fuel limit; most hosts never need it.
     fueled: OnceLock<Workshop>,
     max_instances: u32,
+    resolver: Arc<dyn NameResolver>,
+    tls: Arc<TlsClient>,
+    environment: Arc<BTreeMap<String, String>>,
     places: tokio::sync::Semaphore,
 }
 
@@ -166,6 +173,9 @@ impl WasmRuntime {
             plain: Workshop::new(max_instances, false).map_err(host_fault)?,
             fueled: OnceLock::new(),
             max_instances,
+            resolver: services.resolver,
+            tls: Arc::default(),
+            environment: Arc::new(options.environment),
             places: tokio::sync::Semaphore::new(usize::try_from(max_instances).unwrap_or(1)),
         })
     }
@@ -228,6 +238,7 @@ impl WasmRuntime {
         let workshop = self.workshop(parts.limits).map_err(|error| wasmtime::Error::msg(error.to_string()))?;
         let mounts = open_mounts(parts.mounts)?;
         let voice = Voice::new(parts.observer, Arc::clone(&self.gate.clock));
+        let sockets = AttemptSockets::default();
         let output_kb = parts.limits.output_kb;
         let stderr = Written::heard(LogLevel::Warn, voice.clone(), output_kb);
         let (stdout, arguments, stdin) = match parts.program {
@@ -241,15 +252,30 @@ impl WasmRuntime {
             clock: &self.gate.clock,
             started_at: parts.started_at,
             random_seed: parts.random_seed,
+            approvals: sockets.approvals(),
         });
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let run = parts.identity.place.as_ref().map(|place| place.run);
         let gate = AttemptGate::new(parts.identity, parts.rights, self.gate.clone()).within(parts.budget);
         let gate = Arc::new(gate);
+        let last_denial = LastDenial::default();
+        let violations = Violations::default();
+        let issued = Arc::new(AttemptSecrets::new(Arc::clone(&self.backends.secrets), Arc::clone(&violations)));
+        let requests = RequestSender::new(
+            Arc::clone(&gate),
+            (voice.clone(), LastDenial::clone(&last_denial)),
+            Arc::clone(&issued),
+            (Arc::clone(&self.resolver), Arc::clone(&self.tls)),
+        );
         let state = StepState {
             run,
-            requests: RefusedRequests { gate: Arc::clone(&gate), voice: voice.clone() },
+            requests: GatedRequests(Arc::new(requests)),
+            sockets,
+            resolver: Arc::clone(&self.resolver),
+            issued,
+            violations,
+            environment: Arc::clone(&self.environment),
             gate,
             backends: self.backends.clone(),
             settings: parts.settings,
@@ -265,7 +291,7 @@ impl WasmRuntime {
             metrics: JobMetrics::default(),
             proposals: Vec::new(),
             proposed_bytes: 0,
-            last_denial: Arc::default(),
+            last_denial,
             table,
             wasi,
             http: WasiHttpCtx::new(),
@@ -282,8 +308,8 @@ impl WasmRuntime {
         store.call_hook(|mut store, hook| match hook {
             CallHook::CallingHost => Ok(store.data_mut().host_calls.count()?),
             // Whatever the guest would make of the refusal, it does not run on.
-            CallHook::ReturningFromHost => match (store.data().gate.violation(), store.data().gate.asked()) {
-                (Some(wrong), _) => Err(wasmtime::Error::msg(wrong.to_string())),
+            CallHook::ReturningFromHost => match (store.data().violation(), store.data().gate.asked()) {
+                (Some(violation), _) => Err(wasmtime::Error::msg(violation.detail)),
                 (None, Some(asked)) => Err(wasmtime::Error::msg(format!("`{}` waits for a person", asked.capability))),
                 (None, None) => Ok(()),
             },
@@ -352,7 +378,7 @@ struct StoreParts<'a> {
     identity: AttemptIdentity,
     rights: Arc<EffectiveRights>,
     budget: Arc<BudgetMeter>,
-    settings: Arc<std::collections::BTreeMap<String, Value>>,
+    settings: Arc<BTreeMap<String, Value>>,
     observer: Arc<dyn StepObserver>,
     /// Arguments and standard input of a program.
     program: Option<(Vec<String>, String)>,
@@ -381,6 +407,7 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
             mode: Mode::Enforce,
             rules: Vec::new(),
             mounts: Vec::new(),
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         }),
         manifest_sha256: plugin.manifest_sha256,
@@ -503,8 +530,8 @@ impl StepExecutor for WasmRuntime {
         let called = call(&prepared.entry, &mut store, &context, invocation.input.as_str());
         let called = tokio::time::timeout(invocation.wall, called).await;
         store.data().voice.finish();
-        if let Some(wrong) = store.data().gate.violation() {
-            return Err(StepFailure::Violation { kind: WRONG_PERMIT.to_owned(), detail: wrong.to_string() });
+        if let Some(Violation { kind, detail }) = store.data().violation() {
+            return Err(StepFailure::Violation { kind: kind.to_owned(), detail });
         }
         if let Some(asked) = store.data().gate.asked() {
             return Err(StepFailure::NeedsApproval(Box::new(asked.clone())));

@@ -56,8 +56,20 @@ const DECIDED: &[Decided] = &[
     },
     Decided { interface: "wasi:http/outgoing-handler", functions: &["handle"], axes: &[Axis::NetHttp] },
     Decided { interface: "wasi:sockets/ip-name-lookup", functions: &["resolve-addresses"], axes: &[Axis::NetDns] },
-    Decided { interface: "wasi:sockets/tcp-create-socket", functions: &["create-tcp-socket"], axes: &[Axis::NetTcp] },
-    Decided { interface: "wasi:sockets/udp-create-socket", functions: &["create-udp-socket"], axes: &[Axis::NetUdp] },
+    Decided {
+        interface: "wasi:sockets/tcp",
+        functions: &[
+            "[method]tcp-socket.start-bind",
+            "[method]tcp-socket.start-connect",
+            "[method]tcp-socket.start-listen",
+        ],
+        axes: &[Axis::NetTcp],
+    },
+    Decided {
+        interface: "wasi:sockets/udp",
+        functions: &["[method]udp-socket.start-bind", "[method]outgoing-datagram-stream.send"],
+        axes: &[Axis::NetUdp],
+    },
 ];
 
 /// Who answers for a call.
@@ -81,7 +93,7 @@ pub struct Import {
 }
 
 impl Import {
-    /// The sides that it is on: exactly one.
+    /// The sides that it is on: one, or both when only calls that ask for more are decided.
     pub fn sides(&self) -> impl Iterator<Item = Side> {
         let Self { interface, function, .. } = *self;
         let decided = DECIDED.iter().filter(move |row| row.interface == interface && row.functions.contains(&function));

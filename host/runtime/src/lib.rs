@@ -17,11 +17,14 @@ mod interface;
 mod limits;
 mod linker;
 mod mounts;
+mod network;
 mod observer;
 mod program;
+mod secrets;
 mod stamp;
 mod state;
 mod wasi;
 
 pub use executor::{RuntimeOptions, RuntimeServices, WasmRuntime};
 pub use mounts::HostMounts;
+pub use network::{NameResolver, SystemResolver};

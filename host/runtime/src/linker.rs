@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
 use crate::bindings::Step;
 use crate::state::StepState;
-use crate::wasi::{GatedEnvironment, GatedFilesystem, GatedSockets};
+use crate::wasi::{GatedEnvironment, GatedFilesystem, sockets as gated_sockets};
 
 struct Tables;
 
@@ -25,7 +25,9 @@ impl HasData for Tables {
 pub(crate) fn link(linker: &mut Linker<StepState>) -> wasmtime::Result<()> {
     Step::add_to_linker::<_, HasSelf<StepState>>(linker, |state| state)?;
     gated(linker)?;
-    ambient(linker)
+    ambient(linker)?;
+    // In the place of some of these.
+    gated_sockets::link(linker)
 }
 
 /// Interfaces that stand behind the gate.
@@ -33,9 +35,6 @@ fn gated(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, GatedFilesystem<'static>>(l, |state| GatedFilesystem(state))?;
     filesystem::types::add_to_linker::<_, GatedFilesystem<'static>>(l, |state| GatedFilesystem(state))?;
     cli::environment::add_to_linker::<_, GatedEnvironment<'static>>(l, |state| GatedEnvironment(state))?;
-    sockets::tcp_create_socket::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
-    sockets::udp_create_socket::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
-    sockets::ip_name_lookup::add_to_linker::<_, GatedSockets<'static>>(l, |state| GatedSockets(state))?;
     http::outgoing_handler::add_to_linker::<_, WasiHttp>(l, http_view)
 }
 
@@ -64,6 +63,8 @@ fn ambient(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
         &sockets::network::LinkOptions::default(),
         StepState::sockets,
     )?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     sockets::tcp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     sockets::udp::add_to_linker::<_, WasiSockets>(l, StepState::sockets)?;
     http::types::add_to_linker::<_, WasiHttp>(l, &http::types::LinkOptions::default(), http_view)?;

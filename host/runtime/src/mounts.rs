@@ -147,6 +147,7 @@ mod tests {
                 rule("out", MountAccess::Write),
                 rule("data", MountAccess::Write),
             ],
+            secrets: Vec::new(),
             digest: Digest::ZERO,
         };
         let mounts = HostMounts::new(PolicyInForce::new(policy), root.join("data"), &[root.join("out/plugins")]);

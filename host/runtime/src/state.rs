@@ -20,9 +20,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::limits::{LimitExceeded, SummedMemory};
+use crate::network::NameResolver;
 use crate::observer::Voice;
-use crate::wasi::Written;
-use crate::wasi::http::RefusedRequests;
+use crate::secrets::{AttemptSecrets, Violation, Violations};
+use crate::wasi::http::GatedRequests;
+use crate::wasi::{AttemptSockets, Written};
 
 /// What stands behind the interfaces of `handshake:step`.
 #[derive(Clone)]
@@ -74,7 +76,13 @@ pub(crate) struct StepState {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
-    pub(crate) requests: RefusedRequests,
+    pub(crate) requests: GatedRequests,
+    pub(crate) sockets: AttemptSockets,
+    pub(crate) resolver: Arc<dyn NameResolver>,
+    pub(crate) issued: Arc<AttemptSecrets>,
+    pub(crate) violations: Violations,
+    /// Variables that the operator passes on.
+    pub(crate) environment: Arc<BTreeMap<String, String>>,
 }
 
 /// Counts calls into the host, of whatever kind.
@@ -102,7 +110,16 @@ impl HostCalls {
     }
 }
 
+/// The security violation that a wrong permit is.
+const WRONG_PERMIT: &str = "wrong_permit";
+
 impl StepState {
+    /// What ends the attempt, whatever the guest makes of it.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        let wrong = self.gate.violation().map(|wrong| Violation { kind: WRONG_PERMIT, detail: wrong.to_string() });
+        wrong.or_else(|| self.violations.get().cloned())
+    }
+
     /// Asks the gate; what is not granted is also told to whoever watches, with the line that would grant it.
     ///
     /// The future holds nothing of the state, which cannot be shared between threads while it waits.
@@ -145,7 +162,8 @@ impl StepState {
 /// The last refusal of an attempt.
 pub(crate) type LastDenial = Arc<Mutex<Option<Denial>>>;
 
-fn tell(voice: &Voice, last: &LastDenial, denial: &Denial) {
+/// Tells whoever watches, and whoever asks why the step failed.
+pub(crate) fn tell(voice: &Voice, last: &LastDenial, denial: &Denial) {
     *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial.clone());
     voice.log(LogLevel::Warn, &denial.to_string());
 }

@@ -30,6 +30,7 @@ pub(crate) fn decision() -> Event {
         function: "[method]descriptor.open-at".into(),
         resource: "in/reports/2026/november.md".into(),
         host_path: Some("/srv/documents".into()),
+        secrets: Vec::new(),
         reason: None,
         layer: Layer::Policy,
         rule: Some(SourceRef { file: "policy.toml".into(), line: 12 }),

@@ -51,9 +51,16 @@ fn policy(effect: Effect, name: &str) -> Policy {
         effect,
         capability: CapabilityId::bare(axis),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: source.clone(),
     });
-    Policy { mode: Mode::Enforce, rules: rules.to_vec(), mounts: Vec::new(), digest: Digest::of(name.as_bytes()) }
+    Policy {
+        mode: Mode::Enforce,
+        rules: rules.to_vec(),
+        mounts: Vec::new(),
+        secrets: Vec::new(),
+        digest: Digest::of(name.as_bytes()),
+    }
 }
 
 fn gate(policy: &PolicyInForce, recorder: Arc<SlowRecorder>, ids: &Arc<SequentialIds>) -> AttemptGate {

@@ -51,6 +51,7 @@ impl Store {
             effect: Effect::Allow,
             capability: CapabilityId::bare(axis),
             plugins: vec![],
+            addresses: Vec::new(),
             source: source.clone(),
         };
         let rights = EffectiveRights {
@@ -63,6 +64,7 @@ impl Store {
                 mode: Mode::Enforce,
                 rules: axes.map(rule).to_vec(),
                 mounts: vec![],
+                secrets: Vec::new(),
                 digest: Digest::ZERO,
             }),
             manifest_sha256: Digest::ZERO,

@@ -30,6 +30,7 @@ impl Side {
                     state: ApprovalState::Pending,
                     prompt: self.dice.text(),
                     approvers: Default::default(),
+                    permission: None,
                     quorum: self.dice.of(&[0, 1, 1, 2, 2]),
                     votes: Vec::new(),
                     expires_at: self.dice.one_in(3).then(|| now.plus(Duration::from_secs(1))),

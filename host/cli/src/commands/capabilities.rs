@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use handshake_core::GrantId;
-use handshake_core::capability::{AXES, Axis, CapabilityId, Extent, Grant, ScopeForm};
+use handshake_core::capability::{AXES, Axis, CapabilityId, Extent, Grant};
 use handshake_runtime::imports::{Side, imports};
 use serde::Serialize;
 
@@ -214,7 +214,7 @@ fn explain(context: &Context<'_>, id: &CapabilityId) -> Result<(), CliError> {
         capability: id.clone(),
         axis: axis.name(),
         summary: axis.summary().trim(),
-        scope: scope(axis),
+        scope: axis.scope_form().shown(),
         effectful: axis.is_effectful(),
         lasting: axis.is_lasting(),
         grantable: axis.is_grantable(),
@@ -313,20 +313,12 @@ fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
 }
 
-fn scope(axis: Axis) -> &'static str {
-    match axis.scope_form() {
-        ScopeForm::Mount => "mount[/pattern]",
-        ScopeForm::Name => "name",
-        ScopeForm::Bare => "-",
-    }
-}
-
 fn line(axis: Axis) -> AxisLine {
     AxisLine {
         axis: axis.name(),
         effectful: axis.is_effectful(),
         grantable: axis.is_grantable(),
-        scope: scope(axis),
+        scope: axis.scope_form().shown(),
         summary: axis.summary().trim(),
     }
 }

@@ -93,7 +93,11 @@ provider = "builtin/extractive"    # picks the most telling sentences; offline, 
 # [profiles.summarizer]
 # capabilities = ["fs.read", "model.infer:default"]
 
-# Secrets: steps get placeholders, never values.
+# Variables of this process that steps can be granted to read (env.read); no other is ever shown to them.
+# [environment]
+# variables = ["LANG", "TZ"]
+
+# Secrets: steps get placeholders, never values. Where values may go is for policy.toml to say.
 # [secrets.api-token]
 # env = "API_TOKEN"                # or file = "token.txt"
 

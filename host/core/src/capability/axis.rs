@@ -43,6 +43,14 @@ pub enum ScopeForm {
     Mount,
     /// A name: `default`.
     Name,
+    /// HTTP requests: `https://*.example.com:443/v1/`, `GET,HEAD https://api.example.com`.
+    Http,
+    /// Sockets: `db.example.com:5432`, `*.example.com:443`, `10.0.0.0/8:5432`, `[fd00::]/8:443`.
+    Socket,
+    /// Host names: `example.com`, `*.example.com`.
+    Host,
+    /// Names of environment variables: `LANG`, `APP_*`.
+    Variable,
     /// None: only the bare axis is understood.
     Bare,
 }
@@ -53,15 +61,15 @@ axes! {
     #[doc = "Creates, changes and removes files and folders of a mount."]
     FsWrite = "fs.write", effectful: true, grantable: true, scope: Mount;
     #[doc = "Sends HTTP requests."]
-    NetHttp = "net.http", effectful: true, grantable: false, scope: Bare;
-    #[doc = "Opens TCP connections."]
-    NetTcp = "net.tcp", effectful: true, grantable: false, scope: Bare;
-    #[doc = "Sends and receives UDP datagrams."]
-    NetUdp = "net.udp", effectful: true, grantable: false, scope: Bare;
+    NetHttp = "net.http", effectful: true, grantable: true, scope: Http;
+    #[doc = "Opens TCP connections, and listens for them."]
+    NetTcp = "net.tcp", effectful: true, grantable: true, scope: Socket;
+    #[doc = "Sends UDP datagrams, and receives them on a port."]
+    NetUdp = "net.udp", effectful: true, grantable: true, scope: Socket;
     #[doc = "Resolves host names."]
-    NetDns = "net.dns", effectful: true, grantable: false, scope: Bare;
-    #[doc = "Reads environment variables."]
-    EnvRead = "env.read", effectful: false, grantable: false, scope: Bare;
+    NetDns = "net.dns", effectful: true, grantable: true, scope: Host;
+    #[doc = "Reads those environment variables that the operator passes on."]
+    EnvRead = "env.read", effectful: false, grantable: true, scope: Variable;
     #[doc = "Gets a placeholder for a secret."]
     SecretsUse = "secrets.use", effectful: true, grantable: true, scope: Name;
     #[doc = "Asks a model for text."]
@@ -84,7 +92,27 @@ axes! {
     Device = "device", effectful: true, grantable: false, scope: Bare;
 }
 
+impl ScopeForm {
+    /// How it is written, for people.
+    pub const fn shown(self) -> &'static str {
+        match self {
+            Self::Mount => "mount[/pattern]",
+            Self::Name => "name",
+            Self::Http => "[METHOD ]scheme://host[:port][/path]",
+            Self::Socket => "host:port",
+            Self::Host => "host",
+            Self::Variable => "NAME or PREFIX*",
+            Self::Bare => "-",
+        }
+    }
+}
+
 impl Axis {
+    /// Whether what calls are about can be an address of the network.
+    pub(super) const fn has_addresses(self) -> bool {
+        matches!(self.scope_form(), ScopeForm::Http | ScopeForm::Socket | ScopeForm::Host)
+    }
+
     /// Whether what was done stays done when the attempt that did it is lost: the question that recovery asks. What
     /// a model answered, a step proposed or a run stored for itself is gone with the attempt, and asking again leaves
     /// nothing behind but its cost.

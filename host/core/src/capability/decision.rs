@@ -1,15 +1,17 @@
 //! The decision: a pure function of the rights and the request.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::Axis;
+use super::axis::{Axis, ScopeForm};
 use super::force::{InForce, PolicyInForce};
 use super::grant::{Asked, Asking, Standing};
+use super::guarded::guarded_range;
 use super::id::{CapabilityId, CapabilitySet};
-use super::policy::{Mode, Rule, Ruling, SourceRef};
+use super::policy::{GuardedAddress, Mode, Rule, Ruling, SourceRef};
 use super::profile::Profile;
 use super::resource::Resource;
 use crate::job::AccessMode;
@@ -138,6 +140,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Allowed { observed: Observed::No, .. } => 0,
+            Self::Allowed { observed: Observed::WouldDeny, .. } => 1,
+            Self::Asks { .. } => 2,
+            Self::Denied { .. } => 3,
+        }
+    }
+}
+
 /// What one attempt may do: the four layers and the access mode, compiled once per step.
 #[derive(Debug, Clone)]
 pub struct EffectiveRights {
@@ -169,6 +182,13 @@ impl EffectiveRights {
     /// Decides one request. Pure: the same rights, policy, grants, moment and request always give the same verdict,
     /// which is what makes decisions replayable under another policy.
     pub fn decide_under(&self, in_force: &InForce, axis: Axis, resource: &Resource, asking: &Asking<'_>) -> Verdict {
+        if let Resource::Names { names } = resource {
+            // Different layers and rules may list different ones of them; the worst verdict is that on all.
+            let on = |resource: &Resource| self.decide_under(in_force, axis, resource, asking);
+            let verdicts = names.iter().map(|name| on(&Resource::name(name)));
+            let worst = verdicts.reduce(|worst, next| if next.severity() > worst.severity() { next } else { worst });
+            return worst.unwrap_or_else(|| on(&Resource::Whole));
+        }
         if let Some((reason, layer, remedy)) = self.refusal_below_policy(axis, resource) {
             return Verdict::Denied { denial: denial(axis, resource, reason, layer, remedy), rule: None };
         }
@@ -185,12 +205,16 @@ impl EffectiveRights {
             Ruling::Denied(rule) => Some(rule.clone()),
             Ruling::Unmentioned => None,
         };
-        if in_force.policy().mode == Mode::Observe {
+        // What observing lets pass is what a rule may allow one day. Nobody wants to find out from a record that a
+        // cloud's credentials were had.
+        let guarded = resource.ip().and_then(|ip| Some(GuardedAddress { ip, range: guarded_range(ip)? }));
+        if in_force.policy().mode == Mode::Observe && guarded.is_none() {
             return Verdict::Allowed { rule, observed: Observed::WouldDeny, grant: None };
         }
-        let remedy = match &rule {
-            Some(rule) => format!("the rule at {rule} denies it; only the operator can change that"),
-            None => format!(
+        let remedy = match (&rule, guarded) {
+            (Some(rule), _) => format!("the rule at {rule} denies it; only the operator can change that"),
+            (None, Some(guarded)) => guarded.to_string(),
+            (None, None) => format!(
                 "no rule allows it; the operator can add to policy.toml: [[allow]] capability = \"{}\"",
                 id_for(axis, resource)
             ),
@@ -238,6 +262,12 @@ impl EffectiveRights {
         }
     }
 
+    /// Whether what was allowed may really go to an address that its host name has. Asked after the look-up and before
+    /// the connection, for each address.
+    pub fn may_reach(&self, axis: Axis, resource: &Resource, ip: IpAddr) -> Result<(), GuardedAddress> {
+        self.policy.current().policy().may_reach(self.plugin.as_ref(), axis, resource, ip)
+    }
+
     fn refusal_below_policy(&self, axis: Axis, resource: &Resource) -> Option<(DenialLabel, Layer, String)> {
         let id = || id_for(axis, resource);
         if matches!(resource, Resource::OutsidePath { .. }) {
@@ -246,6 +276,10 @@ impl EffectiveRights {
                 Layer::Grant,
                 "the path leads out of every mount; no grant covers that".into(),
             ));
+        }
+        if let Resource::NoTarget { problem, .. } = resource {
+            let remedy = format!("{problem}; no grant covers that");
+            return Some((DenialLabel::NotGranted, Layer::Registry, remedy));
         }
         if !axis.is_grantable() {
             return Some((
@@ -304,9 +338,18 @@ fn unlisted(in_force: &InForce, axis: Axis, resource: &Resource) -> Option<Strin
 
 /// The narrowest id that would cover the resource, for remedies.
 fn id_for(axis: Axis, resource: &Resource) -> String {
-    match resource {
-        Resource::Path { mount, .. } => format!("{axis}:{mount}"),
-        Resource::Name { name } if axis.scope_form() == super::ScopeForm::Name => format!("{axis}:{name}"),
+    match (axis.scope_form(), resource) {
+        (_, Resource::Path { mount, .. }) => format!("{axis}:{mount}"),
+        (ScopeForm::Name | ScopeForm::Variable, Resource::Name { name }) => format!("{axis}:{name}"),
+        (ScopeForm::Http, Resource::Request(target)) => {
+            let origin = &target.origin;
+            format!("{axis}:{}://{}", origin.scheme(), origin.authority())
+        }
+        (ScopeForm::Socket, Resource::Socket(target)) => match target.names.first() {
+            Some(name) => format!("{axis}:{name}:{}", target.port),
+            None => format!("{axis}:{target}"),
+        },
+        (ScopeForm::Host, Resource::Host { host }) => format!("{axis}:{host}"),
         _ => axis.to_string(),
     }
 }

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{AXES, Effect, MountRule, Policy, Rule};
+use super::super::{AXES, Effect, MountRule, Policy, Rule, SocketTarget};
 use super::*;
 use crate::ProfileId;
 
@@ -14,13 +14,13 @@ fn set(ids: &[&str]) -> CapabilitySet {
 
 fn rule(effect: Effect, id: &str, line: u32) -> Rule {
     let source = SourceRef { file: "policy.toml".into(), line };
-    Rule { effect, capability: id.parse().unwrap(), plugins: Vec::new(), source }
+    Rule { effect, capability: id.parse().unwrap(), plugins: Vec::new(), addresses: Vec::new(), source }
 }
 
 fn policy(mode: Mode, rules: Vec<Rule>) -> PolicyInForce {
     let source = SourceRef { file: "policy.toml".into(), line: 99 };
     let mounts = vec![MountRule { path: "/srv".into(), access: MountAccess::Write, source }];
-    PolicyInForce::new(Policy { mode, rules, mounts, digest: Digest::of(b"policy") })
+    PolicyInForce::new(Policy { mode, rules, mounts, secrets: Vec::new(), digest: Digest::of(b"policy") })
 }
 
 /// Rights under which every layer allows these ids.
@@ -209,7 +209,7 @@ fn a_folder_that_the_policy_does_not_list_any_more_is_closed_whether_it_watches_
 fn what_this_version_never_grants_is_denied_though_every_layer_lists_it() {
     for axis in AXES.iter().filter(|axis| !axis.is_grantable()) {
         let rights = all_layers(&[axis.name()]);
-        let (denial, _) = denied(rights.decide(*axis, &Resource::Address { address: "example.com:443".into() }));
+        let (denial, _) = denied(rights.decide(*axis, &Resource::Whole));
         assert_eq!((denial.reason, denial.layer), (DenialLabel::NotGranted, Layer::Registry), "{axis}");
     }
 }
@@ -252,12 +252,68 @@ fn the_remedy_of_a_grant_is_a_capability_id_that_would_allow_the_call() {
         (Axis::FsRead, path("in", "a b/c.md")),
         (Axis::ModelInfer, Resource::name("default")),
         (Axis::ArtifactRead, Resource::name("0123")),
+        (Axis::NetHttp, Resource::request("GET", "https://api.example.com:8443/v1")),
+        (Axis::NetHttp, Resource::request("GET", "http://8.8.8.8/")),
+        (Axis::NetTcp, Resource::Socket(SocketTarget::new("2606:4700::1111".parse().unwrap(), 443))),
+        (Axis::NetDns, Resource::host("example.com")),
+        (Axis::EnvRead, Resource::name("LANG")),
     ] {
         let rights = EffectiveRights { granted: set(&[]), ..all_layers(&[axis.name()]) };
         let (denial, _) = denied(rights.decide(axis, &resource));
         let granted = EffectiveRights { granted: set(&[&denial.capability]), ..rights };
         assert!(is_allowed(&granted.decide(axis, &resource)), "{}", denial.capability);
     }
+}
+
+#[test]
+fn a_guarded_address_needs_a_rule_that_names_it_even_when_the_policy_only_watches() {
+    let metadata = || Resource::request("GET", "http://169.254.169.254/latest/meta-data");
+    let loopback = || Resource::Socket(SocketTarget::new("127.0.0.1".parse().unwrap(), 5432));
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let rights = |rules: Vec<Rule>| EffectiveRights {
+            policy: policy(mode, rules),
+            ..all_layers(&["net.http", "net.tcp", "net.dns"])
+        };
+        let bare = rights(vec![rule(Effect::Allow, "net.http", 1), rule(Effect::Allow, "net.tcp", 2)]);
+        let (denial, _) = denied(bare.decide(Axis::NetHttp, &metadata()));
+        assert_eq!((denial.reason, denial.layer), (DenialLabel::OperatorDenied, Layer::Policy));
+        assert_eq!(
+            denial.remedy,
+            "169.254.169.254 is a metadata address, and no rule names it; the operator can add to the rule in policy.toml: addresses = [\"169.254.169.254\"]"
+        );
+        denied(bare.decide(Axis::NetTcp, &loopback()));
+
+        let named = rights(vec![rule(Effect::Allow, "net.tcp:127.0.0.0/8:5432", 1)]);
+        assert!(is_allowed(&named.decide(Axis::NetTcp, &loopback())));
+        let listed = Rule { addresses: vec!["127.0.0.1/32".parse().unwrap()], ..rule(Effect::Allow, "net.tcp", 1) };
+        assert!(is_allowed(&rights(vec![listed]).decide(Axis::NetTcp, &loopback())));
+    }
+}
+
+#[test]
+fn an_allowed_host_may_not_turn_out_to_be_a_guarded_address() {
+    let request = Resource::request("GET", "https://intranet.example/");
+    let rights = |rule| EffectiveRights { policy: policy(Mode::Enforce, vec![rule]), ..all_layers(&["net.http"]) };
+    let plain = rights(rule(Effect::Allow, "net.http:https://intranet.example", 1));
+    let (private, public) = ("10.0.0.5".parse().unwrap(), "93.184.216.34".parse().unwrap());
+    assert_eq!(plain.may_reach(Axis::NetHttp, &request, public), Ok(()));
+    assert_eq!(plain.may_reach(Axis::NetHttp, &request, private).unwrap_err().range, "private");
+    let ten = || vec!["10.0.0.0/8".parse().unwrap()];
+    let named = Rule { addresses: ten(), ..rule(Effect::Allow, "net.http:https://intranet.example", 1) };
+    assert_eq!(rights(named).may_reach(Axis::NetHttp, &request, private), Ok(()));
+    let elsewhere = Rule { addresses: ten(), ..rule(Effect::Allow, "net.http:https://other.example", 1) };
+    rights(elsewhere).may_reach(Axis::NetHttp, &request, private).unwrap_err();
+}
+
+#[test]
+fn variables_are_allowed_when_each_of_them_is() {
+    let rights = all_layers(&["env.read:LANG", "env.read:APP_*"]);
+    let names = |names: &[&str]| Resource::Names { names: names.iter().map(|name| (*name).to_owned()).collect() };
+    assert!(is_allowed(&rights.decide(Axis::EnvRead, &names(&["LANG", "APP_MODE"]))));
+    let (denial, _) = denied(rights.decide(Axis::EnvRead, &names(&["LANG", "HOME"])));
+    assert_eq!(denial.capability, "env.read:HOME");
+    denied(rights.decide(Axis::EnvRead, &names(&[])));
+    assert!(is_allowed(&all_layers(&["env.read"]).decide(Axis::EnvRead, &names(&[]))));
 }
 
 /// Says what an id covers, written independently of the matcher.
@@ -306,7 +362,7 @@ fn some_resource() -> impl Strategy<Value = Resource> {
         Just(Resource::name("default")),
         Just(Resource::name("other")),
         Just(Resource::Whole),
-        Just(Resource::Address { address: "example.com:443".into() }),
+        Just(Resource::request("GET", "https://example.com")),
         Just(Resource::OutsidePath { path: "../x".into() }),
     ]
 }
@@ -339,7 +395,7 @@ proptest! {
             AccessMode::PreviewOnly => axis != Axis::FsWrite && axis != Axis::NetHttp,
             AccessMode::AnalysisOnly => axis == Axis::FsRead || axis == Axis::ModelInfer,
         };
-        let below = axis != Axis::NetHttp && model(&declared) && model(&granted) && model(&listed) && admitted;
+        let below = model(&declared) && model(&granted) && model(&listed) && admitted;
         let ruled = |effect| rules.iter().any(|(this, pick)| *this == effect && POOL[*pick].1(axis, &resource));
         let asked = ruled(Effect::Ask) && !ruled(Effect::Deny);
         let agreed = ruled(Effect::Allow) && !ruled(Effect::Ask) && !ruled(Effect::Deny);

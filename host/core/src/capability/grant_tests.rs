@@ -78,11 +78,12 @@ fn bench(mode: Mode, more: &[(Effect, &str)]) -> Bench {
         effect: *effect,
         capability: id.parse().unwrap(),
         plugins: Vec::new(),
+        addresses: Vec::new(),
         source: SourceRef { file: "policy.toml".into(), line: 3 },
     };
     let rules = [(Effect::Allow, "model.infer"), (Effect::Ask, "model.infer")];
     let rules = rules.iter().chain(more).map(rule).collect();
-    let policy = Policy { mode, rules, mounts: Vec::new(), digest: Digest::ZERO };
+    let policy = Policy { mode, rules, mounts: Vec::new(), secrets: Vec::new(), digest: Digest::ZERO };
     Bench { recorder: Arc::default(), clock: Arc::default(), policy: PolicyInForce::new(policy) }
 }
 
@@ -247,8 +248,13 @@ fn grants_that_were_read_before_others_came_into_force_do_not_replace_them() {
 fn what_is_asked_for_is_no_wider_than_the_rule() {
     let bench = bench(Mode::Enforce, &[]);
     let source = SourceRef { file: "policy.toml".into(), line: 1 };
-    let rule =
-        Rule { effect: Effect::Ask, capability: "model.infer:default".parse().unwrap(), plugins: vec![], source };
+    let rule = Rule {
+        effect: Effect::Ask,
+        capability: "model.infer:default".parse().unwrap(),
+        plugins: vec![],
+        addresses: vec![],
+        source,
+    };
     let policy = Policy { rules: vec![rule], ..bench.policy.current().policy().clone() };
     bench.policy.replace(policy).is_over().now_or_never().unwrap();
     let gate = bench.gate(place(1, 1), "/srv");

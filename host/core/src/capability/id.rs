@@ -1,13 +1,16 @@
 //! Capability ids: `axis` or `axis:scope`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::axis::{Axis, ScopeForm};
 use super::resource::Resource;
+use super::scope::{HostPattern, HttpScope, SocketScope, VariableScope};
 
 /// A capability id that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,10 @@ enum Scope {
     All,
     Mount { mount: String, pattern: Option<GlobMatcher> },
     Name(String),
+    Http(Box<HttpScope>),
+    Socket(SocketScope),
+    Host(HostPattern),
+    Variable(VariableScope),
 }
 
 /// How an index finds an id.
@@ -82,18 +89,24 @@ impl CapabilityId {
         }
     }
 
-    /// Whether the id covers this resource on its axis. A path outside every mount is covered by nothing.
+    /// Whether the id covers this resource on its axis. A path outside every mount is covered by nothing, and neither is
+    /// a URL that is none.
     pub fn covers(&self, axis: Axis, resource: &Resource) -> bool {
         if self.axis != axis {
             return false;
         }
         match (&self.scope, resource) {
-            (_, Resource::OutsidePath { .. }) => false,
+            (_, resource) if resource.is_never_covered() => false,
             (Scope::All, _) => true,
             (Scope::Mount { mount, pattern }, Resource::Path { mount: wanted, path, .. }) => {
                 mount == wanted && pattern.as_ref().is_none_or(|pattern| pattern.is_match(path))
             }
             (Scope::Name(name), Resource::Name { name: wanted }) => name == wanted,
+            (Scope::Http(scope), Resource::Request(target)) => scope.covers(target),
+            (Scope::Socket(scope), Resource::Socket(target)) => scope.covers(target),
+            (Scope::Host(pattern), Resource::Host { host }) => pattern.covers(host),
+            (Scope::Variable(scope), Resource::Name { name }) => scope.covers(name),
+            (Scope::Variable(scope), Resource::Names { names }) => names.iter().all(|name| scope.covers(name)),
             _ => false,
         }
     }
@@ -103,8 +116,34 @@ impl CapabilityId {
             Scope::All => Lookup::Whole,
             Scope::Name(name) | Scope::Mount { mount: name, pattern: None } => Lookup::Exact(name),
             Scope::Mount { mount, pattern: Some(pattern) } => Lookup::Pattern(mount, pattern.glob()),
-            #[allow(unreachable_patterns, reason = "scopes of other forms are asked one by one")]
-            _ => Lookup::Other,
+            Scope::Http(_) | Scope::Socket(_) | Scope::Host(_) | Scope::Variable(_) => Lookup::Other,
+        }
+    }
+
+    /// Whether the resource may be one of those that the id is about, although it is not certain: what denies must
+    /// not be got around by a spelling that servers read differently.
+    pub fn may_cover(&self, axis: Axis, resource: &Resource) -> bool {
+        match (&self.scope, resource) {
+            (Scope::Http(scope), Resource::Request(target)) => self.axis == axis && scope.may_cover(target),
+            _ => self.covers(axis, resource),
+        }
+    }
+
+    /// Whether the id itself names this address, alone or within a network.
+    pub fn names_address(&self, ip: IpAddr) -> bool {
+        match &self.scope {
+            Scope::Http(scope) => scope.ip() == Some(ip),
+            Scope::Socket(scope) => scope.addresses().is_some_and(|network: IpNet| network.contains(&ip)),
+            Scope::Host(HostPattern::Exact(host)) => host.ip() == Some(ip),
+            _ => false,
+        }
+    }
+
+    /// Whether requests that the id covers can be read on their way.
+    pub fn is_readable_on_the_way(&self) -> bool {
+        match &self.scope {
+            Scope::Http(scope) => scope.is_readable_on_the_way(),
+            _ => true,
         }
     }
 
@@ -124,6 +163,10 @@ impl CapabilityId {
                 (Scope::All, _) | (_, Scope::All) => true,
                 (Scope::Mount { mount, .. }, Scope::Mount { mount: other, .. }) => mount == other,
                 (Scope::Name(name), Scope::Name(other)) => name == other,
+                (Scope::Http(scope), Scope::Http(other)) => scope.meets(other),
+                (Scope::Socket(scope), Scope::Socket(other)) => scope.meets(other),
+                (Scope::Host(pattern), Scope::Host(other)) => pattern.meets(other),
+                (Scope::Variable(scope), Scope::Variable(other)) => scope.meets(other),
                 _ => false,
             }
     }
@@ -140,6 +183,18 @@ impl CapabilityId {
                     && scope.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
                 if valid { Ok(Scope::Name(scope.to_owned())) } else { Err(refuse("write one exact name")) }
             }
+            ScopeForm::Http => HttpScope::parse(scope).map(|scope| Scope::Http(Box::new(scope))).ok_or_else(|| {
+                refuse("write scheme and host, and if need be methods, port and the beginning of a path: `https://api.example.com`, `https://*.example.com:8443/v1/`, `GET,HEAD https://api.example.com`")
+            }),
+            ScopeForm::Socket => SocketScope::parse(scope).map(Scope::Socket).ok_or_else(|| {
+                refuse("write a host or a network, and a port: `db.example.com:5432`, `*.example.com:443`, `10.0.0.0/8:5432`, `[fd00::]/8:443`")
+            }),
+            ScopeForm::Host => HostPattern::parse(scope)
+                .map(Scope::Host)
+                .ok_or_else(|| refuse("write a name, or all names below one: `example.com`, `*.example.com`")),
+            ScopeForm::Variable => VariableScope::parse(scope)
+                .map(Scope::Variable)
+                .ok_or_else(|| refuse("write the name of a variable, or how names begin: `LANG`, `APP_*`")),
             ScopeForm::Mount => {
                 let hint = "write a mount name, or a mount name and a path pattern such as `in/reports/**`";
                 let (mount, pattern) = match scope.split_once('/') {
@@ -302,7 +357,7 @@ mod tests {
     fn unknown_axes_and_unmatched_scope_forms_are_refused() {
         assert!(matches!("fs.readx".parse::<CapabilityId>(), Err(InvalidCapability::Unknown(_))));
         for id in [
-            "net.http:https://*.example.com:443",
+            "net.http:https://example.com/*",
             "model.infer:*",
             "fs.read:in/../x",
             "fs.read:",

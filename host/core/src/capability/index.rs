@@ -79,7 +79,7 @@ impl RuleIndex {
     /// What the rules say of one call.
     pub(super) fn ruling(&self, plugin: Option<&PluginId>, axis: Axis, resource: &Resource) -> Ruling<'_> {
         let Some(addressees) = self.axes.get(axis as usize) else { return Ruling::Unmentioned };
-        if matches!(resource, Resource::OutsidePath { .. }) {
+        if matches!(resource, Resource::OutsidePath { .. } | Resource::NoTarget { .. }) {
             return Ruling::Unmentioned;
         }
         let name = match resource {
@@ -106,6 +106,8 @@ impl RuleIndex {
 impl Names {
     fn add(&mut self, at: usize, rule: &Rule) {
         match rule.capability.lookup() {
+            // A rule may cover a call and yet say nothing about the address that it goes to.
+            Lookup::Whole if rule.capability.axis().has_addresses() => self.rest.others.push(at),
             Lookup::Whole => {
                 self.rest.whole.get_or_insert(at);
             }
@@ -135,7 +137,7 @@ impl Bucket {
 
     /// The first rule here that covers the resource.
     fn first(&self, rules: &[Rule], axis: Axis, resource: &Resource) -> Option<usize> {
-        let covers = |at: &&usize| rules.get(**at).is_some_and(|rule| rule.capability.covers(axis, resource));
+        let covers = |at: &&usize| rules.get(**at).is_some_and(|rule| rule.applies(axis, resource));
         let pattern = match (&self.set, resource) {
             (Some(set), Resource::Path { path, .. }) => {
                 let matched = set.matches(path).into_iter().min();

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{PolicyInForce, SourceRef};
+use super::super::{PolicyInForce, SocketTarget, SourceRef};
 use super::*;
 use crate::Digest;
 use crate::capability::{Mode, Policy};
@@ -12,19 +12,20 @@ use crate::capability::{Mode, Policy};
 fn rule(effect: Effect, id: &str, plugins: &[&str], line: u32) -> Rule {
     let source = SourceRef { file: "policy.toml".into(), line };
     let plugins = plugins.iter().map(|id| PluginId::new(*id).unwrap()).collect();
-    Rule { effect, capability: id.parse().unwrap(), plugins, source }
+    Rule { effect, capability: id.parse().unwrap(), plugins, addresses: Vec::new(), source }
 }
 
 fn path(mount: &str, path: &str) -> Resource {
     Resource::Path { mount: mount.into(), path: path.into(), host: "/srv".into() }
 }
 
+fn socket(ip: &str) -> Resource {
+    Resource::Socket(SocketTarget::new(ip.parse().unwrap(), 80))
+}
+
 /// What the rules say when each of them is asked: the line that decides, and what it says.
 fn read_through(rules: &[Rule], plugin: Option<&PluginId>, axis: Axis, resource: &Resource) -> Option<(u32, Effect)> {
-    let applies = |rule: &&Rule| {
-        let addressed = rule.plugins.is_empty() || plugin.is_some_and(|plugin| rule.plugins.contains(plugin));
-        addressed && rule.capability.covers(axis, resource)
-    };
+    let applies = |rule: &&Rule| rule.is_about(plugin) && rule.applies(axis, resource);
     let first = |effect| rules.iter().filter(applies).find(|rule| rule.effect == effect);
     first(Effect::Deny)
         .or_else(|| first(Effect::Ask))
@@ -55,6 +56,11 @@ const IDS: &[&str] = &[
     "model.infer:default",
     "model.infer:large",
     "artifact.read",
+    "net.tcp",
+    "net.tcp:10.0.0.0/8:80",
+    "net.tcp:db.example.com:80",
+    "net.http",
+    "net.http:https://a.example.com/v1/",
 ];
 const PLUGINS: &[&[&str]] = &[&[], &["a"], &["b"], &["a", "b"]];
 
@@ -67,11 +73,15 @@ proptest! {
     fn the_index_says_what_reading_the_file_says(
         rules in prop::collection::vec((some_effect(), 0..IDS.len(), 0..PLUGINS.len()), 0..60),
         plugin in prop::sample::select(vec![None, Some("a"), Some("b"), Some("c")]),
-        axis in prop::sample::select(vec![Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::ArtifactRead]),
+        axis in prop::sample::select(vec![
+            Axis::FsRead, Axis::FsWrite, Axis::ModelInfer, Axis::ArtifactRead, Axis::NetTcp, Axis::NetHttp,
+        ]),
         resource in prop::sample::select(vec![
             path("in", ""), path("in", "b.md"), path("in", "a/b.md"), path("in", "a/c.txt"), path("out", "a/x"),
             path("else", "x"), Resource::name("default"), Resource::name("large"), Resource::Whole,
-            Resource::Address { address: "x:1".into() }, Resource::OutsidePath { path: "../x".into() },
+            Resource::OutsidePath { path: "../x".into() }, Resource::request("GET", "https://a.example.com/v1/x"),
+            Resource::request("GET", "https://a.example.com/v1%2Fx"), Resource::request("GET", "http://10.0.0.1/"),
+            socket("10.0.0.1"), socket("93.184.216.34"),
         ]),
     ) {
         let rules: Vec<_> = rules.iter().zip(1..).map(|((effect, id, plugins), line)| {
@@ -129,7 +139,13 @@ fn a_folder_is_listed_by_itself_or_one_that_it_lies_in() {
         mount("/srv/out", MountAccess::Write),
         mount("/srv/docs/w", MountAccess::Write),
     ];
-    let policy = Policy { mode: Mode::Enforce, rules: Vec::new(), mounts: rules.to_vec(), digest: Digest::ZERO };
+    let policy = Policy {
+        mode: Mode::Enforce,
+        rules: Vec::new(),
+        mounts: rules.to_vec(),
+        secrets: Vec::new(),
+        digest: Digest::ZERO,
+    };
     let in_force = PolicyInForce::new(policy.clone()).current();
     for folder in ["/srv/docs", "/srv/docs/sub", "/srv/docs/w/x", "/srv/docsx", "/srv", "/", "/srv/out/a/b"] {
         for access in [MountAccess::Read, MountAccess::Write] {

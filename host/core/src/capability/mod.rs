@@ -3,24 +3,30 @@
 //! Effective rights are what the plugin's manifest declares, the workflow step grants, the job's profile lists
 //! and the operator's policy allows, all four at once; deny beats allow (R8.3).
 
+mod address;
 mod axis;
 mod decision;
 mod force;
 mod grant;
+mod guarded;
 mod id;
 mod index;
 mod policy;
 mod profile;
 mod resource;
+mod scope;
 
+pub use address::{HostName, HttpTarget, NetHost, Origin, SocketTarget};
 pub use axis::{AXES, Axis, ScopeForm};
 pub use decision::{Denial, DenialLabel, EffectiveRights, Layer, Observed, Verdict};
 pub use force::{InForce, PolicyInForce, Replaced};
 pub use grant::{Asked, Asking, Extent, Grant, GrantTerms, Grants, LONGEST_PERIOD, PermissionRequest};
+pub use guarded::guarded_range;
 pub use id::{CapabilityId, CapabilitySet, InvalidCapability};
-pub use policy::{Effect, Mode, MountRule, Policy, Rule, SourceRef};
+pub use policy::{Effect, GuardedAddress, Mode, MountRule, Policy, Rule, SecretRule, SourceRef};
 pub use profile::{Profile, builtin_profiles};
 pub use resource::Resource;
+pub use scope::{addresses, is_variable};
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]

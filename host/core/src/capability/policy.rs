@@ -1,12 +1,17 @@
 //! The operator's policy: the outermost layer, and the only one that can be looked up by file and line.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::axis::Axis;
+use super::guarded::guarded_range;
 use super::id::CapabilityId;
+use super::resource::Resource;
 use crate::mount::MountAccess;
 use crate::{Digest, PluginId};
 
@@ -75,6 +80,8 @@ pub struct Rule {
     pub capability: CapabilityId,
     /// For which plugins; empty for all.
     pub plugins: Vec<PluginId>,
+    /// Guarded addresses that an allow rule may lead to although its capability does not name them.
+    pub addresses: Vec<IpNet>,
     /// Where it stands.
     pub source: SourceRef,
 }
@@ -90,6 +97,57 @@ pub struct MountRule {
     pub source: SourceRef,
 }
 
+impl Rule {
+    pub(super) fn is_about(&self, plugin: Option<&PluginId>) -> bool {
+        self.plugins.is_empty() || plugin.is_some_and(|plugin| self.plugins.contains(plugin))
+    }
+
+    /// Whether it says something about the call.
+    pub(super) fn applies(&self, axis: Axis, resource: &Resource) -> bool {
+        match self.effect {
+            Effect::Deny => self.capability.may_cover(axis, resource),
+            // One that does not name a guarded address says nothing about it.
+            Effect::Ask | Effect::Allow => {
+                self.capability.covers(axis, resource) && resource.ip().is_none_or(|ip| self.reaches(ip))
+            }
+        }
+    }
+
+    /// Whether it leads to the address: one of the public internet, or one that it names.
+    fn reaches(&self, ip: IpAddr) -> bool {
+        guarded_range(ip).is_none() || self.names(ip)
+    }
+
+    fn names(&self, ip: IpAddr) -> bool {
+        self.capability.names_address(ip) || self.addresses.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// Where the value of a secret may go.
+#[derive(Debug, Clone)]
+pub struct SecretRule {
+    /// The secret.
+    pub name: String,
+    /// Requests to which, as capabilities of `net.http`.
+    pub hosts: Vec<CapabilityId>,
+    /// In which headers, in lower case.
+    pub headers: Vec<String>,
+    /// Where it stands.
+    pub source: SourceRef,
+}
+
+/// An address that no rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{ip} is a {range} address, and no rule names it; the operator can add to the rule in policy.toml: addresses = [\"{ip}\"]"
+)]
+pub struct GuardedAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// What it belongs to.
+    pub range: &'static str,
+}
+
 /// The operator's policy, as it was written.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -99,6 +157,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// In file order.
     pub mounts: Vec<MountRule>,
+    /// In file order.
+    pub secrets: Vec<SecretRule>,
     /// SHA-256 of the file, or of the built-in text.
     pub digest: Digest,
 }
@@ -113,6 +173,25 @@ pub(super) enum Ruling<'a> {
 }
 
 impl Policy {
+    /// Whether a call that was allowed may really go to an address that its host name has. Looking a name up goes
+    /// nowhere yet, so there a rule on any axis is enough.
+    pub(super) fn may_reach(
+        &self,
+        plugin: Option<&PluginId>,
+        axis: Axis,
+        resource: &Resource,
+        ip: IpAddr,
+    ) -> Result<(), GuardedAddress> {
+        let Some(range) = guarded_range(ip) else { return Ok(()) };
+        let is_named = self.rules.iter().any(|rule| {
+            rule.effect != Effect::Deny
+                && rule.is_about(plugin)
+                && rule.names(ip)
+                && (axis == Axis::NetDns || rule.capability.covers(axis, resource))
+        });
+        if is_named { Ok(()) } else { Err(GuardedAddress { ip, range }) }
+    }
+
     /// The rule that lets this host folder be mounted with this access, if one does.
     pub fn mount_rule(&self, host: &Path, access: MountAccess) -> Option<&MountRule> {
         self.mounts.iter().find(|rule| host.starts_with(&rule.path) && rule.access.includes(access))

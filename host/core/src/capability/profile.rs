@@ -17,6 +17,7 @@ pub struct Profile {
 pub fn builtin_profiles() -> Vec<Profile> {
     let reading = [Axis::FsRead, Axis::DocRead, Axis::ArtifactRead, Axis::ConfigRead];
     let analyst = [Axis::FsWrite, Axis::ModelInfer, Axis::ModelEmbed, Axis::DocPropose, Axis::ArtifactWrite];
+    let outside = [Axis::NetHttp, Axis::NetTcp, Axis::NetUdp, Axis::NetDns, Axis::EnvRead, Axis::SecretsUse];
     let profile = |name: &str, axes: &[Axis]| {
         // The names are literals of the right form; one that is not would drop out and fail the test below.
         ProfileId::new(name)
@@ -27,7 +28,7 @@ pub fn builtin_profiles() -> Vec<Profile> {
     [
         profile("reader", &reading),
         profile("analyst", &with(&analyst)),
-        profile("integrator", &with(&[&analyst[..], &[Axis::SecretsUse, Axis::NetHttp]].concat())),
+        profile("integrator", &with(&[&analyst[..], &outside].concat())),
     ]
     .into_iter()
     .flatten()

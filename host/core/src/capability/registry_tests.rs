@@ -21,6 +21,10 @@ fn the_registry_says_what_the_axes_are() {
             "scope": match axis.scope_form() {
                 ScopeForm::Mount => "mount",
                 ScopeForm::Name => "name",
+                ScopeForm::Http => "http",
+                ScopeForm::Socket => "socket",
+                ScopeForm::Host => "host",
+                ScopeForm::Variable => "variable",
                 ScopeForm::Bare => "bare",
             },
         })

@@ -44,6 +44,9 @@ pub struct DecisionRecord {
     /// The host folder behind it, for paths.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host_path: Option<String>,
+    /// Names of the secrets whose values go along with a request.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub secrets: Vec<String>,
     /// Why it was denied; none when allowed.
     pub reason: Option<DenialLabel>,
     /// The layer that decided.

@@ -127,6 +127,7 @@ fn decision() -> DecisionRecord {
         function: "open-at".into(),
         resource: "in/a.md".into(),
         host_path: Some("/srv/in".into()),
+        secrets: Vec::new(),
         reason: Some(DenialLabel::OperatorDenied),
         layer: Layer::Policy,
         rule: Some(SourceRef { file: "policy.toml".into(), line: 3 }),

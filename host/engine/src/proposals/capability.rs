@@ -152,6 +152,7 @@ fn record(
         function: occasion.as_str().to_owned(),
         resource: super::draft::short(&resource.to_string()),
         host_path: None,
+        secrets: Vec::new(),
         reason: None,
         layer: handshake_core::capability::Layer::Policy,
         rule: None,

@@ -142,8 +142,8 @@ fn steps_that_are_wrong() {
     flow.yaml:9:14: `model.infer:*`: scope `*` is not of a form that `model.infer` understands; write one exact name
     `handshake schema workflow` prints the form of the file
     "##);
-    insta::assert_snapshot!(step("    grants: [\"net.http\"]"), @r##"
-    flow.yaml:9:14: steps[0].grants[0]: `net.http` cannot be granted: this version of the host never grants `net.http`
+    insta::assert_snapshot!(step("    grants: [\"proc.exec\"]"), @r##"
+    flow.yaml:9:14: steps[0].grants[0]: `proc.exec` cannot be granted: this version of the host never grants `proc.exec`
     remove the grant; `handshake capabilities list` shows what can be granted
     "##);
     insta::assert_snapshot!(step("    grants: [\"fs.read:inn\"]"), @r##"
@@ -313,7 +313,7 @@ mounts:
   out: { path: out, access: write }
 steps:
   - { id: a, uses: summarize, grants: ['model.infer:defualt', 'model.embed:keyless', 'secrets.use:mail'] }
-  - { id: b, uses: read-folder, grants: ['fs.write:out', 'net.http'] }
+  - { id: b, uses: read-folder, grants: ['fs.write:out', 'device'] }
   - { id: c, uses: sumarize, grants: ['artifact.read'], with: { v: '${inputs.n}' } }
 "), @r##"
     flow.yaml:7:40: steps[0].grants[0]: `model.infer:defualt` is granted, but profile `reader` does not list it
@@ -334,7 +334,7 @@ steps:
     remove the grant, or choose with `job.profile` one that does: `analyst`, `integrator`
     flow.yaml:8:42: steps[1].grants[0]: `fs.write:out` is granted, but access mode `analysis_only` excludes `fs.write`
     remove the grant, or write `access_mode: apply_scoped` under `job`
-    flow.yaml:8:58: steps[1].grants[1]: `net.http` cannot be granted: this version of the host never grants `net.http`
+    flow.yaml:8:58: steps[1].grants[1]: `device` cannot be granted: this version of the host never grants `device`
     remove the grant; `handshake capabilities list` shows what can be granted
     flow.yaml:9:20: steps[2].uses: plugin `sumarize` was not found; looked in plugins
     did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`

@@ -597,9 +597,16 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         effect: Effect::Allow,
         capability: "doc.propose".parse().unwrap(),
         plugins: vec![PluginId::new("propose").unwrap()],
+        addresses: Vec::new(),
         source: SourceRef { file: "policy.toml".into(), line: 1 },
     };
-    let policy = Policy { mode: Mode::Enforce, rules: vec![allow], mounts: Vec::new(), digest: Digest::of(b"policy") };
+    let policy = Policy {
+        mode: Mode::Enforce,
+        rules: vec![allow],
+        mounts: Vec::new(),
+        secrets: Vec::new(),
+        digest: Digest::of(b"policy"),
+    };
     let services = EngineServices {
         database: Arc::clone(&database) as _,
         content: Arc::new(content),

@@ -100,6 +100,7 @@ impl Bench {
             function: "generate".into(),
             resource: "default".into(),
             host_path: None,
+            secrets: Vec::new(),
             reason,
             layer: Layer::Policy,
             rule: None,

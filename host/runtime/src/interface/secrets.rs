@@ -20,6 +20,7 @@ impl Host for StepState {
             };
         match self.backends.secrets.placeholder(&permit, &name) {
             Ok(placeholder) => {
+                self.issued.issued(&placeholder, &name);
                 permit.succeeded(placeholder.len() as u64, 0);
                 Ok(Ok(placeholder))
             }

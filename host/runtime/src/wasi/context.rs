@@ -9,6 +9,7 @@ use rand_chacha::rand_core::SeedableRng;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
+use super::sockets::Approvals;
 use super::stdio::Written;
 
 /// The most random bytes that one call gives.
@@ -22,6 +23,7 @@ pub(crate) struct ContextParts<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) started_at: Timestamp,
     pub(crate) random_seed: [u8; 32],
+    pub(crate) approvals: Approvals,
 }
 
 pub(crate) fn context(parts: ContextParts<'_>) -> WasiCtx {
@@ -40,9 +42,12 @@ pub(crate) fn context(parts: ContextParts<'_>) -> WasiCtx {
         .max_random_size(MAX_RANDOM_BYTES)
         .wall_clock(time.clone())
         .monotonic_clock(time)
-        .allow_tcp(false)
-        .allow_udp(false)
+        // Sockets can be made; each use of an address was decided before this asks.
+        .allow_tcp(true)
+        .allow_udp(true)
         .allow_ip_name_lookup(false);
+    let approvals = parts.approvals.clone();
+    builder.socket_addr_check(move |address, use_| Box::pin(std::future::ready(approvals.permit(address, use_))));
     builder.build()
 }
 

@@ -1,8 +1,8 @@
-//! Environment variables: each look is a decision, and in this version always a denial. Arguments are
+//! Environment variables: those that the operator passes on, and of these the ones that the step may read. Arguments are
 //! ambient, because they come from the step's own input; so is the working directory, which there is none of.
 
 use handshake_core::Digest;
-use handshake_core::capability::{Axis, Resource};
+use handshake_core::capability::{Axis, Resource, Verdict};
 use wasmtime::component::HasData;
 use wasmtime_wasi::p2::bindings::cli::environment::Host;
 
@@ -15,13 +15,31 @@ impl HasData for GatedEnvironment<'static> {
 }
 
 impl Host for GatedEnvironment<'_> {
+    /// WASI has a guest ask for all variables at once. So that a call is one decision here, too, the decision is on
+    /// those that it may see: its record names what was shown. A guest that may see none gets an empty environment,
+    /// and the record says why.
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let state = &self.0;
+        let readable = |name: &str| {
+            let verdict = state.gate.rights().decide(Axis::EnvRead, &Resource::name(name));
+            matches!(verdict, Verdict::Allowed { .. })
+        };
+        let all = &state.environment;
+        let shown: Vec<_> = all.iter().filter(|(name, _)| readable(name)).collect();
+        let names = |names: Vec<&String>| Resource::Names { names: names.into_iter().cloned().collect() };
+        let resource = match (shown.is_empty(), all.is_empty()) {
+            (false, _) => names(shown.iter().map(|(name, _)| *name).collect()),
+            (true, false) => names(all.keys().collect()),
+            (true, true) => Resource::Whole,
+        };
         let call = ("wasi:cli/environment@0.2", "get-environment");
-        if let Ok(permit) = self.0.permit_now(call, Axis::EnvRead, Resource::Whole, Digest::of_parts(&[])) {
-            permit.succeeded(0, 0);
-        }
-        // The guest sees an empty environment either way: no variable is handed to it in this version.
-        Ok(Vec::new())
+        let Ok(permit) = state.permit_now(call, Axis::EnvRead, resource, Digest::of_parts(&[])) else {
+            return Ok(Vec::new());
+        };
+        let shown: Vec<_> = shown.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let bytes: usize = shown.iter().map(|(name, value)| name.len() + value.len()).sum();
+        permit.succeeded(bytes as u64, 0);
+        Ok(shown)
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {

@@ -6,11 +6,11 @@ mod environment;
 mod filesystem;
 pub(crate) mod http;
 mod path;
-mod sockets;
+pub(crate) mod sockets;
 mod stdio;
 
 pub(crate) use context::{ContextParts, context};
 pub(crate) use environment::GatedEnvironment;
 pub(crate) use filesystem::GatedFilesystem;
-pub(crate) use sockets::GatedSockets;
+pub(crate) use sockets::AttemptSockets;
 pub(crate) use stdio::Written;
