@@ -94,9 +94,12 @@ fn a_record_says_enough_to_decide_again() {
         (Axis::EnvRead, Resource::Whole),
     ];
     for (axis, resource) in resources {
-        assert_eq!(Resource::from_record(axis, &resource.to_string()), Some(resource));
+        assert_eq!(Resource::from_record(axis, &resource.to_string(), None), Some(resource));
     }
-    assert_eq!(Resource::from_record(Axis::NetHttp, "GET …@example.com/x"), None);
+    for (axis, text) in [(Axis::NetHttp, "GET …@example.com/x"), (Axis::NetTcp, "x:1"), (Axis::NetDns, "a b")] {
+        assert!(Resource::from_record(axis, text, None).unwrap().is_never_covered(), "{text}");
+    }
+    assert_eq!(Resource::from_record(Axis::NetDns, "[REDACTED:token:secret_token].example", None), None);
 }
 
 proptest! {

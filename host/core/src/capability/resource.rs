@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,29 +86,33 @@ impl Resource {
         }
     }
 
-    /// The resource that a record shows as this text, for axes of the network; none for other axes, and for what was
-    /// cut or redacted.
-    pub fn from_record(axis: Axis, text: &str) -> Option<Self> {
-        match axis.scope_form() {
-            ScopeForm::Http => {
-                let (method, url) = text.split_once(' ')?;
-                HttpTarget::parse(method, url).ok().map(Self::Request)
-            }
-            ScopeForm::Socket => {
-                let (address, names) = match text.split_once(" (") {
-                    Some((address, names)) => {
-                        (address, names.strip_suffix(')')?.split(", ").map(str::to_owned).collect())
-                    }
-                    None => (text, Vec::new()),
-                };
-                let address: std::net::SocketAddr = address.parse().ok()?;
-                Some(Self::Socket(SocketTarget { names, ..SocketTarget::new(address.ip(), address.port()) }))
-            }
-            ScopeForm::Host => NetHost::parse(text).map(|host| Self::Host { host }),
-            ScopeForm::Variable if text == "*" => Some(Self::Whole),
-            ScopeForm::Variable => Some(Self::Names { names: text.split(", ").map(str::to_owned).collect() }),
-            ScopeForm::Mount | ScopeForm::Name | ScopeForm::Bare => None,
+    /// The resource that a record shows as `text`, in a form that every rule answers as it answered the one that was
+    /// asked about. `host` is the host folder that the record names: only a path inside a mount has one. None when the
+    /// record does not show all of it, because it was long or held a secret; nobody can decide about it again.
+    pub fn from_record(axis: Axis, text: &str, host: Option<&str>) -> Option<Self> {
+        if is_partial(text) {
+            return None;
         }
+        Some(match (axis.scope_form(), host) {
+            (ScopeForm::Mount, Some(host)) => {
+                let (mount, path) = text.split_once('/').unwrap_or((text, ""));
+                Self::Path { mount: mount.to_owned(), path: path.to_owned(), host: host.to_owned() }
+            }
+            (ScopeForm::Mount, None) => Self::OutsidePath { path: text.to_owned() },
+            // No scope that a rule can have is a star, so it makes no difference whether it was somebody's name.
+            (_, _) if text == "*" => Self::Whole,
+            (ScopeForm::Http, _) => {
+                let (method, url) = text.split_once(' ').unwrap_or(("", text));
+                Self::request(method, url)
+            }
+            (ScopeForm::Socket, _) => match socket_from_record(text) {
+                Some(target) => Self::Socket(target),
+                None => Self::NoTarget { text: text.to_owned(), problem: "it is not an address".to_owned() },
+            },
+            (ScopeForm::Host, _) => Self::host(text),
+            (ScopeForm::Variable, _) => Self::Names { names: text.split(", ").map(str::to_owned).collect() },
+            (ScopeForm::Name | ScopeForm::Bare, _) => Self::name(text),
+        })
     }
 
     /// The address that it names, if it names one.
@@ -125,6 +129,21 @@ impl Resource {
     pub fn is_never_covered(&self) -> bool {
         matches!(self, Self::OutsidePath { .. } | Self::NoTarget { .. })
     }
+}
+
+/// Whether a record shows a part of the resource only: it was cut, and ends in its length and hash, or something in it
+/// was redacted.
+fn is_partial(text: &str) -> bool {
+    (text.ends_with(')') && text.contains("… (") && text.contains(" bytes, sha256 ")) || text.contains("[REDACTED:")
+}
+
+fn socket_from_record(text: &str) -> Option<SocketTarget> {
+    let (address, names) = match text.split_once(" (") {
+        Some((address, names)) => (address, names.strip_suffix(')')?.split(", ").map(str::to_owned).collect()),
+        None => (text, Vec::new()),
+    };
+    let address: SocketAddr = address.parse().ok()?;
+    Some(SocketTarget { names, ..SocketTarget::new(address.ip(), address.port()) })
 }
 
 impl fmt::Display for Resource {
