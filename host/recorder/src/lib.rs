@@ -27,8 +27,8 @@ pub use export::{ExportError, ParquetFile};
 pub use keeper::{Keeper, KeeperError, KeeperPolicy, KeeperServices, KeeperStatus, SealReport};
 pub use log::RecordLog;
 pub use projection::{
-    Compaction, EventPage, EventQuery, Gap, MatrixQuery, MatrixRow, Probe, Projection, ProjectionOptions,
-    ProjectionStatus, Rebuilt, RecordedEvent, probe_file,
+    Compaction, DecisionLine, EventPage, EventQuery, Gap, MatrixQuery, MatrixRow, ModelUse, NewResources, Probe,
+    Projection, ProjectionOptions, ProjectionStatus, Rebuilt, RecordedEvent, ResourceUse, probe_file,
 };
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};

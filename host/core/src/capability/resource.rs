@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::axis::{Axis, ScopeForm};
+
 /// The resource of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -41,6 +43,34 @@ impl Resource {
     pub fn name(name: impl Into<String>) -> Self {
         Self::Name { name: name.into() }
     }
+
+    /// The resource that a record shows as `text`, in a form that every rule answers as it answered the one that was
+    /// asked about. `host` is the host folder that the record names: only a path inside a mount has one. None when the
+    /// record does not show all of it, because it was long or held a secret; nobody can decide about it again.
+    pub fn from_record(axis: Axis, text: &str, host: Option<&str>) -> Option<Self> {
+        if is_partial(text) {
+            return None;
+        }
+        Some(match (axis.scope_form(), host) {
+            (ScopeForm::Mount, Some(host)) => {
+                let (mount, path) = text.split_once('/').unwrap_or((text, ""));
+                Self::Path { mount: mount.to_owned(), path: path.to_owned(), host: host.to_owned() }
+            }
+            (ScopeForm::Mount, None) => Self::OutsidePath { path: text.to_owned() },
+            // No scope that a rule can have is a star, so it makes no difference whether it was somebody's name.
+            (_, _) if text == "*" => Self::Whole,
+            _ if matches!(axis, Axis::NetHttp | Axis::NetTcp | Axis::NetUdp | Axis::NetDns) => {
+                Self::Address { address: text.to_owned() }
+            }
+            _ => Self::name(text),
+        })
+    }
+}
+
+/// Whether a record shows a part of the resource only: it was cut, and ends in its length and hash, or something in it
+/// was redacted.
+fn is_partial(text: &str) -> bool {
+    (text.ends_with(')') && text.contains("… (") && text.contains(" bytes, sha256 ")) || text.contains("[REDACTED:")
 }
 
 impl fmt::Display for Resource {
@@ -53,5 +83,78 @@ impl fmt::Display for Resource {
             Self::Address { address } => f.write_str(address),
             Self::Whole => f.write_str("*"),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::axis::AXES;
+    use super::super::id::CapabilityId;
+    use super::*;
+
+    /// Resources as the host makes them on an axis.
+    fn resources(axis: Axis) -> Vec<Resource> {
+        let path =
+            |mount: &str, path: &str| Resource::Path { mount: mount.into(), path: path.into(), host: "/h".into() };
+        match axis.scope_form() {
+            ScopeForm::Mount => vec![
+                path("in", ""),
+                path("in", "a.md"),
+                path("in", "reports/2026/a b*.md"),
+                path("out", "*"),
+                Resource::OutsidePath { path: "../etc/passwd".into() },
+                Resource::OutsidePath { path: "in/a.md".into() },
+                Resource::OutsidePath { path: String::new() },
+            ],
+            ScopeForm::Name => ["default", "a/b", "*", "", "0198f3a2-7c11-7000-8000-0123456789ab"]
+                .map(Resource::name)
+                .into_iter()
+                .chain([Resource::Whole])
+                .collect(),
+            ScopeForm::Bare => {
+                vec![Resource::Whole, Resource::Address { address: "https://example.com/a?b".into() }]
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_record_shows_is_read_as_what_was_asked_about() {
+        for axis in AXES {
+            for asked in resources(*axis) {
+                let host = match &asked {
+                    Resource::Path { host, .. } => Some(host.as_str()),
+                    _ => None,
+                };
+                let read = Resource::from_record(*axis, &asked.to_string(), host).unwrap();
+                assert_eq!(read.to_string(), asked.to_string(), "{axis} {asked:?}");
+                let ids = [
+                    axis.name().to_owned(),
+                    format!("{axis}:in"),
+                    format!("{axis}:in/*.md"),
+                    format!("{axis}:in/reports/**"),
+                    format!("{axis}:out/**"),
+                    format!("{axis}:default"),
+                    format!("{axis}:a/b"),
+                ];
+                for id in ids.iter().filter_map(|id| id.parse::<CapabilityId>().ok()) {
+                    assert_eq!(
+                        id.covers(*axis, &read),
+                        id.covers(*axis, &asked),
+                        "{id} on {asked:?}, read as {read:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_in_part_is_not_read() {
+        let digest = "0".repeat(64);
+        for text in [format!("in/aaa… (5000 bytes, sha256 {digest})"), "in/[REDACTED:token:secret_token].md".to_owned()]
+        {
+            assert_eq!(Resource::from_record(Axis::FsRead, &text, Some("/h")), None, "{text}");
+        }
+        assert!(Resource::from_record(Axis::FsRead, "in/odd… (1 bytes)", Some("/h")).is_some());
     }
 }

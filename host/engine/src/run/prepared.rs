@@ -81,6 +81,10 @@ pub(super) fn prepare(
             job.capability_profile_id
         )
     })?;
+    if run.pinned.profile.is_some_and(|pinned| pinned != profile.digest()) {
+        let reason = "its profile changed since the run was made; submit the workflow again so that it is checked against the new one";
+        return Err(reason.to_owned().into());
+    }
     let inputs = Arc::new(run.inputs.clone());
     let paths = mount_paths(plan, &inputs).map_err(|problem| format!("{problem}; {}", problem.remedy))?;
     let mounts =
