@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use handshake_core::capability::Policy;
+use handshake_core::capability::{Policy, Profile};
 use handshake_core::credential::Credentials;
 use handshake_core::event::{Actor, ActorKind, Redactor};
 use handshake_core::gate::GateServices;
@@ -38,6 +38,7 @@ use crate::fault::not_opened;
 use crate::output::Output;
 use crate::policy;
 use crate::recorder;
+use crate::review::evidence::{self, Evidence, Witness};
 use crate::secrets::OperatorSecrets;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -71,6 +72,12 @@ pub(crate) struct HostState {
     pub(crate) gate: GateServices,
     /// The operator's policy.
     pub(crate) policy: Arc<Policy>,
+    /// What the operator calls it.
+    pub(crate) policy_name: String,
+    /// Profiles that jobs can name.
+    pub(crate) profiles: Vec<Arc<Profile>>,
+    /// Copies of the texts that decided.
+    pub(crate) evidence: Arc<Evidence>,
     /// What is under way.
     pub(crate) executions: Arc<Executions>,
     /// The data directory.
@@ -210,7 +217,15 @@ impl Host {
     ) -> Result<Self, CliError> {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let policy = Arc::new(policy::load(settings)?);
+        let (policy, policy_text) = policy::load_with_text(settings)?;
+        let policy = Arc::new(policy);
+        let evidence = Arc::new(Evidence::open(directory, Arc::clone(&clock))?);
+        let mut in_force: Vec<String> = settings.profiles.iter().map(|profile| profile.text()).collect();
+        in_force.push(policy_text);
+        for text in &in_force {
+            evidence.keep_or_refuse(text)?;
+        }
+        evidence.expire(settings.recorder.policy.retention);
         let environment = |name: &str| std::env::var(name).ok();
         let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
@@ -295,7 +310,7 @@ impl Host {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,
             recorder,
-            executor: Arc::clone(&runtime) as _,
+            executor: Arc::new(Witness::new(Arc::clone(&runtime), Arc::clone(&evidence), in_force)),
             mounts: Arc::new(HostMounts::new(
                 Arc::clone(&policy),
                 directory.path().to_owned(),
@@ -326,6 +341,9 @@ impl Host {
             runtime,
             gate,
             policy,
+            policy_name: evidence::shown(settings.policy.as_deref()),
+            profiles: settings.profiles.clone(),
+            evidence,
             executions: Arc::new(Executions::new(need == Need::Jobs)),
             directory: directory.clone(),
             url,

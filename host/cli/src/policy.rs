@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::toml_file::TomlFile;
 
 /// What records show as the file of the built-in policy.
-const BUILT_IN: &str = "built-in";
+pub(crate) const BUILT_IN: &str = "built-in";
 
 /// `policy.toml` as written. Unknown keys fail.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -66,31 +66,32 @@ struct RuleEntry {
 
 /// The policy of a project: its file, or the built-in one.
 pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
-    match &settings.policy {
+    load_with_text(settings).map(|(policy, _)| policy)
+}
+
+/// The same beside its text, whose hash is the policy's digest.
+pub(crate) fn load_with_text(settings: &Settings) -> Result<(Policy, String), CliError> {
+    let (file, folder) = match &settings.policy {
         Some(path) => {
             let file = TomlFile::read(path)
                 .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parse(&file, folder)
+            (file, path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
         }
-        None => parse(&TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) }, &settings.project),
-    }
+        None => (TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) }, settings.project.as_path()),
+    };
+    Ok((parse(&file, folder)?, file.text))
+}
+
+/// What a text says of calls, without the folders that it lets be mounted: those may not be there, or not any more.
+pub(crate) fn rules_of(file: &TomlFile) -> Result<Policy, CliError> {
+    read(file).map(|(policy, _)| policy)
 }
 
 fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
-    let parsed: PolicyFile = file.parse().map_err(|error| {
-        error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id")
-    })?;
-    if *parsed.schema.get_ref() != 1 {
-        return Err(
-            file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref()))
-        );
-    }
-    let name: Arc<str> = Arc::from(file.name.as_str());
-    let at = |offset: usize| SourceRef { file: Arc::clone(&name), line: file.line(offset) };
-
-    let mut mounts = Vec::with_capacity(parsed.mount.len());
-    for entry in parsed.mount {
+    let (policy, entries) = read(file)?;
+    let at = |offset: usize| SourceRef { file: Arc::from(file.name.as_str()), line: file.line(offset) };
+    let mut mounts = Vec::with_capacity(entries.len());
+    for entry in entries {
         let wanted = folder.join(entry.path.get_ref());
         let path = wanted.canonicalize().map_err(|error| {
             file.error_at(entry.path.span(), &format!("cannot open folder `{}`", wanted.display()))
@@ -102,7 +103,19 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
         }
         mounts.push(MountRule { path, access: entry.access, source: at(entry.path.span().start) });
     }
+    Ok(Policy { mounts, ..policy })
+}
 
+fn read(file: &TomlFile) -> Result<(Policy, Vec<MountEntry>), CliError> {
+    let parsed: PolicyFile = file.parse().map_err(|error| {
+        error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id")
+    })?;
+    if *parsed.schema.get_ref() != 1 {
+        return Err(
+            file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref()))
+        );
+    }
+    let name: Arc<str> = Arc::from(file.name.as_str());
     let mut rules = Vec::with_capacity(parsed.allow.len() + parsed.deny.len());
     let denied = parsed.deny.into_iter().map(|entry| (Effect::Deny, entry));
     for (effect, entry) in parsed.allow.into_iter().map(|entry| (Effect::Allow, entry)).chain(denied) {
@@ -114,11 +127,12 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
             }
             Some(list) => list.into_inner(),
         };
-        let source = at(entry.capability.span().start);
+        let source = SourceRef { file: Arc::clone(&name), line: file.line(entry.capability.span().start) };
         rules.push(Rule { effect, capability: entry.capability.into_inner(), plugins, source });
     }
     rules.sort_by_key(|rule| rule.source.line);
-    Ok(Policy { mode: parsed.mode, rules, mounts, digest: Digest::of(file.text.as_bytes()) })
+    let policy = Policy { mode: parsed.mode, rules, mounts: Vec::new(), digest: Digest::of(file.text.as_bytes()) };
+    Ok((policy, parsed.mount))
 }
 
 /// The text of a policy with these mounts, or the project folder when there are none. It is what `init` writes,

@@ -15,6 +15,7 @@ mod recorder;
 mod redaction;
 mod retention;
 mod segments;
+mod sign_off;
 pub mod signing;
 mod sql;
 mod trace;
@@ -33,6 +34,7 @@ pub use projection::{
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
+pub use sign_off::{KeptStatement, SignOffStatement};
 pub use sql::{QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query};
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
 pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

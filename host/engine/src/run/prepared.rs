@@ -63,6 +63,11 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
         .map_err(|problems| unreadable(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
+/// The steps of the workflow that a run was made with, the job's validators among them.
+pub fn steps_of(run: &WorkflowRun) -> Result<Vec<Step>, EngineError> {
+    Ok(compile(run)?.steps.into_iter().map(|planned| planned.step).collect())
+}
+
 /// Looks everything up again, in the order of the plan's steps.
 pub(super) fn prepare(
     services: &EngineServices,
