@@ -235,7 +235,7 @@ fn the_same_policy_flips_nothing_and_another_one_flips_what_its_rules_say() {
     let replay = |file: &str| json_of(&project, &["audit", "replay", "--policy", file]);
     let same = replay("policy.toml");
     assert_eq!((&same["flipped"], &same["undecided"], &same["flips"]), (&json!(0), &json!(0), &json!([])), "{same:#}");
-    assert!(same["decided"].as_u64() > Some(20) && same["unaffected"].as_u64() > Some(0), "{same:#}");
+    assert!(same["decided"].as_u64() > Some(10) && same["unaffected"].as_u64() > Some(0), "{same:#}");
 
     let text = fs::read_to_string(&policy).unwrap();
     project
@@ -334,6 +334,9 @@ fn what_was_denied_is_let_through_when_that_is_asked_for() {
     assert_eq!(of(&without, "tries"), json!([]));
     let with = json_of(&project, &["audit", "suggest", &ids.run, "--with-denied", "-o", "enough"]);
     assert_eq!(of(&with, "tries"), json!(["model.infer:default"]), "{with:#}");
+    // What the component itself says that it asks for must be declared, or it is not run at all.
+    let notes = with["notes"].to_string();
+    assert!(notes.contains("net.http") && notes.contains("its component says"), "{notes}");
     install(&project, "enough");
     let workflow = project.path("enough/probes.json");
     let ran = project.run(&["run", workflow.to_str().unwrap(), "--output", "json"]).json();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use handshake_core::capability::{Axis, CapabilityId, Policy, Profile};
 use handshake_core::event::Outcome;
 use handshake_core::mount::MountAccess;
+use handshake_core::step::StepExecutor as _;
 use handshake_core::storage::JobFilter;
 use handshake_core::workflow::{Step, Workflow};
 use handshake_core::{Digest, JobId, PluginId, RunId};
@@ -104,7 +105,7 @@ pub(crate) async fn suggest(host: &HostState, request: &SuggestRequest) -> Resul
         let file = (stored.run.pinned.workflow, stored.job.protocol_id.clone());
         gathering.add(&file, stored).await?;
     }
-    gathering.word()
+    gathering.word().await
 }
 
 impl Gathering<'_> {
@@ -169,7 +170,7 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    fn word(self) -> Result<Suggested, CliError> {
+    async fn word(self) -> Result<Suggested, CliError> {
         let (mut files, mut grants) = (Vec::new(), Vec::new());
         let mut by_plugin: BTreeMap<String, BTreeMap<Axis, BTreeSet<String>>> = BTreeMap::new();
         let mut names = BTreeSet::new();
@@ -201,7 +202,18 @@ impl Gathering<'_> {
         }
         let mut notes = self.notes;
         for (label, digest) in &self.manifests {
-            let used = by_plugin.get(label).map(|axes| axes.keys().copied().collect()).unwrap_or_default();
+            let mut used: BTreeSet<Axis> =
+                by_plugin.get(label).map(|axes| axes.keys().copied().collect()).unwrap_or_default();
+            let unused = wanted(self.host, label).await?.into_iter().filter(|axis| !used.contains(axis));
+            let unused: Vec<Axis> = unused.collect();
+            if !unused.is_empty() {
+                let names: Vec<_> = unused.iter().map(|axis| axis.name()).collect();
+                notes.insert(format!(
+                    "`{label}`: its component says that it asks for {}, so its manifest must declare that, used or not",
+                    names.join(", ")
+                ));
+                used.extend(unused);
+            }
             match manifest(self.host, *digest, &used)? {
                 Some((id, text)) => files.push(SuggestedFile { path: format!("plugins/{id}/plugin.toml"), text }),
                 None => {
@@ -244,6 +256,14 @@ fn could_be_let_through(
 
 fn enough(axis: Axis, used: &BTreeSet<String>) -> Vec<CapabilityId> {
     narrowest(axis, &used.iter().map(String::as_str).collect())
+}
+
+/// What a plugin's component says that it asks for; it is not run with a manifest that declares less.
+async fn wanted(host: &HostState, label: &str) -> Result<BTreeSet<Axis>, CliError> {
+    let plugin = host.runtime.find(label)?;
+    let described = host.runtime.prepare(&plugin).await?;
+    let ids = described.capabilities.iter().filter_map(|id| id.parse::<CapabilityId>().ok());
+    Ok(ids.map(|id| id.axis()).collect())
 }
 
 /// Gives a step of the file, or one of its validators, other grants; returns those it had.
