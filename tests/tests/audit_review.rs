@@ -231,11 +231,44 @@ fn the_same_policy_flips_nothing_and_another_one_flips_what_its_rules_say() {
     let (project, _) = probed();
     project.write("docs/b.md", "# B\n\nOne. Two.\n");
     project.summarize(&["--quiet"]).success();
+    // Every axis, granted as far as the profile lists it: each has its own form of resource.
+    let behaviours = [
+        "escape-dotdot",
+        "symlink-create",
+        "rename-out",
+        "http-request",
+        "tcp-connect",
+        "udp-send",
+        "dns-lookup",
+        "write-artifact",
+        "model-denied",
+        "embed-denied",
+        "secret-denied",
+        "config-read",
+        "document-read",
+        "document-propose",
+        "env-read",
+        "terminal-escapes",
+    ];
+    let grants = r#"["fs.read", "fs.write", "doc.read", "doc.propose", "artifact.read", "artifact.write", "config.read", "model.infer", "model.embed"]"#;
+    let steps = behaviours.iter().map(|behaviour| {
+        format!(
+            "  - id: {behaviour}\n    uses: hostile\n    with: {{ behaviour: {behaviour} }}\n    grants: {grants}\n"
+        )
+    });
+    let (head, _) = PROBES.split_once("steps:\n").unwrap();
+    probe(&project, &format!("{head}steps:\n{}", steps.collect::<String>()));
+    let document = json_of(&project, &["documents", "import", "docs/a.md"]);
+    let document = format!("doc={}", document["imported"][0]["document_id"].as_str().unwrap());
+    let rewrite = handshake_tests::root().join("workflows/rewrite-document.yaml");
+    let waits = project.run(&["run", rewrite.to_str().unwrap(), "-i", &document, "--output", "json"]);
+    let job = waits.json()["job"]["job_id"].as_str().unwrap().to_owned();
+    project.run(&["jobs", "approve", &job]).success();
     let policy = project.path("policy.toml");
     let replay = |file: &str| json_of(&project, &["audit", "replay", "--policy", file]);
     let same = replay("policy.toml");
     assert_eq!((&same["flipped"], &same["undecided"], &same["flips"]), (&json!(0), &json!(0), &json!([])), "{same:#}");
-    assert!(same["decided"].as_u64() > Some(10) && same["unaffected"].as_u64() > Some(0), "{same:#}");
+    assert!(same["decided"].as_u64() > Some(40) && same["unaffected"].as_u64() > Some(0), "{same:#}");
 
     let text = fs::read_to_string(&policy).unwrap();
     project

@@ -7,10 +7,13 @@
 
 mod data;
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use handshake_core::event::Judgement;
+use handshake_core::event::{Judgement, Outcome};
 use handshake_core::{Digest, Timestamp};
+use handshake_recorder::DecisionLine;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::CliError;
@@ -95,7 +98,7 @@ fn moment(time: Timestamp) -> String {
 }
 
 fn badge(tone: &str, text: &str) -> Markup {
-    html! { span class={ "badge " (tone) } { (text) } }
+    html! { span class={ "badge " (tone) } { (shown(text)) } }
 }
 
 fn badges(report: &ReportData) -> Markup {
@@ -230,18 +233,28 @@ fn ids(axis: &str, ids: &[String]) -> Markup {
 }
 
 fn matrix(report: &ReportData) -> Markup {
+    // What is only declared is what the plugin's author thought of; it is there for who looks for it.
+    let is_quiet = |line: &&MatrixLine| line.granted.is_empty() && line.row.allowed + line.row.denied == 0;
+    let quiet: Vec<_> = report.matrix.rows.iter().filter(is_quiet).collect();
+    let header = ["Plugin", "Capability", "Declared", "Granted", "Allowed", "Denied", "What stands out"];
     part(
         "matrix",
         "Matrix",
         html! {
-            div class="wide" { table {
+            div class="wide" { table class="cards" {
                 thead { tr {
-                    @for name in ["Plugin", "Capability", "Declared", "Granted", "Allowed", "Denied", "What stands out"] {
-                        th scope="col" { (name) }
-                    }
+                    @for name in header { th scope="col" class=[matches!(name, "Allowed" | "Denied").then_some("number")] { (name) } }
                 } }
-                tbody { @for line in &report.matrix.rows { (matrix_row(line)) } }
+                tbody { @for line in report.matrix.rows.iter().filter(|line| !is_quiet(line)) { (matrix_row(line)) } }
             } }
+            @if !quiet.is_empty() {
+                details {
+                    summary { (quiet.len()) " more are declared, and were neither granted nor asked for" }
+                    ul { @for line in quiet {
+                        li { (shown(&line.row.plugin)) " " code { (shown(&line.row.capability)) } }
+                    } }
+                }
+            }
         },
     )
 }
@@ -251,12 +264,12 @@ fn matrix_row(line: &MatrixLine) -> Markup {
     html! {
         tr class=[(row.denied > 0).then_some("alert")] {
             th scope="row" { (shown(&row.plugin)) }
-            td { code { (row.capability) } }
-            td { (ids(&row.capability, &line.declared)) }
-            td { (ids(&row.capability, &line.granted)) }
-            td class="number" { (row.allowed) }
-            td class="number" { (row.denied) }
-            td {
+            td data-name="Capability" { code class="axis" { (shown(&row.capability)) } }
+            td data-name="Declared" { (ids(&row.capability, &line.declared)) }
+            td data-name="Granted" { (ids(&row.capability, &line.granted)) }
+            td class="number" data-name="Allowed" { (row.allowed) }
+            td class="number" data-name="Denied" { (row.denied) }
+            td class="what" {
                 @for (reason, count) in &row.denied_reasons { (badge("bad", &format!("denied: {reason} {count}"))) " " }
                 @if row.would_deny > 0 { (badge("odd", &format!("would be denied: {}", row.would_deny))) " " }
                 @if !line.unused_grants.is_empty() {
@@ -272,34 +285,51 @@ fn matrix_row(line: &MatrixLine) -> Markup {
     }
 }
 
+/// Denials that say the same, with the first of them.
+fn denied(report: &ReportData) -> Vec<(&DecisionLine, u64)> {
+    let mut groups: Vec<(&DecisionLine, u64)> = Vec::new();
+    let mut known = HashMap::new();
+    for line in report.decisions.iter().filter(|line| line.outcome == Outcome::Deny) {
+        let key = (&line.actor, &line.step, &line.capability, &line.resource, &line.reason, &line.layer, &line.rule);
+        let at = *known.entry(key).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((line, 1)),
+        }
+    }
+    groups
+}
+
 fn denials(report: &ReportData) -> Markup {
-    /// Denials that are listed here; all are among the decisions.
+    /// Kinds of denials that are listed here; all are among the decisions.
     const LISTED: usize = 100;
-    let denied =
-        || report.decisions.iter().zip(0..).filter(|(line, _)| line.outcome == handshake_core::event::Outcome::Deny);
-    let total: u64 = report.denials.values().sum();
+    let denied = denied(report);
     part(
         "denials",
         "Denials",
         html! {
-            @if total == 0 { p { "None." } } @else {
+            @if report.denials.is_empty() { p { "None." } } @else {
                 p { @for (reason, count) in &report.denials { (badge("bad", &format!("{reason} {count}"))) " " } }
-                div class="wide" { table {
-                    thead { tr { @for name in ["Who", "Step", "Asked for", "Denied by"] { th scope="col" { (name) } } } }
-                    tbody { @for (line, _) in denied().take(LISTED) {
+                div class="wide" { table class="cards" {
+                    thead { tr {
+                        @for name in ["Who", "Step", "Asked for"] { th scope="col" { (name) } }
+                        th scope="col" class="number" { "Times" } th scope="col" { "Denied by" }
+                    } }
+                    tbody { @for (line, count) in denied.iter().take(LISTED) {
                         tr {
                             th scope="row" { (shown(&line.actor)) }
-                            td { (shown(&line.step)) }
-                            td { code { (line.capability) } " " (shown(&line.resource)) }
-                            td {
+                            td data-name="Step" { (shown(&line.step)) }
+                            td class="resource" { code class="axis" { (shown(&line.capability)) } " " (shown(&line.resource)) }
+                            td class="number" data-name="Times" { (count) }
+                            td class="what" {
                                 a href={ "#d-" (line.event_id.to_string()) } { (shown(line.reason.as_deref().unwrap_or("denied"))) }
-                                " by " (line.layer)
+                                " by " (shown(&line.layer))
                                 @if let Some(rule) = &line.rule { " " code { (shown(rule)) } }
                             }
                         }
                     } }
                 } }
-                @if total > LISTED as u64 { p { "The first " (LISTED) ". All are among the decisions." } }
+                @if denied.len() > LISTED { p { "The first " (LISTED) " of " (denied.len()) ". All are among the decisions." } }
             }
         },
     )
@@ -349,7 +379,7 @@ fn drawn(attempt: &ReportedAttempt, start: Timestamp, whole: f64) -> Markup {
             span class="when" {
                 @match lasted {
                     Some(lasted) => { (format!("+{began:.2} s, {:.0} ms", lasted * 1e3)) }
-                    None => { (format!("+{began:.2} s, {}", attempt.state)) }
+                    None => { (format!("+{began:.2} s, {}", shown(&attempt.state))) }
                 }
             }
             @if let Some(error) = &attempt.error { span class="warn" { (shown(error)) } }

@@ -127,13 +127,14 @@ fn system_time(time: Timestamp) -> SystemTime {
 pub(crate) struct Witness {
     runtime: Arc<WasmRuntime>,
     evidence: Arc<Evidence>,
-    /// What else decides while runs go on.
-    in_force: Vec<String>,
+    /// What else decides while runs go on, with hashes.
+    in_force: Vec<(Digest, String)>,
 }
 
 impl Witness {
     /// Watches a runtime. `in_force` are the texts of the policy and the profiles.
     pub(crate) fn new(runtime: Arc<WasmRuntime>, evidence: Arc<Evidence>, in_force: Vec<String>) -> Self {
+        let in_force = in_force.into_iter().map(|text| (Digest::of(text.as_bytes()), text)).collect();
         Self { runtime, evidence, in_force }
     }
 }
@@ -143,7 +144,7 @@ impl StepExecutor for Witness {
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
         let plugin = self.runtime.find(uses)?;
         self.evidence.keep_manifest(&plugin);
-        for text in &self.in_force {
+        for (_, text) in self.in_force.iter().filter(|(digest, _)| !self.evidence.is_noted(*digest)) {
             if let Err(error) = self.evidence.keep(text) {
                 tracing::warn!(%error, "what decides could not be noted as being in force");
             }

@@ -317,7 +317,7 @@ fn new_resources(
     // The small side of the join is what the query is about; the rest of the file runs past it once.
     let sql = "WITH touched AS (SELECT any_value(actor_id) AS actor, coalesce(plugin, actor_id) AS who, \
          capability_id AS capability, resource, min(seq) AS first FROM events \
-         WHERE event_type = 'capability_action' AND decision_outcome = 'allow' AND resource IS NOT NULL \
+         WHERE event_type = 'capability_action' AND decision_outcome = 'allow' AND resource IS NOT NULL AND resource <> '*' \
          AND actor_id IS NOT NULL AND capability_id IS NOT NULL";
     let mut conditions = scoped(sql, query, retained);
     conditions.sql.push_str(&format!(
