@@ -79,6 +79,9 @@ fn the_report_opens_in_a_browser_without_a_word_and_shows_everything_as_text() {
     assert!(decisions >= 2, "{written}");
     let again = project.run(&["audit", "report", &run, "-o", "review.html"]);
     assert_eq!((again.code, again.stderr.contains("--force")), (2, true), "{again:?}");
+    let unknown = project.run(&["audit", "report", "0198f3a2-7c11-7000-8000-0123456789ab"]);
+    assert_eq!((unknown.code, unknown.stderr.contains("does not exist")), (2, true), "{unknown:?}");
+    assert!(!project.path("0198f3a2-7c11-7000-8000-0123456789ab.html").exists());
     project.run(&["audit", "sign-off", &run, "--as", "ann", "--verdict", "reject", "--note", "<i>no</i>"]).success();
     project.run(&["audit", "report", &run, "-o", "review.html", "--force"]).success();
 

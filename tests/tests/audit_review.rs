@@ -439,9 +439,8 @@ fn a_sign_off_is_signed_recorded_and_refused_when_it_would_vouch_for_nothing() {
     // Nobody vouches for a record that is not what was recorded.
     project.run(&["recorder", "seal"]).success();
     let host = fs::read_dir(project.path(".handshake/recorder/segments")).unwrap().next().unwrap().unwrap().path();
-    let segment = fs::read_dir(host).unwrap().map(|file| file.unwrap().path());
-    let segment =
-        segment.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).next().unwrap();
+    let mut segments = fs::read_dir(host).unwrap().map(|file| file.unwrap().path());
+    let segment = segments.find(|path| path.extension().is_some_and(|extension| extension == "parquet")).unwrap();
     let mut bytes = fs::read(&segment).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

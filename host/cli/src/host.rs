@@ -220,10 +220,9 @@ impl Host {
         let (policy, policy_text) = policy::load_with_text(settings)?;
         let policy = Arc::new(policy);
         let evidence = Arc::new(Evidence::open(directory, Arc::clone(&clock))?);
-        let mut in_force: Vec<String> = settings.profiles.iter().map(|profile| profile.text()).collect();
-        in_force.push(policy_text);
-        for text in &in_force {
-            evidence.keep_or_refuse(text)?;
+        evidence.put_in_force("policy", policy_text)?;
+        for profile in &settings.profiles {
+            evidence.put_in_force(&format!("profile {}", profile.id), profile.text())?;
         }
         evidence.expire(settings.recorder.policy.retention);
         let environment = |name: &str| std::env::var(name).ok();
@@ -310,7 +309,7 @@ impl Host {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,
             recorder,
-            executor: Arc::new(Witness::new(Arc::clone(&runtime), Arc::clone(&evidence), in_force)),
+            executor: Arc::new(Witness::new(Arc::clone(&runtime), Arc::clone(&evidence))),
             mounts: Arc::new(HostMounts::new(
                 Arc::clone(&policy),
                 directory.path().to_owned(),

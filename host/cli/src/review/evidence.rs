@@ -33,6 +33,8 @@ pub(crate) struct Evidence {
     clock: Arc<dyn Clock>,
     /// When each text was last noted to be in force by this process.
     noted: Mutex<HashMap<Digest, Timestamp>>,
+    /// What decides besides manifests: the policy, and each profile, by what it is.
+    in_force: Mutex<HashMap<String, (Digest, String)>>,
 }
 
 impl Evidence {
@@ -44,7 +46,7 @@ impl Evidence {
             .mode(0o700)
             .create(&folder)
             .map_err(|error| CliError::file("create", &folder, &error))?;
-        Ok(Self { folder, clock, noted: Mutex::default() })
+        Ok(Self { folder, clock, noted: Mutex::default(), in_force: Mutex::default() })
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -77,9 +79,24 @@ impl Evidence {
         Ok(digest)
     }
 
-    /// Keeps a text; an error that names the file.
-    pub(crate) fn keep_or_refuse(&self, text: &str) -> Result<Digest, CliError> {
-        self.keep(text).map_err(|error| CliError::file("keep a copy of what decides in", &self.folder, &error))
+    /// Keeps a text that decides from now on, in the place of the one that has decided as `what`. Whoever puts it in
+    /// force does this first.
+    pub(crate) fn put_in_force(&self, what: &str, text: String) -> Result<(), CliError> {
+        let digest =
+            self.keep(&text).map_err(|error| CliError::file("keep a copy of what decides in", &self.folder, &error))?;
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        in_force.insert(what.to_owned(), (digest, text));
+        Ok(())
+    }
+
+    /// Notes that what is in force still is.
+    fn note_in_force(&self) {
+        let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, text) in in_force.values().filter(|(digest, _)| !self.is_noted(*digest)) {
+            if let Err(error) = self.keep(text) {
+                tracing::warn!(%error, "what decides could not be noted as being in force");
+            }
+        }
     }
 
     /// A text; none when it was not kept, is not kept any more, or is not what was kept.
@@ -127,15 +144,12 @@ fn system_time(time: Timestamp) -> SystemTime {
 pub(crate) struct Witness {
     runtime: Arc<WasmRuntime>,
     evidence: Arc<Evidence>,
-    /// What else decides while runs go on, with hashes.
-    in_force: Vec<(Digest, String)>,
 }
 
 impl Witness {
-    /// Watches a runtime. `in_force` are the texts of the policy and the profiles.
-    pub(crate) fn new(runtime: Arc<WasmRuntime>, evidence: Arc<Evidence>, in_force: Vec<String>) -> Self {
-        let in_force = in_force.into_iter().map(|text| (Digest::of(text.as_bytes()), text)).collect();
-        Self { runtime, evidence, in_force }
+    /// Watches a runtime.
+    pub(crate) fn new(runtime: Arc<WasmRuntime>, evidence: Arc<Evidence>) -> Self {
+        Self { runtime, evidence }
     }
 }
 
@@ -144,11 +158,7 @@ impl StepExecutor for Witness {
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
         let plugin = self.runtime.find(uses)?;
         self.evidence.keep_manifest(&plugin);
-        for (_, text) in self.in_force.iter().filter(|(digest, _)| !self.evidence.is_noted(*digest)) {
-            if let Err(error) = self.evidence.keep(text) {
-                tracing::warn!(%error, "what decides could not be noted as being in force");
-            }
-        }
+        self.evidence.note_in_force();
         Ok(plugin)
     }
 

@@ -31,8 +31,8 @@ fn paragraph(text: &str, line: u32) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let at = usize::try_from(line).ok()?.checked_sub(1).filter(|at| *at < lines.len())?;
     let blank = |line: &&str| line.trim().is_empty();
-    let start = lines[..at].iter().rposition(|line| blank(line)).map_or(0, |before| before + 1);
-    let end = lines[at..].iter().position(|line| blank(line)).map_or(lines.len(), |after| at + after);
+    let start = lines[..at].iter().rposition(blank).map_or(0, |before| before + 1);
+    let end = lines[at..].iter().position(blank).map_or(lines.len(), |after| at + after);
     // A paragraph of a file that nobody has divided is cut to what can be looked at.
     let (start, end) = (start.max(at.saturating_sub(MOST_LINES)), end.min(at + MOST_LINES));
     Some(lines.get(start..end)?.join("\n"))

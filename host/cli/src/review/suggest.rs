@@ -204,7 +204,14 @@ impl Gathering<'_> {
         for (label, digest) in &self.manifests {
             let mut used: BTreeSet<Axis> =
                 by_plugin.get(label).map(|axes| axes.keys().copied().collect()).unwrap_or_default();
-            let unused = wanted(self.host, label).await?.into_iter().filter(|axis| !used.contains(axis));
+            let wanted = match wanted(self.host, label).await {
+                Ok(wanted) => wanted,
+                Err(error) => {
+                    notes.insert(format!("`{label}`: what its component asks for cannot be told: {}", error.message));
+                    BTreeSet::new()
+                }
+            };
+            let unused = wanted.into_iter().filter(|axis| !used.contains(axis));
             let unused: Vec<Axis> = unused.collect();
             if !unused.is_empty() {
                 let names: Vec<_> = unused.iter().map(|axis| axis.name()).collect();

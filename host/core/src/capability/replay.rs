@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::axis::Axis;
-use super::decision::Layer;
+use super::decision::{DenialLabel, Layer};
 use super::policy::{Mode, Policy, SourceRef};
 use super::resource::Resource;
 use crate::PluginId;
@@ -31,12 +31,23 @@ pub struct DecidedCalls {
     pub layer: String,
     /// How.
     pub outcome: Outcome,
+    /// Why it was denied.
+    pub reason: Option<String>,
     /// Whether the policy would have denied what observe mode let pass.
     pub would_deny: bool,
     /// How many calls.
     pub count: u64,
     /// Number of the first in the record.
     pub first: u64,
+}
+
+impl DecidedCalls {
+    /// Whether the rules of the policy have decided. What that layer has denied for another reason than that a rule
+    /// denies or none allows was not for the rules to say.
+    fn is_by_rules(&self) -> bool {
+        self.layer == Layer::Policy.label()
+            && self.reason.as_deref().is_none_or(|reason| reason == DenialLabel::OperatorDenied.label())
+    }
 }
 
 crate::job::canonical_enum! {
@@ -94,7 +105,7 @@ impl<'p> Replay<'p> {
 
     /// Decides calls again.
     pub fn decide(&mut self, calls: &DecidedCalls) {
-        let Some(axis) = Axis::from_name(&calls.capability).filter(|_| calls.layer == Layer::Policy.label()) else {
+        let Some(axis) = Axis::from_name(&calls.capability).filter(|_| calls.is_by_rules()) else {
             self.unaffected += calls.count;
             return;
         };
@@ -172,6 +183,7 @@ mod tests {
             resource: resource.into(),
             layer: layer.label().into(),
             outcome,
+            reason: (outcome == Outcome::Deny).then(|| "operator-denied".to_owned()),
             would_deny: false,
             count,
             first: 7,
@@ -196,10 +208,14 @@ mod tests {
             calls("fs.write", "out/a", Layer::Policy, Outcome::Allow, 1),
             calls("fs.read", "out/x", Layer::Grant, Outcome::Deny, 5),
             calls("fs.peek", "x", Layer::Policy, Outcome::Allow, 1),
+            DecidedCalls {
+                reason: Some("revoked".into()),
+                ..calls("fs.read", "in/a.md", Layer::Policy, Outcome::Deny, 1)
+            },
         ] {
             replay.decide(&calls);
         }
-        assert_eq!((replay.decided, replay.unaffected, replay.undecided), (16, 6, 0));
+        assert_eq!((replay.decided, replay.unaffected, replay.undecided), (16, 7, 0));
         let flips = replay.flips();
         let told: Vec<_> = flips
             .iter()

@@ -15,9 +15,9 @@ use super::{Projection, columns};
 
 /// Records that one look for decisions goes through: what is grouped of them fits into DuckDB's memory even if no two
 /// are the same, and other queries have to wait no longer than for one look.
-const LOOK: u64 = 65_536;
-/// The most runs that are looked up for an overview.
-pub(super) const MOST_RUNS: usize = 1000;
+const LOOK: u64 = if cfg!(test) { 64 } else { 65_536 };
+/// The most runs that are looked up for an overview: each is read from the database.
+const MOST_RUNS: usize = 200;
 /// The most rows of an answer that lists resources.
 const MOST_RESOURCES: usize = 100_000;
 /// New resources that an overview names, for each plugin and capability.
@@ -112,7 +112,7 @@ pub struct ModelUse {
 }
 
 impl Projection {
-    /// The runs that a query is about, the latest first, at most 1,000; and whether there are more.
+    /// The runs that a query is about, the latest first, at most 200; and whether there are more.
     pub async fn runs(&self, query: &MatrixQuery) -> Result<(Vec<RunId>, bool), RecorderError> {
         let query = query.clone();
         self.ask(move |file| file.review(|connection, retained| runs(connection, &query, retained))).await
@@ -335,7 +335,7 @@ fn new_resources(
 }
 
 fn decided(connection: &Connection, after: u64, to: u64, from: Timestamp) -> Result<Vec<DecidedCalls>, duckdb::Error> {
-    let sql = "SELECT actor_id, plugin, capability_id, coalesce(resource, ''), layer, decision_outcome, \
+    let sql = "SELECT actor_id, plugin, capability_id, coalesce(resource, ''), layer, decision_outcome, reason, \
          coalesce(would_deny, false), count(*), min(seq) FROM events \
          WHERE event_type = 'capability_action' AND actor_id IS NOT NULL AND capability_id IS NOT NULL";
     let mut conditions = Conditions::new(sql, from);
@@ -350,9 +350,10 @@ fn decided(connection: &Connection, after: u64, to: u64, from: Timestamp) -> Res
             resource: row.get(3)?,
             layer: text(row, 4)?,
             outcome: outcome(row.get(5)?),
-            would_deny: row.get(6)?,
-            count: count(row, 7)?,
-            first: count(row, 8)?,
+            reason: row.get(6)?,
+            would_deny: row.get(7)?,
+            count: count(row, 8)?,
+            first: count(row, 9)?,
         })
     })
 }
@@ -428,3 +429,7 @@ fn models_of(connection: &Connection, run: RunId, retained: Timestamp) -> Result
         })
     })
 }
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;
