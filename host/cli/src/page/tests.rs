@@ -39,7 +39,7 @@ fn report(text: &str, decisions: usize) -> ReportData {
         "violations": [{ "host": id, "seq": 1, "recorded_at": time, "hash": zero, "event": { "payload": { "kind": text, "detail": text } } }],
         "models": [{ "model": text, "step": text, "calls": 1, "failed": 0, "prompt_tokens": 1, "completion_tokens": 2, "latency_ms": 3 }],
         "attempts": [{ "step": text, "attempt": 2, "plugin": text, "state": "failed", "error": text, "started_at": time, "finished_at": time }],
-        "matrix": { "runs": 1, "more_runs": false, "rows": [{ "plugin": text, "capability": "fs.read", "allowed": 0, "denied": 1,
+        "matrix": { "runs": 1, "more_runs": false, "new_is_known": true, "rows": [{ "plugin": text, "capability": "fs.read", "allowed": 0, "denied": 1,
             "would_deny": 0, "denied_reasons": { text: 1 }, "declared": [text], "granted": [text], "unused_grants": [text],
             "new_resources": [text], "new_resources_total": 1 }] },
         "run": { "run_id": id, "job_id": id, "trace_id": id, "workflow": text, "state": "failed", "job_state": "failed", "reason": text,

@@ -22,6 +22,8 @@ pub(crate) struct Matrix {
     pub(crate) runs: u64,
     /// Whether there are more runs, whose declarations and grants are not in it.
     pub(crate) more_runs: bool,
+    /// Whether it was looked for what is new. Not over everything, and not in more than 50,000 allowed calls.
+    pub(crate) new_is_known: bool,
 }
 
 /// One plugin and one axis.
@@ -98,14 +100,15 @@ pub(crate) async fn matrix(host: &HostState, query: &MatrixQuery) -> Result<Matr
         };
         line.unused_grants = line.granted.iter().filter(|grant| !needed(grant)).cloned().collect();
     }
-    if !is_whole || query.since.is_some() {
-        for new in projection.new_resources(query).await? {
-            if let Some(line) = lines.get_mut(&(new.actor, new.capability)) {
-                (line.new_resources, line.new_resources_total) = (new.resources, new.count);
-            }
+    let limited = !is_whole || query.since.is_some();
+    let new = if limited { projection.new_resources(query).await? } else { None };
+    let new_is_known = new.is_some();
+    for new in new.into_iter().flatten() {
+        if let Some(line) = lines.get_mut(&(new.actor, new.capability)) {
+            (line.new_resources, line.new_resources_total) = (new.resources, new.count);
         }
     }
-    Ok(Matrix { rows: lines.into_values().collect(), runs: runs.len() as u64, more_runs })
+    Ok(Matrix { rows: lines.into_values().collect(), runs: runs.len() as u64, more_runs, new_is_known })
 }
 
 /// Whether a call that was allowed is one that the grant covers.

@@ -12,8 +12,9 @@ const MOST: usize = 8;
 pub(super) fn narrowest(axis: Axis, resources: &BTreeSet<&str>) -> Vec<CapabilityId> {
     let found = match axis.scope_form() {
         ScopeForm::Bare => Vec::new(),
-        ScopeForm::Name => names(axis, resources),
         ScopeForm::Mount => mounts(axis, resources),
+        // Whatever is no scope by itself falls back to the axis below.
+        _ => names(axis, resources),
     };
     let parsed: Option<Vec<CapabilityId>> = found.iter().map(|id| CapabilityId::from_str(id).ok()).collect();
     // What a scope cannot say, the axis says. A pattern is not trusted to mean what it was made to mean.

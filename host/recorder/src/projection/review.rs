@@ -2,6 +2,8 @@
 //!
 //! These read columns alone. A record's JSON is looked into only where a question is about one run, and then by DuckDB.
 
+use std::collections::BTreeMap;
+
 use duckdb::{Connection, Row, ToSql, params_from_iter};
 use handshake_core::capability::DecidedCalls;
 use handshake_core::event::Outcome;
@@ -15,11 +17,14 @@ use super::{Projection, columns};
 
 /// Records that one look for decisions goes through: what is grouped of them fits into DuckDB's memory even if no two
 /// are the same, and other queries have to wait no longer than for one look.
-const LOOK: u64 = if cfg!(test) { 64 } else { 65_536 };
+const LOOK: u64 = if cfg!(test) { 64 } else { 32_768 };
 /// The most runs that are looked up for an overview: each is read from the database.
 const MOST_RUNS: usize = 200;
 /// The most rows of an answer that lists resources.
 const MOST_RESOURCES: usize = 100_000;
+/// In more allowed decisions than this nobody looks for what is new: what they touched would have to fit into DuckDB's
+/// memory at once.
+const MOST_TOUCHED: u64 = if cfg!(test) { 500 } else { 50_000 };
 /// New resources that an overview names, for each plugin and capability.
 const NAMED: usize = 20;
 
@@ -121,19 +126,34 @@ impl Projection {
     /// How each resource was asked for, by actor, step, capability and what was said. An answer of more than 100,000
     /// rows is refused.
     pub async fn resources(&self, query: &MatrixQuery) -> Result<Vec<ResourceUse>, RecorderError> {
-        let query = query.clone();
-        let found =
-            self.ask(move |file| file.review(|connection, retained| resources(connection, &query, retained))).await?;
-        if found.len() > MOST_RESOURCES {
-            return Err(RecorderError::Query(format!(
-                "more than {MOST_RESOURCES} different resources were asked for; ask about fewer runs"
-            )));
+        let asked = query.clone();
+        let range =
+            self.ask(move |file| file.review(|connection, retained| range(connection, &asked, retained))).await?;
+        let Some((first, last)) = range else { return Ok(Vec::new()) };
+        // By all but the count, which is added up over the looks.
+        let mut found: BTreeMap<UseKey, u64> = BTreeMap::new();
+        let mut after = first.saturating_sub(1);
+        while after < last {
+            let (to, query) = ((after + LOOK).min(last), query.clone());
+            let look = move |file: &mut ProjectionFile| {
+                file.review(|connection, retained| resources(connection, &query, (after, to), retained))
+            };
+            for (key, count) in self.ask(look).await? {
+                *found.entry(key).or_default() += count;
+            }
+            if found.len() > MOST_RESOURCES {
+                return Err(RecorderError::Query(format!(
+                    "more than {MOST_RESOURCES} different resources were asked for; ask about fewer runs"
+                )));
+            }
+            after = to;
         }
-        Ok(found)
+        Ok(found.into_iter().map(ResourceUse::of).collect())
     }
 
-    /// What plugins were let at for the first time. Without anything to limit it that would be everything.
-    pub async fn new_resources(&self, query: &MatrixQuery) -> Result<Vec<NewResources>, RecorderError> {
+    /// What plugins were let at for the first time. Without anything to limit it that would be everything. None when
+    /// more than 50,000 calls were allowed, which is too much to look through.
+    pub async fn new_resources(&self, query: &MatrixQuery) -> Result<Option<Vec<NewResources>>, RecorderError> {
         let query = query.clone();
         self.ask(move |file| file.review(|connection, retained| new_resources(connection, &query, retained))).await
     }
@@ -283,29 +303,46 @@ fn text(row: &Row<'_>, at: usize) -> Result<String, duckdb::Error> {
     Ok(row.get::<_, Option<String>>(at)?.unwrap_or_default())
 }
 
-fn resources(
+/// Actor, step, capability, resource, whether it was allowed, layer, reason, would-deny.
+type UseKey = (String, Option<String>, String, String, bool, String, Option<String>, bool);
+
+impl ResourceUse {
+    fn of((key, count): (UseKey, u64)) -> Self {
+        let (actor, step, capability, resource, allowed, layer, reason, would_deny) = key;
+        let outcome = if allowed { Outcome::Allow } else { Outcome::Deny };
+        Self { actor, step, capability, resource, outcome, layer, reason, would_deny, count }
+    }
+}
+
+/// The numbers of the first and the last decision that a query is about.
+fn range(
     connection: &Connection,
     query: &MatrixQuery,
     retained: Timestamp,
-) -> Result<Vec<ResourceUse>, duckdb::Error> {
+) -> Result<Option<(u64, u64)>, duckdb::Error> {
+    let sql = "SELECT min(seq), max(seq) FROM events WHERE event_type = 'capability_action'";
+    let found = rows(connection, scoped(sql, query, retained), |row| Ok((count(row, 0)?, count(row, 1)?)))?;
+    Ok(found.first().copied().filter(|(_, last)| *last > 0))
+}
+
+fn resources(
+    connection: &Connection,
+    query: &MatrixQuery,
+    (after, to): (u64, u64),
+    retained: Timestamp,
+) -> Result<Vec<(UseKey, u64)>, duckdb::Error> {
     let sql = "SELECT actor_id, step_id, capability_id, coalesce(resource, ''), decision_outcome, layer, reason, \
          coalesce(would_deny, false), count(*) FROM events \
          WHERE event_type = 'capability_action' AND actor_id IS NOT NULL AND capability_id IS NOT NULL";
     let mut conditions = scoped(sql, query, retained);
-    conditions.sql.push_str(" GROUP BY ALL ORDER BY ALL LIMIT ?");
-    conditions.values.push(Box::new(columns::signed(MOST_RESOURCES as u64 + 1)));
+    conditions.and("seq > ?", [Box::new(columns::signed(after))]);
+    conditions.and("seq <= ?", [Box::new(columns::signed(to))]);
+    conditions.sql.push_str(" GROUP BY ALL");
     rows(connection, conditions, |row| {
-        Ok(ResourceUse {
-            actor: row.get(0)?,
-            step: row.get(1)?,
-            capability: row.get(2)?,
-            resource: row.get(3)?,
-            outcome: outcome(row.get(4)?),
-            layer: text(row, 5)?,
-            reason: row.get(6)?,
-            would_deny: row.get(7)?,
-            count: count(row, 8)?,
-        })
+        let allowed = outcome(row.get(4)?) == Outcome::Allow;
+        let key =
+            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, allowed, text(row, 5)?, row.get(6)?, row.get(7)?);
+        Ok((key, count(row, 8)?))
     })
 }
 
@@ -313,7 +350,12 @@ fn new_resources(
     connection: &Connection,
     query: &MatrixQuery,
     retained: Timestamp,
-) -> Result<Vec<NewResources>, duckdb::Error> {
+) -> Result<Option<Vec<NewResources>>, duckdb::Error> {
+    let sql = "SELECT count(*) FROM events WHERE event_type = 'capability_action' AND decision_outcome = 'allow'";
+    let allowed = rows(connection, scoped(sql, query, retained), |row| count(row, 0))?;
+    if allowed.first().is_some_and(|allowed| *allowed > MOST_TOUCHED) {
+        return Ok(None);
+    }
     // The small side of the join is what the query is about; the rest of the file runs past it once.
     let sql = "WITH touched AS (SELECT any_value(actor_id) AS actor, coalesce(plugin, actor_id) AS who, \
          capability_id AS capability, resource, min(seq) AS first FROM events \
@@ -325,13 +367,15 @@ fn new_resources(
          fresh AS (SELECT * FROM touched WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.event_type = 'capability_action' \
          AND e.decision_outcome = 'allow' AND e.resource = touched.resource AND e.capability_id = touched.capability \
          AND coalesce(e.plugin, e.actor_id) = touched.who AND e.seq < touched.first)) \
-         SELECT actor, capability, count(*), array_to_string(list(resource ORDER BY first)[1:{NAMED}], chr(10)) FROM fresh \
+         SELECT actor, capability, count(*), to_json(list(resource ORDER BY first)[1:{NAMED}])::VARCHAR FROM fresh \
          GROUP BY actor, capability ORDER BY 1, 2"
     ));
-    rows(connection, conditions, |row| {
-        let resources = text(row, 3)?.split('\n').map(str::to_owned).collect();
+    let new = rows(connection, conditions, |row| {
+        // As JSON, because guests choose names with any letters in them.
+        let resources = serde_json::from_str(&text(row, 3)?).unwrap_or_default();
         Ok(NewResources { actor: row.get(0)?, capability: row.get(1)?, count: count(row, 2)?, resources })
-    })
+    })?;
+    Ok(Some(new))
 }
 
 fn decided(connection: &Connection, after: u64, to: u64, from: Timestamp) -> Result<Vec<DecidedCalls>, duckdb::Error> {

@@ -105,12 +105,20 @@ async fn every_decision_is_gone_through_once_however_many_looks_it_takes() {
     assert!(looks > 4 * LOOK, "several looks were taken");
     let of = |layer: &str| counts.iter().filter(|((_, by), _)| by == layer).map(|(_, count)| count).sum::<u64>();
     assert_eq!((of("policy"), of("grant")), (270, 30));
-    record.clock.advance(Duration::from_secs(60));
-    let since = handshake_core::Clock::now(&*record.clock);
+    let since = handshake_core::Clock::now(&*record.clock).plus(Duration::from_secs(60));
+    record.outbox.set_time(since);
     record.decided(run, "probe@0.1.0", "in/later", 301, None);
     let mut later = Vec::new();
     projection.decided(Some(since), |calls| later.push((calls.resource, calls.count))).await.unwrap();
     assert_eq!(later, [("in/later".to_owned(), 1)]);
+    // Looks are added up; and what is new is not looked for in more than fits.
+    let used = projection.resources(&MatrixQuery::default()).await.unwrap();
+    assert_eq!(used.iter().map(|used| used.count).sum::<u64>(), 301);
+    assert_eq!(used.len(), 7 + 7 + 1, "seven resources allowed, seven denied, and one later");
+    for call in 302..900 {
+        record.decided(run, "probe@0.1.0", "in/more", call, None);
+    }
+    assert_eq!(projection.new_resources(&MatrixQuery::default()).await.unwrap(), None);
     projection.close().await.unwrap();
 }
 
@@ -121,14 +129,16 @@ async fn new_is_what_no_version_of_the_plugin_was_let_at_before() {
     record.decided(first, "probe@0.1.0", "in/known", 1, None);
     record.decided(first, "probe@0.1.0", "in/refused", 2, Some(DenialLabel::NotGranted));
     record.decided(first, "other@0.1.0", "in/others", 1, None);
-    for (call, resource) in ["in/known", "in/refused", "in/others", "in/new", "in/new"].into_iter().enumerate() {
+    for (call, resource) in
+        ["in/known", "in/refused", "in/others", "in/new\n\"line\"", "in/new\n\"line\""].into_iter().enumerate()
+    {
         record.decided(second, "probe@0.2.0", resource, call as u64 + 1, None);
     }
     let projection = record.open().await;
     let query = MatrixQuery { run_id: Some(second), ..MatrixQuery::default() };
-    let new = projection.new_resources(&query).await.unwrap();
+    let new = projection.new_resources(&query).await.unwrap().unwrap();
     assert_eq!((new.len(), new[0].count, new[0].actor.as_str()), (1, 3, "probe@0.2.0"));
-    assert_eq!(new[0].resources, ["in/refused", "in/others", "in/new"]);
+    assert_eq!(new[0].resources, ["in/refused", "in/others", "in/new\n\"line\""]);
     assert_eq!(projection.runs(&MatrixQuery::default()).await.unwrap(), (vec![second, first], false));
     projection.close().await.unwrap();
 }
