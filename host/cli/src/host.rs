@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use handshake_core::capability::PolicyInForce;
+use handshake_core::capability::{PolicyInForce, Profile};
 use handshake_core::credential::Credentials;
 use handshake_core::event::{Actor, ActorKind, Redactor};
 use handshake_core::gate::GateServices;
@@ -39,6 +39,7 @@ use crate::output::Output;
 use crate::policy;
 use crate::policy_keeper::{self, PolicyKeeper};
 use crate::recorder;
+use crate::review::evidence::{self, Evidence, Witness};
 use crate::secrets::OperatorSecrets;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -74,6 +75,12 @@ pub(crate) struct HostState {
     pub(crate) policy: PolicyInForce,
     /// Reads it again when it changes.
     pub(crate) policy_keeper: Arc<PolicyKeeper>,
+    /// What the operator calls its file.
+    pub(crate) policy_name: String,
+    /// Profiles that jobs can name.
+    pub(crate) profiles: Vec<Arc<Profile>>,
+    /// Copies of the texts that decided.
+    pub(crate) evidence: Arc<Evidence>,
     /// What is under way.
     pub(crate) executions: Arc<Executions>,
     /// The data directory.
@@ -214,7 +221,14 @@ impl Host {
     ) -> Result<Self, CliError> {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let policy = PolicyInForce::new(policy::load(settings)?);
+        let (policy, policy_text) = policy::load_with_text(settings)?;
+        let policy = PolicyInForce::new(policy);
+        let evidence = Arc::new(Evidence::open(directory, Arc::clone(&clock))?);
+        evidence.put_in_force("policy", policy_text)?;
+        for profile in &settings.profiles {
+            evidence.put_in_force(&format!("profile {}", profile.id), profile.text())?;
+        }
+        evidence.expire(settings.recorder.policy.retention);
         let environment = |name: &str| std::env::var(name).ok();
         let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
@@ -300,6 +314,7 @@ impl Host {
         let policy_keeper = Arc::new(PolicyKeeper::new(
             settings.policy.clone(),
             policy.clone(),
+            Arc::clone(&evidence),
             gate.clone(),
             directory.file("policy.sha256"),
         ));
@@ -310,7 +325,7 @@ impl Host {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,
             recorder,
-            executor: Arc::clone(&runtime) as _,
+            executor: Arc::new(Witness::new(Arc::clone(&runtime), Arc::clone(&evidence))),
             mounts: Arc::new(HostMounts::new(policy.clone(), directory.path().to_owned(), &settings.trusted_paths())),
             clock,
             ids,
@@ -339,6 +354,9 @@ impl Host {
             gate,
             policy,
             policy_keeper,
+            policy_name: evidence::shown(settings.policy.as_deref()),
+            profiles: settings.profiles.clone(),
+            evidence,
             executions: Arc::new(Executions::new(need == Need::Jobs)),
             directory: directory.clone(),
             url,

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::toml_file::TomlFile;
 
 /// What records show as the file of the built-in policy.
-const BUILT_IN: &str = "built-in";
+pub(crate) const BUILT_IN: &str = "built-in";
 
 /// `policy.toml` as written. Unknown keys fail.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -94,34 +94,38 @@ struct SecretEntry {
 
 /// The policy of a project: its file, or the built-in one.
 pub(crate) fn load(settings: &Settings) -> Result<Policy, CliError> {
+    load_with_text(settings).map(|(policy, _)| policy)
+}
+
+/// The same beside its text, whose hash is the policy's digest.
+pub(crate) fn load_with_text(settings: &Settings) -> Result<(Policy, String), CliError> {
     match &settings.policy {
         Some(path) => read(path),
-        None => parse(&TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) }, &settings.project),
+        None => {
+            let file = TomlFile { name: BUILT_IN.to_owned(), text: policy_text(&[]) };
+            Ok((parse(&file, &settings.project)?, file.text))
+        }
     }
 }
 
-/// The policy in a file.
-pub(crate) fn read(path: &Path) -> Result<Policy, CliError> {
+/// What a text says of calls, without the folders that it lets be mounted: those may not be there, or not any more.
+pub(crate) fn rules_of(file: &TomlFile) -> Result<Policy, CliError> {
+    understood(file).map(|(policy, _)| policy)
+}
+
+/// The policy in a file, beside its text.
+pub(crate) fn read(path: &Path) -> Result<(Policy, String), CliError> {
     let file = TomlFile::read(path)
         .map_err(|error| error.hint("`handshake init` writes one; `policy` in handshake.toml names it"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    parse(&file, folder)
+    Ok((parse(&file, folder)?, file.text))
 }
 
 fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
-    let parsed: PolicyFile = file.parse().map_err(|error| {
-        error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id")
-    })?;
-    if *parsed.schema.get_ref() != 1 {
-        return Err(
-            file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref()))
-        );
-    }
-    let name: Arc<str> = Arc::from(file.name.as_str());
-    let at = |offset: usize| SourceRef { file: Arc::clone(&name), line: file.line(offset) };
-
-    let mut mounts = Vec::with_capacity(parsed.mount.len());
-    for entry in parsed.mount {
+    let (policy, entries) = understood(file)?;
+    let at = |offset: usize| SourceRef { file: Arc::from(file.name.as_str()), line: file.line(offset) };
+    let mut mounts = Vec::with_capacity(entries.len());
+    for entry in entries {
         let wanted = folder.join(entry.path.get_ref());
         let path = wanted.canonicalize().map_err(|error| {
             file.error_at(entry.path.span(), &format!("cannot open folder `{}`", wanted.display()))
@@ -133,7 +137,21 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
         }
         mounts.push(MountRule { path, access: entry.access, source: at(entry.path.span().start) });
     }
+    Ok(Policy { mounts, ..policy })
+}
 
+/// Everything but the folders, which have to be looked at.
+fn understood(file: &TomlFile) -> Result<(Policy, Vec<MountEntry>), CliError> {
+    let parsed: PolicyFile = file.parse().map_err(|error| {
+        error.hint("`handshake schema policy` shows every key, `handshake capabilities list` every id")
+    })?;
+    if *parsed.schema.get_ref() != 1 {
+        return Err(
+            file.error_at(parsed.schema.span(), &format!("this host reads schema 1, not {}", parsed.schema.get_ref()))
+        );
+    }
+    let name: Arc<str> = Arc::from(file.name.as_str());
+    let at = |offset: usize| SourceRef { file: Arc::clone(&name), line: file.line(offset) };
     let sections = [(Effect::Allow, parsed.allow), (Effect::Ask, parsed.ask), (Effect::Deny, parsed.deny)];
     let mut rules = Vec::with_capacity(sections.iter().map(|(_, entries)| entries.len()).sum());
     let entries =
@@ -157,7 +175,8 @@ fn parse(file: &TomlFile, folder: &Path) -> Result<Policy, CliError> {
     }
     rules.sort_by_key(|rule| rule.source.line);
     let secrets = parsed.secret.into_iter().map(|entry| secret_rule(entry, file, &at)).collect::<Result<_, _>>()?;
-    Ok(Policy { mode: parsed.mode, rules, mounts, secrets, digest: Digest::of(file.text.as_bytes()) })
+    let digest = Digest::of(file.text.as_bytes());
+    Ok((Policy { mode: parsed.mode, rules, mounts: Vec::new(), secrets, digest }, parsed.mount))
 }
 
 fn guarded_addresses(

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use crate::error::{CliError, store_failure};
 use crate::host::HostState;
 use crate::policy;
+use crate::review::evidence::Evidence;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub(crate) struct PolicyKeeper {
     /// The file that the host began with; none for the built-in policy.
     file: Option<PathBuf>,
     in_force: PolicyInForce,
+    evidence: Arc<Evidence>,
     gate: GateServices,
     /// Remembers from start to start which policy decided last.
     notes: PathBuf,
@@ -53,8 +55,14 @@ pub(crate) struct PolicyKeeper {
 }
 
 impl PolicyKeeper {
-    pub(crate) fn new(file: Option<PathBuf>, in_force: PolicyInForce, gate: GateServices, notes: PathBuf) -> Self {
-        Self { file, in_force, gate, notes, changing: Mutex::new(()) }
+    pub(crate) fn new(
+        file: Option<PathBuf>,
+        in_force: PolicyInForce,
+        evidence: Arc<Evidence>,
+        gate: GateServices,
+        notes: PathBuf,
+    ) -> Self {
+        Self { file, in_force, evidence, gate, notes, changing: Mutex::new(()) }
     }
 
     /// Records which policy a host begins with, if it is not the one that decided last.
@@ -78,7 +86,7 @@ impl PolicyKeeper {
         };
         let _one = self.changing.lock().await;
         let read = tokio::task::spawn_blocking(move || policy::read(&file)).await;
-        let new = read.map_err(|error| CliError::internal("reading the policy failed").because(&error))??;
+        let (new, text) = read.map_err(|error| CliError::internal("reading the policy failed").because(&error))??;
         let old = self.in_force.current();
         let (old_sha256, new_sha256) = (old.policy().digest, new.digest);
         // The same text can list other folders, because links are resolved when it is read.
@@ -94,6 +102,7 @@ impl PolicyKeeper {
             mounts: new.mounts.len(),
         };
         if answer.changed {
+            self.evidence.put_in_force("policy", text)?;
             // On record first: nothing is decided under a policy that the record does not know.
             self.record(Some(old_sha256), new_sha256, by).await?;
             self.in_force.replace(new).is_over().await;

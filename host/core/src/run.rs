@@ -126,6 +126,9 @@ pub struct PinnedDigests {
     pub workflow: Digest,
     /// The policy.
     pub policy: Digest,
+    /// The profile's text; none for a run of an earlier version, which did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Digest>,
     /// Plugin id and version → manifest and component.
     pub plugins: std::collections::BTreeMap<String, PinnedPlugin>,
 }

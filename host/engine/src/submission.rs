@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use handshake_core::capability::Policy;
 use handshake_core::event::Actor;
 use handshake_core::job::{AiJob, EntityRef, JobKind, JobMetrics, JobState};
 use handshake_core::mount::{Mount, MountError, MountResolver};
@@ -17,7 +16,7 @@ use handshake_core::run::{FencingToken, PinnedDigests, PinnedPlugin, RunState, W
 use handshake_core::step::{Plugin, PluginError};
 use handshake_core::storage::{StorageError, Submitted};
 use handshake_core::workflow::Workflow;
-use handshake_core::{JobId, RunId, TraceId};
+use handshake_core::{Digest, JobId, ProfileId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -151,7 +150,7 @@ pub(crate) async fn accept(
     let warnings = secrets::look(services, parsed.workflow.job.safety_mode, &inputs)?;
     let entities = docs::entities(services, kind, &inputs).await?;
     let paths = mount_paths(&parsed.plan, &inputs).map_err(|problem| parsed.locate(problem))?;
-    let pinned = pin(&parsed, services.policy.current().policy(), &checked.plugins);
+    let pinned = pin(services, &parsed, &checked.plugins);
     for plugin in &checked.plugins {
         services.executor.prepare(plugin).await?;
     }
@@ -286,9 +285,19 @@ fn records(
     Ok((job, run))
 }
 
-fn pin(parsed: &ParsedWorkflow, policy: &Policy, plugins: &[Arc<Plugin>]) -> PinnedDigests {
+fn pin(services: &EngineServices, parsed: &ParsedWorkflow, plugins: &[Arc<Plugin>]) -> PinnedDigests {
     let plugins = plugins.iter().map(|plugin| (plugin.label(), pinned(plugin)));
-    PinnedDigests { workflow: parsed.digest, policy: policy.digest, plugins: plugins.collect() }
+    PinnedDigests {
+        workflow: parsed.digest,
+        policy: services.policy.current().policy().digest,
+        profile: pinned_profile(services, &parsed.workflow.job.profile),
+        plugins: plugins.collect(),
+    }
+}
+
+/// The digest of a profile as it is now.
+pub(crate) fn pinned_profile(services: &EngineServices, id: &ProfileId) -> Option<Digest> {
+    services.profiles.iter().find(|profile| profile.id == *id).map(|profile| profile.digest())
 }
 
 /// What another run of the same workflow is pinned to: plugins and policy as they are now.
@@ -298,6 +307,7 @@ pub(crate) fn repin(services: &EngineServices, plan: &Plan, last: &WorkflowRun) 
     Ok(PinnedDigests {
         workflow: last.pinned.workflow,
         policy: services.policy.current().policy().digest,
+        profile: pinned_profile(services, &plan.workflow.job.profile),
         plugins: plugins.collect::<Result<_, _>>()?,
     })
 }

@@ -15,6 +15,7 @@ mod recorder;
 mod redaction;
 mod retention;
 mod segments;
+mod sign_off;
 pub mod signing;
 mod sql;
 mod trace;
@@ -27,12 +28,13 @@ pub use export::{ExportError, ParquetFile};
 pub use keeper::{Keeper, KeeperError, KeeperPolicy, KeeperServices, KeeperStatus, SealReport};
 pub use log::RecordLog;
 pub use projection::{
-    Compaction, EventPage, EventQuery, Gap, MatrixQuery, MatrixRow, Probe, Projection, ProjectionOptions,
-    ProjectionStatus, Rebuilt, RecordedEvent, probe_file,
+    Compaction, DecisionLine, EventPage, EventQuery, Gap, MatrixQuery, MatrixRow, ModelUse, NewResources, Probe,
+    Projection, ProjectionOptions, ProjectionStatus, Rebuilt, RecordedEvent, ResourceUse, probe_file,
 };
 pub use recorder::Recorder;
 pub use redaction::{Redaction, SHORTEST_EXACT};
 pub use segments::{Archive, ArchiveError, Manifest, Tombstone};
+pub use sign_off::{KeptStatement, SignOffStatement};
 pub use sql::{QueryColumn, QueryLine, QueryProblem, QueryRequest, RecordCopy, VIEWS, View, ViewColumn, run_query};
 pub use trace::{TraceNode, TraceNodeKind, TraceTree};
 pub use verify::{Finding, Proof, ProofError, Proved, Verification, check_proof};

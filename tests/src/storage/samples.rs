@@ -122,6 +122,7 @@ pub fn job(ids: &dyn Ids, now: Timestamp) -> (AiJob, WorkflowRun) {
         pinned: PinnedDigests {
             workflow: digest,
             policy: digest,
+            profile: Some(digest),
             plugins: BTreeMap::from([("p@1".into(), PinnedPlugin { manifest: digest, component: digest })]),
         },
         inputs: json!({ "z": 1, "a": [0.1, null] }),

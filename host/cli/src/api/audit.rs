@@ -3,28 +3,37 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use handshake_recorder::{EventPage, EventQuery, MatrixQuery, MatrixRow, TraceTree};
-use serde::{Deserialize, Serialize};
+use handshake_core::{EventId, RunId};
+use handshake_recorder::{EventPage, EventQuery, MatrixQuery, TraceTree};
 use uuid::Uuid;
 
-use super::{Answer, Host, Parameters, Refusal};
+use super::{Answer, Document, Host, Parameters, Refusal};
 use crate::error::CliError;
 use crate::host::HostState;
+use crate::review;
+use crate::review::diff::{Diff, DiffRequest};
+use crate::review::explain::Explanation;
+use crate::review::matrix::Matrix;
+use crate::review::replay::{ReplayRequest, Replayed};
+use crate::review::report::ReportData;
+use crate::review::sign_off::{SignOffLine, SignOffList, SignOffRequest};
+use crate::review::simulate::{SimulateRequest, Simulated};
+use crate::review::suggest::{SuggestRequest, Suggested};
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
     Router::new()
         .route("/v1/audit/events", get(events))
         .route("/v1/audit/matrix", get(matrix))
         .route("/v1/audit/trace/{id}", get(trace))
-}
-
-/// Who asked for what, in numbers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Matrix {
-    /// By plugin, then capability.
-    pub(crate) rows: Vec<MatrixRow>,
+        .route("/v1/audit/explain/{event}", get(explain))
+        .route("/v1/audit/simulate", post(simulate))
+        .route("/v1/audit/replay", post(replay))
+        .route("/v1/audit/suggest", post(suggest))
+        .route("/v1/audit/diff", post(diff))
+        .route("/v1/audit/sign-offs/{run}", get(sign_offs).post(sign_off))
+        .route("/v1/audit/reports/{run}", get(report))
 }
 
 async fn events(State(host): Host, Parameters(query): Parameters<EventQuery>) -> Answer<EventPage> {
@@ -41,5 +50,46 @@ async fn trace(State(host): Host, Path(id): Path<String>) -> Answer<TraceTree> {
 }
 
 async fn matrix(State(host): Host, Parameters(query): Parameters<MatrixQuery>) -> Answer<Matrix> {
-    Ok(Json(Matrix { rows: host.projection().await?.matrix(&query).await? }))
+    Ok(Json(review::matrix::matrix(&host, &query).await?))
+}
+
+async fn explain(State(host): Host, Path(id): Path<String>) -> Answer<Explanation> {
+    let id: EventId = id.parse().map_err(|_| Refusal(CliError::usage(format!("`{id}` is not the id of an event"))))?;
+    Ok(Json(review::explain::explain(&host, id).await?))
+}
+
+async fn simulate(State(host): Host, Document(request): Document<SimulateRequest>) -> Answer<Simulated> {
+    Ok(Json(review::simulate::simulate(&host, &request).await?))
+}
+
+async fn replay(State(host): Host, Document(request): Document<ReplayRequest>) -> Answer<Replayed> {
+    Ok(Json(review::replay::replay(&host, request).await?))
+}
+
+async fn suggest(State(host): Host, Document(request): Document<SuggestRequest>) -> Answer<Suggested> {
+    Ok(Json(review::suggest::suggest(&host, &request).await?))
+}
+
+async fn diff(State(host): Host, Document(request): Document<DiffRequest>) -> Answer<Diff> {
+    Ok(Json(review::diff::diff(&host, request).await?))
+}
+
+fn run_id(text: &str) -> Result<RunId, Refusal> {
+    text.parse().map_err(|_| Refusal(CliError::usage(format!("`{text}` is not the id of a run"))))
+}
+
+async fn sign_offs(State(host): Host, Path(run): Path<String>) -> Answer<SignOffList> {
+    Ok(Json(review::sign_off::sign_offs(&host, run_id(&run)?).await?))
+}
+
+async fn sign_off(
+    State(host): Host,
+    Path(run): Path<String>,
+    Document(request): Document<SignOffRequest>,
+) -> Answer<SignOffLine> {
+    Ok(Json(review::sign_off::sign_off(&host, run_id(&run)?, request).await?))
+}
+
+async fn report(State(host): Host, Path(run): Path<String>) -> Answer<ReportData> {
+    Ok(Json(review::report::gather(&host, run_id(&run)?).await?))
 }

@@ -121,7 +121,7 @@ fn recorder_failed(error: &RecorderError) -> CliError {
     store_failure(error)
 }
 
-fn failed(error: &KeeperError) -> CliError {
+pub(crate) fn failed(error: &KeeperError) -> CliError {
     match error {
         KeeperError::Recorder(RecorderError::Sink(StorageError::NotFound { what, id })) => {
             CliError::not_found(format!("{what} `{id}` does not exist, or is too old to be shown"))

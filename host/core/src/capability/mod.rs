@@ -11,8 +11,10 @@ mod grant;
 mod guarded;
 mod id;
 mod index;
+mod layers;
 mod policy;
 mod profile;
+mod replay;
 mod resource;
 mod scope;
 
@@ -23,8 +25,10 @@ pub use force::{InForce, PolicyInForce, Replaced};
 pub use grant::{Asked, Asking, Extent, Grant, GrantTerms, Grants, LONGEST_PERIOD, PermissionRequest};
 pub use guarded::guarded_range;
 pub use id::{CapabilityId, CapabilitySet, InvalidCapability};
+pub use layers::{LAYERS, LayerAnswer};
 pub use policy::{Effect, GuardedAddress, Mode, MountRule, Policy, Rule, SecretRule, SourceRef};
 pub use profile::{Profile, builtin_profiles};
+pub use replay::{DecidedCalls, Fate, Flips, Replay};
 pub use resource::Resource;
 pub use scope::{addresses, is_variable};
 

@@ -162,3 +162,91 @@ impl fmt::Display for Resource {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::axis::AXES;
+    use super::super::id::CapabilityId;
+    use super::*;
+
+    /// Resources as the host makes them on an axis.
+    fn resources(axis: Axis) -> Vec<Resource> {
+        let path =
+            |mount: &str, path: &str| Resource::Path { mount: mount.into(), path: path.into(), host: "/h".into() };
+        match axis.scope_form() {
+            ScopeForm::Mount => vec![
+                path("in", ""),
+                path("in", "a.md"),
+                path("in", "reports/2026/a b*.md"),
+                path("out", "*"),
+                Resource::OutsidePath { path: "../etc/passwd".into() },
+                Resource::OutsidePath { path: "in/a.md".into() },
+                Resource::OutsidePath { path: String::new() },
+            ],
+            ScopeForm::Name => ["default", "a/b", "*", "", "0198f3a2-7c11-7000-8000-0123456789ab"]
+                .map(Resource::name)
+                .into_iter()
+                .chain([Resource::Whole])
+                .collect(),
+            ScopeForm::Http => vec![
+                Resource::request("GET", "https://example.com/a?b"),
+                Resource::request("POST", "http://[::1]:8080/"),
+                Resource::request("GET", "ftp://example.com/"),
+            ],
+            ScopeForm::Socket => {
+                let socket = |ip: &str| SocketTarget::new(ip.parse().unwrap(), 443);
+                let names = vec!["a.example.com".into(), "b.example.com".into()];
+                vec![
+                    Resource::Socket(socket("10.0.0.1")),
+                    Resource::Socket(SocketTarget { names, ..socket("2001:db8::1") }),
+                ]
+            }
+            ScopeForm::Host => vec![Resource::host("example.com"), Resource::host("10.0.0.1"), Resource::host("a b")],
+            ScopeForm::Variable => {
+                vec![Resource::Whole, Resource::Names { names: vec!["LANG".into(), "APP_MODE".into()] }]
+            }
+            ScopeForm::Bare => vec![Resource::Whole],
+        }
+    }
+
+    #[test]
+    fn what_a_record_shows_is_read_as_what_was_asked_about() {
+        for axis in AXES {
+            for asked in resources(*axis) {
+                let host = match &asked {
+                    Resource::Path { host, .. } => Some(host.as_str()),
+                    _ => None,
+                };
+                let read = Resource::from_record(*axis, &asked.to_string(), host).unwrap();
+                assert_eq!(read.to_string(), asked.to_string(), "{axis} {asked:?}");
+                let ids = [
+                    axis.name().to_owned(),
+                    format!("{axis}:in"),
+                    format!("{axis}:in/*.md"),
+                    format!("{axis}:in/reports/**"),
+                    format!("{axis}:out/**"),
+                    format!("{axis}:default"),
+                    format!("{axis}:a/b"),
+                ];
+                for id in ids.iter().filter_map(|id| id.parse::<CapabilityId>().ok()) {
+                    assert_eq!(
+                        id.covers(*axis, &read),
+                        id.covers(*axis, &asked),
+                        "{id} on {asked:?}, read as {read:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_in_part_is_not_read() {
+        let digest = "0".repeat(64);
+        for text in [format!("in/aaa… (5000 bytes, sha256 {digest})"), "in/[REDACTED:token:secret_token].md".to_owned()]
+        {
+            assert_eq!(Resource::from_record(Axis::FsRead, &text, Some("/h")), None, "{text}");
+        }
+        assert!(Resource::from_record(Axis::FsRead, "in/odd… (1 bytes)", Some("/h")).is_some());
+    }
+}

@@ -104,4 +104,10 @@ pub struct SimulationRecord {
     pub reason: Option<DenialLabel>,
     /// The decision that was really made; none for a call that is only supposed.
     pub decision: Option<EventId>,
+    /// The plugin that was supposed to ask, with its version; none when it was not noted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin: Option<String>,
+    /// The layer that would have decided; none when it was not noted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub layer: Option<Layer>,
 }

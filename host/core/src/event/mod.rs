@@ -26,7 +26,7 @@ pub use envelope::{Event, FieldNote, StoredEvent};
 pub use operation::{
     BundleScope, DebugBundleExport, Diagnostic, Gap, GapReason, RedactionMode, Severity, TerminalCommand,
 };
-pub use oversight::{AuthRefusal, GrantNote, PolicyChange, SignOff};
+pub use oversight::{AuthRefusal, GrantNote, Judgement, PolicyChange, SignOff};
 pub use schema::{EVENTS_VERSION, events_schema};
 
 pub use crate::redaction::{RedactionScope, Redactor};

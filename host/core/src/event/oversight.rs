@@ -3,7 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{CapabilityId, Extent};
+use crate::job::canonical_enum;
 use crate::{Digest, EventId, GrantId, PluginId, Timestamp};
+
+canonical_enum! {
+    /// What a person says about a run after looking at its record.
+    Judgement, "judgement" {
+        /// It did what it should.
+        Accept = "accept",
+        /// It did not.
+        Reject = "reject",
+    }
+}
 
 /// Body of `sign_off`: a person vouches for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -14,6 +25,9 @@ pub struct SignOff {
     pub statement_sha256: Digest,
     /// Hash of the last record that was looked at; none when it is not about the record.
     pub head_hash: Option<Digest>,
+    /// What the person says; none when the statement alone has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Judgement>,
 }
 
 /// Body of `auth_refusal`: somebody was not let in. The actor is who they said they were, or the host when they said

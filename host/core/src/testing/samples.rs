@@ -8,7 +8,7 @@ use crate::content::ContentKind;
 use crate::edit::{EditAction, EditMetadata, EditorKind};
 use crate::event::{
     Actor, ActorKind, AuthRefusal, BundleScope, DebugBundleExport, DecisionRecord, Diagnostic, EditorEdit,
-    EditorOperation, Event, EventBody, Gap, GapReason, MutationRecord, Outcome, OutcomeRecord, PolicyChange,
+    EditorOperation, Event, EventBody, Gap, GapReason, Judgement, MutationRecord, Outcome, OutcomeRecord, PolicyChange,
     RedactionMode, Severity, SignOff, SimulationRecord, TerminalCommand,
 };
 use crate::job::JobState;
@@ -239,6 +239,7 @@ fn people_bodies(ids: &SequentialIds) -> [EventBody; 7] {
             subject: "job:0198f3a2".into(),
             statement_sha256: Digest::of(b"s"),
             head_hash: Some(Digest::of(b"h")),
+            verdict: Some(Judgement::Accept),
         }),
         EventBody::AuthRefusal(AuthRefusal {
             attempted: "POST /v1/jobs".into(),
@@ -252,6 +253,8 @@ fn people_bodies(ids: &SequentialIds) -> [EventBody; 7] {
             outcome: Outcome::Deny,
             reason: Some(DenialLabel::OperatorDenied),
             decision: Some(EventId::fresh(ids)),
+            plugin: Some("read-folder@0.1.0".into()),
+            layer: Some(Layer::Policy),
         }),
     ]
 }

@@ -17,6 +17,7 @@ mod waiting;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use poison::Violation;
+pub use prepared::steps_of;
 pub(crate) use prepared::{compile, rights};
 pub(crate) use waiting::given_up;
 

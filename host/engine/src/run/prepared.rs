@@ -65,6 +65,11 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
         .map_err(|problems| unreadable(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
+/// The steps of the workflow that a run was made with, the job's validators among them.
+pub fn steps_of(run: &WorkflowRun) -> Result<Vec<Step>, EngineError> {
+    Ok(compile(run)?.steps.into_iter().map(|planned| planned.step).collect())
+}
+
 /// Looks everything up again, in the order of the plan's steps, at the word of `by`.
 pub(super) fn prepare(
     services: &EngineServices,
@@ -90,6 +95,10 @@ pub(super) fn prepare(
             job.capability_profile_id
         )
     })?;
+    if run.pinned.profile.is_some_and(|pinned| pinned != profile.digest()) {
+        let reason = "its profile changed since the run was made; submit the workflow again so that it is checked against the new one";
+        return Err(reason.to_owned().into());
+    }
     let inputs = Arc::new(run.inputs.clone());
     let paths = mount_paths(plan, &inputs).map_err(|problem| format!("{problem}; {}", problem.remedy))?;
     let mounts =

@@ -11,6 +11,7 @@ mod fields;
 mod file;
 mod probe;
 mod query;
+mod review;
 pub(crate) mod schema;
 mod upkeep;
 
@@ -36,6 +37,7 @@ pub(crate) use comparison::Rows;
 use file::{FileError, ProjectionFile};
 pub use probe::{Probe, probe_file};
 pub use query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
+pub use review::{DecisionLine, ModelUse, NewResources, ResourceUse};
 
 pub use upkeep::{Compaction, Gap};
 

@@ -178,40 +178,40 @@ impl EventQuery {
 pub(super) const START: &str = "0";
 
 /// Conditions and their values, side by side.
-struct Conditions {
-    sql: String,
-    values: Vec<Box<dyn ToSql>>,
+pub(super) struct Conditions {
+    pub(super) sql: String,
+    pub(super) values: Vec<Box<dyn ToSql>>,
 }
 
 impl Conditions {
     /// Begins with a statement that has conditions already. Every query begins here, so none shows what retention
     /// hides: records from before `retained`.
-    fn new(sql: &str, retained: Timestamp) -> Self {
+    pub(super) fn new(sql: &str, retained: Timestamp) -> Self {
         let mut conditions = Self { sql: sql.to_owned(), values: Vec::new() };
         conditions.time("recorded_at >= ?", Some(retained));
         conditions
     }
 
-    fn and<const N: usize>(&mut self, condition: &'static str, values: [Box<dyn ToSql>; N]) {
+    pub(super) fn and<const N: usize>(&mut self, condition: &'static str, values: [Box<dyn ToSql>; N]) {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.values.extend(values);
     }
 
-    fn text(&mut self, condition: &'static str, value: Option<impl ToString>) {
+    pub(super) fn text(&mut self, condition: &'static str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.and(condition, [Box::new(value.to_string())]);
         }
     }
 
     /// A plugin's id without version stands for all versions; anything else must match as it is.
-    fn actor(&mut self, actor: Option<&str>) {
+    pub(super) fn actor(&mut self, actor: Option<&str>) {
         if let Some(actor) = actor {
             self.and("(actor_id = ? OR plugin = ?)", [Box::new(actor.to_owned()), Box::new(actor.to_owned())]);
         }
     }
 
-    fn time(&mut self, condition: &'static str, time: Option<Timestamp>) {
+    pub(super) fn time(&mut self, condition: &'static str, time: Option<Timestamp>) {
         if let Some(time) = time {
             self.and(condition, [Box::new(time.micros())]);
         }

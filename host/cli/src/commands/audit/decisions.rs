@@ -85,6 +85,11 @@ fn show_decisions(output: &Output, page: &EventPage) -> Result<(), CliError> {
         return Ok(());
     }
     output.table(&["TIME", "WHO", "STEP", "ASKED FOR", "DECISION"], page.events.iter().map(decision_row).collect())?;
+    let denied = |event: &&RecordedEvent| event.event["payload"]["decision_outcome"] == "deny";
+    let telling = page.events.iter().find(denied).or(page.events.first());
+    if let Some(id) = telling.and_then(|event| event.event["event_id"].as_str()) {
+        output.note(&format!("why, in full: handshake audit explain {id}"));
+    }
     if let Some(next) = &page.next {
         output.note(&format!("more: the same with --before {next}"));
     }

@@ -87,7 +87,7 @@ fn id<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("it is not the id of {what}"))
 }
 
-fn event(text: &str) -> Result<EventId, String> {
+pub(super) fn event(text: &str) -> Result<EventId, String> {
     id(text, "an event; `handshake audit events --output json` shows them")
 }
 

@@ -3,13 +3,20 @@
 mod bundle;
 mod csv;
 mod decisions;
+mod diff;
 mod events;
+mod explain;
 mod export;
 mod filters;
 mod matrix;
 mod proof;
 mod query;
+mod replay;
+mod report;
+mod sign_off;
+mod simulate;
 mod sql;
+mod suggest;
 mod summary;
 mod trace;
 mod unfinished;
@@ -33,8 +40,22 @@ pub(crate) enum AuditCommand {
     Events(events::EventsArgs),
     /// Shows a trace as a tree: job, runs, steps, decisions, calls of models
     Trace(trace::TraceArgs),
-    /// Counts decisions: plugin by capability, allowed and denied
+    /// Plugin by capability: declared, granted, used, denied, and what was new
     Matrix(matrix::MatrixArgs),
+    /// The whole reasoning of one decision: every layer, rule and hash
+    Explain(explain::ExplainArgs),
+    /// Whether a plugin could do something in a job, and why; recorded as a question
+    Simulate(simulate::SimulateArgs),
+    /// Decides everything on record again under another policy
+    Replay(replay::ReplayArgs),
+    /// The smallest manifests, grants and policy that would have let runs through
+    Suggest(suggest::SuggestArgs),
+    /// What two runs, or two versions of a plugin, asked for differently
+    Diff(diff::DiffArgs),
+    /// A person vouches for a run; or shows who did
+    SignOff(sign_off::SignOffArgs),
+    /// Writes all about a run into one page for a browser
+    Report(report::ReportArgs),
     /// Answers a SELECT over the record
     Sql(sql::SqlArgs),
     /// Writes events to a file, oldest first
@@ -60,6 +81,13 @@ pub(crate) async fn audit(context: &Context<'_>, command: &AuditCommand) -> Resu
         AuditCommand::Events(args) => events::events(context, args).await?,
         AuditCommand::Trace(args) => trace::trace(access().await?, output, args).await?,
         AuditCommand::Matrix(args) => matrix::matrix(access().await?, output, args).await?,
+        AuditCommand::Explain(args) => explain::explain(access().await?, output, args).await?,
+        AuditCommand::Simulate(args) => simulate::simulate(access().await?, output, args).await?,
+        AuditCommand::Replay(args) => replay::replay(context, args).await?,
+        AuditCommand::Suggest(args) => suggest::suggest(context, args).await?,
+        AuditCommand::Diff(args) => diff::diff(access().await?, output, args).await?,
+        AuditCommand::SignOff(args) => sign_off::sign_off(access().await?, output, args).await?,
+        AuditCommand::Report(args) => report::report(context, args).await?,
         AuditCommand::Sql(args) => sql::sql(context, args).await?,
         AuditCommand::Export(args) => {
             // What can be told without the data directory is told before it is opened.

@@ -1,0 +1,61 @@
+//! `handshake audit report`: all about a run in one page.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use handshake_core::RunId;
+use serde::Serialize;
+
+use super::filters;
+use super::unfinished::{self, Unfinished};
+use crate::access::Need;
+use crate::commands::Context;
+use crate::error::CliError;
+use crate::page;
+use crate::review::report::ReportData;
+
+/// Arguments of `handshake audit report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The run; `handshake jobs show JOB` shows ids
+    #[arg(value_parser = filters::run)]
+    run: RunId,
+    /// The file [default: RUN.html]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long)]
+    force: bool,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Written {
+    file: String,
+    decisions: u64,
+    bytes: u64,
+}
+
+/// Writes a report.
+pub(super) async fn report(context: &Context<'_>, args: &ReportArgs) -> Result<(), CliError> {
+    let output = context.output;
+    let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.html", args.run)));
+    unfinished::check(&file, args.force)?;
+    let access = context.access(Need::Answers).await?;
+    let data = access.get::<ReportData>(&format!("/v1/audit/reports/{}", args.run)).await;
+    let data = access.finish(output, data).await?;
+    let page = page::render(&data)?;
+    let failed = |error: &std::io::Error| CliError::file("write", &file, error);
+    let part = Unfinished::beside(&file)?;
+    let mut target = part.create().map_err(|error| failed(&error))?;
+    target.write_all(page.as_bytes()).and_then(|()| target.sync_all()).map_err(|error| failed(&error))?;
+    part.publish(&file, args.force)?;
+    let written =
+        Written { file: file.display().to_string(), decisions: data.decisions.len() as u64, bytes: page.len() as u64 };
+    if output.is_json() {
+        return output.json(&written);
+    }
+    output.note(&format!("{} decisions in {}", written.decisions, written.file));
+    Ok(())
+}
