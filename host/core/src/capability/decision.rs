@@ -327,11 +327,12 @@ impl EffectiveRights {
 /// What to do about a path in a folder that the policy does not list; none for every other resource.
 fn unlisted(in_force: &InForce, axis: Axis, resource: &Resource) -> Option<String> {
     let Resource::Path { mount, host, .. } = resource else { return None };
+    // Guests read it, and do not learn where on the host a mount is.
     let (access, word) =
         if axis == Axis::FsWrite { (MountAccess::Write, "write") } else { (MountAccess::Read, "read") };
     (!in_force.lists(host, access)).then(|| {
         format!(
-            "the policy does not list the folder of mount `{mount}` for {word} access; the operator can add to policy.toml: [[mount]] path = \"{host}\", access = \"{word}\""
+            "the policy does not list the folder of mount `{mount}` for {word} access; the operator can list it as a [[mount]] in policy.toml"
         )
     })
 }
