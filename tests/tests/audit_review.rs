@@ -447,3 +447,20 @@ fn a_sign_off_is_signed_recorded_and_refused_when_it_would_vouch_for_nothing() {
     fs::write(&segment, bytes).unwrap();
     refused(sign(&["--as", "ann", "--verdict", "accept"]), 5, "the record does not verify");
 }
+
+#[test]
+fn a_run_does_not_go_on_under_another_profile_than_it_was_made_with() {
+    let project = Project::new();
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    let with = |ids: &str| format!("{config}\n[profiles.mine]\ncapabilities = [{ids}]\n");
+    project.write("handshake.toml", with("\"fs.read\""));
+    let workflow = "name: waits\njob: { profile: mine }\nsteps:\n  - id: ask\n    approval: {}\n  - id: probe\n    uses: hostile\n    with: { behaviour: clock }\n    needs: [ask]\n";
+    let waits = project.run_workflow(workflow, &["--output", "json"]);
+    assert_eq!(waits.code, 4, "{waits:?}");
+    let job = waits.json()["job"]["job_id"].as_str().unwrap().to_owned();
+    project.write("handshake.toml", with("\"fs.read\", \"fs.write\""));
+    let approved = project.run(&["jobs", "approve", &job]);
+    assert_eq!(approved.code, 4, "{approved:?}");
+    let shown = project.run(&["jobs", "show", &job]).success().stdout;
+    assert!(shown.contains("its profile changed since the run was made"), "{shown}");
+}
