@@ -50,6 +50,8 @@ labels! {
         AccessMode = "access-mode",
         /// The operator's policy denies it, or no rule allows it.
         OperatorDenied = "operator-denied",
+        /// The operator's policy does not list the folder behind the mount, or the place that a secret was to go to.
+        NotListed = "not-listed",
         /// HSK-4001.
         UnknownCapability = "unknown-capability",
         /// A budget is used up.
@@ -194,7 +196,7 @@ impl EffectiveRights {
         }
         // A mount outlives the policy under which it was made. Watching does not open folders.
         if let Some(remedy) = unlisted(in_force, axis, resource) {
-            let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, remedy);
+            let denial = denial(axis, resource, DenialLabel::NotListed, Layer::Policy, remedy);
             return Verdict::Denied { denial, rule: None };
         }
         let plugin = self.plugin.as_ref();

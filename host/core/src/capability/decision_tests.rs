@@ -200,7 +200,7 @@ fn a_folder_that_the_policy_does_not_list_any_more_is_closed_whether_it_watches_
         let listed = rights.policy.current().policy().clone();
         drop(rights.policy.replace(Policy { mounts: Vec::new(), ..listed }));
         let (denial, rule) = denied(rights.decide(Axis::FsRead, &path("in", "a")));
-        assert_eq!((denial.reason, denial.layer, rule), (DenialLabel::OperatorDenied, Layer::Policy, None));
+        assert_eq!((denial.reason, denial.layer, rule), (DenialLabel::NotListed, Layer::Policy, None));
         assert!(denial.remedy.contains("[[mount]]") && !denial.remedy.contains("/srv"), "{}", denial.remedy);
     }
 }
