@@ -203,7 +203,14 @@ impl EffectiveRights {
         let rule = match in_force.ruling(plugin, axis, resource) {
             Ruling::Allowed(rule) => return allowed(rule, None),
             // Watching answers no questions, so it does not relax them.
-            Ruling::Asks(rule) => return self.answered(in_force, (axis, resource), rule, asking),
+            Ruling::Asks(rule) => {
+                // People are not asked about addresses that the operator has not named.
+                let reached =
+                    resource.ip().map_or(Ok(()), |ip| in_force.policy().may_reach(plugin, axis, resource, ip));
+                let Err(guarded) = reached else { return self.answered(in_force, (axis, resource), rule, asking) };
+                let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, guarded.to_string());
+                return Verdict::Denied { denial, rule: Some(rule.source.clone()) };
+            }
             Ruling::Denied(rule) => Some(rule.clone()),
             Ruling::Unmentioned => None,
         };

@@ -291,6 +291,26 @@ fn a_guarded_address_needs_a_rule_that_names_it_even_when_the_policy_only_watche
 }
 
 #[test]
+fn asking_is_not_got_around_by_an_address_or_a_spelling() {
+    let rights =
+        |rules| EffectiveRights { policy: policy(Mode::Enforce, rules), ..all_layers(&["net.http", "net.tcp"]) };
+    let loopback = Resource::Socket(SocketTarget::new("127.0.0.1".parse().unwrap(), 80));
+    let named = || rule(Effect::Allow, "net.tcp:127.0.0.1:80", 2);
+    let asks = rights(vec![rule(Effect::Ask, "net.tcp", 1), named()]);
+    assert!(matches!(asks.decide(Axis::NetTcp, &loopback), Verdict::Asks { .. }));
+    // Nobody is asked about what the operator has not named.
+    let unnamed = rights(vec![rule(Effect::Ask, "net.tcp", 1)]);
+    assert!(denied(unnamed.decide(Axis::NetTcp, &loopback)).0.remedy.contains("addresses = ["));
+
+    let host = "net.http:https://api.example.com";
+    let asks = rights(vec![rule(Effect::Allow, host, 1), rule(Effect::Ask, &format!("{host}/admin"), 2)]);
+    for (path, asked) in [("admin", true), ("x%2f..%2fadmin", true), ("/admin", true), ("public", false)] {
+        let verdict = asks.decide(Axis::NetHttp, &Resource::request("GET", &format!("https://api.example.com/{path}")));
+        assert_eq!(matches!(verdict, Verdict::Asks { .. }), asked, "{path}: {verdict:?}");
+    }
+}
+
+#[test]
 fn an_allowed_host_may_not_turn_out_to_be_a_guarded_address() {
     let request = Resource::request("GET", "https://intranet.example/");
     let rights = |rule| EffectiveRights { policy: policy(Mode::Enforce, vec![rule]), ..all_layers(&["net.http"]) };

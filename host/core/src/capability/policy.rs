@@ -102,14 +102,13 @@ impl Rule {
         self.plugins.is_empty() || plugin.is_some_and(|plugin| self.plugins.contains(plugin))
     }
 
-    /// Whether it says something about the call.
+    /// Whether it says something about the call. What restricts is not got around by a spelling that servers read
+    /// differently, nor by an address that it does not name.
     pub(super) fn applies(&self, axis: Axis, resource: &Resource) -> bool {
         match self.effect {
-            Effect::Deny => self.capability.may_cover(axis, resource),
+            Effect::Deny | Effect::Ask => self.capability.may_cover(axis, resource),
             // One that does not name a guarded address says nothing about it.
-            Effect::Ask | Effect::Allow => {
-                self.capability.covers(axis, resource) && resource.ip().is_none_or(|ip| self.reaches(ip))
-            }
+            Effect::Allow => self.capability.covers(axis, resource) && resource.ip().is_none_or(|ip| self.reaches(ip)),
         }
     }
 

@@ -2,7 +2,7 @@
 //! ambient, because they come from the step's own input; so is the working directory, which there is none of.
 
 use handshake_core::Digest;
-use handshake_core::capability::{Axis, Resource, Verdict};
+use handshake_core::capability::{Axis, Resource};
 use wasmtime::component::HasData;
 use wasmtime_wasi::p2::bindings::cli::environment::Host;
 
@@ -20,10 +20,8 @@ impl Host for GatedEnvironment<'_> {
     /// and the record says why.
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         let state = &self.0;
-        let readable = |name: &str| {
-            let verdict = state.gate.rights().decide(Axis::EnvRead, &Resource::name(name));
-            matches!(verdict, Verdict::Allowed { .. })
-        };
+        // Those that a person has to be asked for are part of the question, and of what is shown once there is an answer.
+        let readable = |name: &str| state.gate.may_allow(Axis::EnvRead, &Resource::name(name));
         let all = &state.environment;
         let shown: Vec<_> = all.iter().filter(|(name, _)| readable(name)).collect();
         let names = |names: Vec<&String>| Resource::Names { names: names.into_iter().cloned().collect() };
