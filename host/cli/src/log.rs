@@ -100,7 +100,7 @@ mod tests {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(!ended.status.success() && said.contains("panicked: "), "{said}");
         assert!(said.contains("[REDACTED:token:secret_exact]"), "{said}");
-        assert_eq!(said.matches("[REDACTED:token:secret_token]").count(), 2, "{said}");
+        assert_eq!(said.matches("[REDACTED:api_key:secret_api_key]").count(), 2, "{said}");
         assert!(!said.contains(issued) && !said.contains(known), "{said}");
     }
 }
