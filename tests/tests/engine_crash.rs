@@ -342,7 +342,8 @@ async fn a_database_that_restarts_during_recovery_has_every_run_recovered_once()
         let marks = found.filter(|event| {
             event["event_type"] == "workflow_recovery" && event["workflow_run_id"].as_str() == Some(&id)
         });
-        assert_eq!(marks.count(), 1, "{id}");
+        let marks: Vec<_> = marks.collect();
+        assert_eq!(marks.len(), 1, "{marks:#?}");
     }
     for (job, run) in left {
         world.live(&engine, job, run).await.unwrap();

@@ -4,7 +4,7 @@
 use handshake_core::capability::Denial;
 use handshake_core::step::{Descriptor, Plugin, StepFailure};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wasmtime_wasi::I32Exit;
 
 use crate::failure;
@@ -19,7 +19,11 @@ pub(crate) struct ProgramInput {
 
 impl ProgramInput {
     pub(crate) fn read(text: &str) -> Result<Self, StepFailure> {
-        serde_json::from_str(text).map_err(|error| StepFailure::InvalidInput(error.to_string()))
+        // A list would be taken for the fields in their order.
+        let fields: Result<Map<String, Value>, _> = serde_json::from_str(text);
+        fields
+            .and_then(|fields| serde_json::from_value(Value::Object(fields)))
+            .map_err(|error| StepFailure::InvalidInput(error.to_string()))
     }
 
     /// The program's name, as which the plugin's id stands, and its arguments.

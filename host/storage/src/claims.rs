@@ -342,6 +342,11 @@ impl Operation for Commit {
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let holder = require_claim(step, self.id, self.fence).await?;
         self.change.check_job(self.id, holder.job)?;
+        // The token alone does not tell: whoever was lost may have left the same change in the queue.
+        if self.change.run.is_some() && holder.state != RunState::Running {
+            let (id, state) = (self.id, holder.state);
+            return Err(Refusal::Answer(StorageError::Conflict(format!("run `{id}` is `{state}`, not running"))));
+        }
         self.change.write(step).await?;
         Ok(Applied::Wrote(()))
     }

@@ -276,3 +276,16 @@ pub(crate) async fn a_pin_stays_whatever_the_holder_writes(world: World) {
     let missing = world.database.pin(nobody, true, vec![]).await;
     assert!(matches!(missing, Err(StorageError::NotFound { what: "job", .. })), "{missing:?}");
 }
+
+pub(crate) async fn a_run_that_is_not_running_any_more_does_not_move_on_under_its_old_claim(world: World) {
+    let (_, run) = submit(&world).await;
+    let claim = world.database.claim(run, RunChange::default()).await.unwrap();
+    let stalled = WorkflowRun { state: RunState::Stalled, ..world.database.run(run).await.unwrap() };
+    let change =
+        |what: &str| RunChange { run: Some(stalled.clone()), events: vec![world.event(what)], ..RunChange::default() };
+    // As when a host that recovers its runs begins again while its first attempt is still on its way.
+    world.database.commit(run, claim.fence, change("first")).await.unwrap();
+    let again = world.database.commit(run, claim.fence, change("again")).await;
+    assert!(is_conflict(&again), "{again:?}");
+    assert_eq!(world.recorded().await.len(), 1);
+}

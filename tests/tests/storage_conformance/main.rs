@@ -62,6 +62,7 @@ const CASES: &[Case] = &cases![
     claims::arrivals_tell_of_runs_that_any_host_queues,
     claims::a_job_moves_on_only_from_the_state_that_was_seen,
     claims::a_pin_stays_whatever_the_holder_writes,
+    claims::a_run_that_is_not_running_any_more_does_not_move_on_under_its_old_claim,
     outbox::events_keep_the_order_in_which_they_were_queued,
     outbox::a_durable_write_takes_everything_queued_before_it_along,
     outbox::events_alone_become_durable_by_themselves,

@@ -397,6 +397,10 @@ proptest! {
         access_mode in prop::sample::select(AccessMode::ALL.to_vec()),
         observe in any::<bool>(),
     ) {
+        // Calls are about what their axis has.
+        let is_request = matches!(resource, Resource::Request(_));
+        let is_any = matches!(resource, Resource::Whole | Resource::OutsidePath { .. });
+        prop_assume!(is_any || is_request == (axis == Axis::NetHttp));
         let ids = |picks: &[usize]| picks.iter().map(|pick| POOL[*pick].0).collect::<Vec<_>>();
         let model = |picks: &[usize]| picks.iter().any(|pick| POOL[*pick].1(axis, &resource));
         let rights = EffectiveRights {

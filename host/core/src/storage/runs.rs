@@ -54,7 +54,8 @@ pub trait RunStore: Send + Sync {
     async fn runs_of(&self, job: JobId) -> Result<Vec<WorkflowRun>, StorageError>;
     /// Claims a run for this host: it and its job become running. Raises the fencing token.
     async fn claim(&self, id: RunId, change: RunChange) -> Result<Claim, StorageError>;
-    /// Writes a change; `Conflict` when the token is outdated, and then nothing is written.
+    /// Writes a change; `Conflict` when the token is outdated, or the run itself is to change and is not running any
+    /// more, and then nothing is written.
     async fn commit(&self, id: RunId, fence: FencingToken, change: RunChange) -> Result<(), StorageError>;
     /// Writes a change of a run that nobody executes; `Conflict` when its state is not `from`, or is running.
     async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError>;

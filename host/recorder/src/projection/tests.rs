@@ -178,12 +178,13 @@ async fn each_event_is_projected_once_across_reopening() {
 #[tokio::test]
 async fn each_event_is_projected_once_although_the_projector_is_stopped_midway() {
     let bench = Bench::new();
-    bench.notes(6000);
+    let events = 3 * u64::from(BATCH) - 144;
+    bench.notes(events as usize);
     let mut stopped_early = false;
     for batches in 0..3 {
         let projection = bench.open().await;
         projection.wait_for(batches * u64::from(BATCH)).await.unwrap();
-        stopped_early |= projection.status().await.projected < 6000;
+        stopped_early |= projection.status().await.projected < events;
         // Dropped without a word in odd rounds, as a panic would.
         if batches != 1 {
             projection.close().await.unwrap();
@@ -194,7 +195,7 @@ async fn each_event_is_projected_once_although_the_projector_is_stopped_midway()
         }
     }
     assert!(stopped_early);
-    assert_eq!(all(&bench.open().await, 0).await, down_from(6000));
+    assert_eq!(all(&bench.open().await, 0).await, down_from(events));
 }
 
 #[tokio::test]
