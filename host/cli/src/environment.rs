@@ -56,7 +56,7 @@ mod tests {
         file.check("handshake.toml").unwrap();
         let environment = |name: &str| match name {
             "LANG" => Some("C".to_owned()),
-            "HOME" => Some("/home/ann".to_owned()),
+            "HOME" => Some("/srv/ann".to_owned()),
             "LONG" => Some("x".repeat(MAX_VALUE_BYTES + 1)),
             _ => None,
         };
