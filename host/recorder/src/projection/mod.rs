@@ -535,14 +535,15 @@ impl Projector {
     async fn write(&self, batch: Batch, ahead: &mut Option<Batch>) -> Result<(), Halt> {
         let (to, broken, full) = (batch.to, batch.broken.clone(), batch.len() == u64::from(BATCH));
         let next = async {
-            let records = match self.log.next_after(to.seq, BATCH).await {
-                Ok(Found::Records(records)) if !records.is_empty() => records,
+            if !full {
+                return None;
+            }
+            match self.log.next_after(to.seq, BATCH).await {
+                Ok(Found::Records(records)) if !records.is_empty() => prepare(to, records).await.ok(),
                 // Whatever it is, the next round meets it again.
-                _ => return None,
-            };
-            prepare(to, records).await.ok()
+                _ => None,
+            }
         };
-        let next = async { if full { next.await } else { None } };
         let (written, next) = tokio::join!(self.thread.call(move |file| file.project(batch)), next);
         written.map_err(Halt::Failed)?.map_err(|error| Halt::Failed(error.into()))?;
         *ahead = next;

@@ -108,6 +108,22 @@ fn ask(
     state.permit(call, axis, resource, Digest::of_parts(&[address.to_string().as_bytes()]))
 }
 
+/// Asks for a permit to take a port. One that the system chooses needs none: nobody knows it.
+fn ask_for_port(
+    state: &StepState,
+    call: (&'static str, &'static str),
+    axis: Axis,
+    address: SocketAddr,
+) -> impl Future<Output = Result<Option<Permit>, Denial>> + Send + use<> {
+    let asked = (address.port() != 0).then(|| ask(state, call, axis, address));
+    async move {
+        match asked {
+            Some(asked) => asked.await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The error that the guest gets, or the trap.
 fn code(error: SocketError) -> wasmtime::Result<ErrorCode> {
     error.downcast()

@@ -15,7 +15,7 @@ use wasmtime_wasi::sockets::WasiSocketsView as _;
 
 use super::approvals::Use;
 use super::flow::{CountedInput, CountedOutput, Flow};
-use super::{ask, code, finish, import_span, label};
+use super::{ask, ask_for_port, code, finish, import_span, label};
 use crate::state::StepState;
 
 const INTERFACE: &str = "wasi:sockets/tcp@0.2";
@@ -80,14 +80,9 @@ async fn start_bind(
     local: IpSocketAddress,
 ) -> Answer<()> {
     let address = SocketAddr::from(local);
-    let permit = if address.port() == 0 {
-        None
-    } else {
-        match ask(store.data(), (INTERFACE, "[method]tcp-socket.start-bind"), Axis::NetTcp, address).await {
-            Ok(permit) => Some(permit),
-            Err(_) => return Ok((Err(ErrorCode::AccessDenied),)),
-        }
-    };
+    let call = (INTERFACE, "[method]tcp-socket.start-bind");
+    let asked = ask_for_port(store.data(), call, Axis::NetTcp, address).await;
+    let Ok(permit) = asked else { return Ok((Err(ErrorCode::AccessDenied),)) };
     let state = store.data_mut();
     state.sockets.approvals.allow(Use::TcpBind, address);
     let rep = socket.rep();

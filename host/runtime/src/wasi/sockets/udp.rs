@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::sockets::udp_create_socket;
 use wasmtime_wasi::sockets::WasiSocketsView as _;
 
 use super::approvals::Use;
-use super::{ask, code, finish, import_span, label};
+use super::{ask, ask_for_port, code, finish, import_span, label};
 use crate::state::StepState;
 
 const INTERFACE: &str = "wasi:sockets/udp@0.2";
@@ -68,14 +68,9 @@ async fn start_bind(
     local: IpSocketAddress,
 ) -> Answer<()> {
     let address = SocketAddr::from(local);
-    let permit = if address.port() == 0 {
-        None
-    } else {
-        match ask(store.data(), (INTERFACE, "[method]udp-socket.start-bind"), Axis::NetUdp, address).await {
-            Ok(permit) => Some(permit),
-            Err(_) => return Ok((Err(ErrorCode::AccessDenied),)),
-        }
-    };
+    let call = (INTERFACE, "[method]udp-socket.start-bind");
+    let asked = ask_for_port(store.data(), call, Axis::NetUdp, address).await;
+    let Ok(permit) = asked else { return Ok((Err(ErrorCode::AccessDenied),)) };
     let state = store.data_mut();
     state.sockets.approvals.allow(Use::UdpBind, address);
     let bound = HostUdpSocket::start_bind(&mut state.sockets(), socket, network, local).await;
