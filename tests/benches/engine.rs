@@ -100,13 +100,7 @@ impl Host {
         let outbox = Arc::clone(&database) as Arc<dyn EventOutbox>;
         let recorder: Arc<dyn FlightRecorder> = Arc::new(Recorder::new(outbox, Arc::new(NoRedaction), clock.clone()));
         let recorded = Recorded::new(&database, &Calls::default());
-        let policy = Policy {
-            mode: Mode::Enforce,
-            rules: Vec::new(),
-            mounts: Vec::new(),
-            secrets: Vec::new(),
-            digest: Digest::of(b"policy"),
-        };
+        let policy = Policy::empty(Mode::Enforce, Digest::of(b"policy"));
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&recorded) as _,
             content: Arc::clone(&recorded) as _,

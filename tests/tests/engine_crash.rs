@@ -133,13 +133,7 @@ impl World {
     /// A process: its engine, and the store that dies with it.
     fn engine(&self, dies_at: usize, after: bool) -> (Engine, Arc<Recorded>) {
         let database = Recorded::dying(&self.database, dies_at, after);
-        let policy = Policy {
-            mode: Mode::Enforce,
-            rules: Vec::new(),
-            mounts: Vec::new(),
-            secrets: Vec::new(),
-            digest: Digest::of(b"policy"),
-        };
+        let policy = Policy::empty(Mode::Enforce, Digest::of(b"policy"));
         let engine = Engine::new(EngineServices {
             database: Arc::clone(&database) as _,
             content: Arc::clone(&database) as _,

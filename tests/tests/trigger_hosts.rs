@@ -68,13 +68,7 @@ impl World {
 
     /// A process with this store.
     fn engine(&self, store: Arc<Recorded>) -> Engine {
-        let policy = Policy {
-            mode: Mode::Enforce,
-            rules: Vec::new(),
-            mounts: Vec::new(),
-            secrets: Vec::new(),
-            digest: Digest::of(b"policy"),
-        };
+        let policy = Policy::empty(Mode::Enforce, Digest::of(b"policy"));
         Engine::new(EngineServices {
             content: Arc::clone(&store) as _,
             database: store,

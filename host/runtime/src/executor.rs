@@ -403,13 +403,7 @@ fn nothing_granted(plugin: &Plugin) -> EffectiveRights {
         granted: CapabilitySet::default(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: CapabilitySet::default() }),
         access_mode: AccessMode::AnalysisOnly,
-        policy: PolicyInForce::new(Policy {
-            mode: Mode::Enforce,
-            rules: Vec::new(),
-            mounts: Vec::new(),
-            secrets: Vec::new(),
-            digest: Digest::ZERO,
-        }),
+        policy: PolicyInForce::new(Policy::empty(Mode::Enforce, Digest::ZERO)),
         manifest_sha256: plugin.manifest_sha256,
         workspace: None,
     }

@@ -143,7 +143,7 @@ async fn replay(projection: &Projection, events: u64) -> Figure {
         rule(Effect::Deny, "fs.read:in/private/**", 3),
         rule(Effect::Deny, "fs.read:in/reports/2026/*.md", 4),
     ];
-    let policy = Policy { mode: Mode::Enforce, rules, mounts: Vec::new(), secrets: Vec::new(), digest: Digest::ZERO };
+    let policy = Policy { rules, ..Policy::empty(Mode::Enforce, Digest::ZERO) };
     let mut rates = Vec::new();
     for _ in 0..3 {
         let mut replay = Replay::new(&policy);

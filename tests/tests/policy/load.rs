@@ -54,13 +54,7 @@ fn policy(effect: Effect, name: &str) -> Policy {
         addresses: Vec::new(),
         source: source.clone(),
     });
-    Policy {
-        mode: Mode::Enforce,
-        rules: rules.to_vec(),
-        mounts: Vec::new(),
-        secrets: Vec::new(),
-        digest: Digest::of(name.as_bytes()),
-    }
+    Policy { rules: rules.to_vec(), ..Policy::empty(Mode::Enforce, Digest::of(name.as_bytes())) }
 }
 
 fn gate(policy: &PolicyInForce, recorder: Arc<SlowRecorder>, ids: &Arc<SequentialIds>) -> AttemptGate {

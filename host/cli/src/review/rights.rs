@@ -120,13 +120,7 @@ impl PastRights {
         if policy.is_none() {
             unknown.push(Layer::Policy);
         }
-        let nothing = || Policy {
-            mode: Mode::Observe,
-            rules: Vec::new(),
-            mounts: Vec::new(),
-            secrets: Vec::new(),
-            digest: named.policy,
-        };
+        let nothing = || Policy::empty(Mode::Observe, named.policy);
         let policy = Policy { mounts: everywhere(), ..policy.unwrap_or_else(nothing) };
         let rights = EffectiveRights {
             plugin: named.plugin.clone(),

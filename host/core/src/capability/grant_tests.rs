@@ -83,7 +83,7 @@ fn bench(mode: Mode, more: &[(Effect, &str)]) -> Bench {
     };
     let rules = [(Effect::Allow, "model.infer"), (Effect::Ask, "model.infer")];
     let rules = rules.iter().chain(more).map(rule).collect();
-    let policy = Policy { mode, rules, mounts: Vec::new(), secrets: Vec::new(), digest: Digest::ZERO };
+    let policy = Policy { rules, ..Policy::empty(mode, Digest::ZERO) };
     Bench { recorder: Arc::default(), clock: Arc::default(), policy: PolicyInForce::new(policy) }
 }
 

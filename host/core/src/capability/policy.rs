@@ -172,6 +172,11 @@ pub(super) enum Ruling<'a> {
 }
 
 impl Policy {
+    /// One that has no rules, and so allows nothing unless it only watches.
+    pub const fn empty(mode: Mode, digest: Digest) -> Self {
+        Self { mode, rules: Vec::new(), mounts: Vec::new(), secrets: Vec::new(), digest }
+    }
+
     /// Whether a call that was allowed may really go to an address that its host name has. Looking a name up goes
     /// nowhere yet, so there a rule on any axis is enough.
     pub(super) fn may_reach(

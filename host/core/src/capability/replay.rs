@@ -197,7 +197,7 @@ mod tests {
             addresses: Vec::new(),
             source: SourceRef { file: "new.toml".into(), line },
         });
-        Policy { mode, rules: rules.collect(), mounts: Vec::new(), secrets: Vec::new(), digest: Digest::ZERO }
+        Policy { rules: rules.collect(), ..Policy::empty(mode, Digest::ZERO) }
     }
 
     fn calls(capability: &str, resource: &str, layer: Layer, outcome: Outcome, count: u64) -> DecidedCalls {

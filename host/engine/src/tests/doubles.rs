@@ -600,13 +600,7 @@ pub(super) fn bench_with(content: OneDocument, script: impl Fn(&Call) -> Act + S
         addresses: Vec::new(),
         source: SourceRef { file: "policy.toml".into(), line: 1 },
     };
-    let policy = Policy {
-        mode: Mode::Enforce,
-        rules: vec![allow],
-        mounts: Vec::new(),
-        secrets: Vec::new(),
-        digest: Digest::of(b"policy"),
-    };
+    let policy = Policy { rules: vec![allow], ..Policy::empty(Mode::Enforce, Digest::of(b"policy")) };
     let services = EngineServices {
         database: Arc::clone(&database) as _,
         content: Arc::new(content),
