@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use handshake_core::capability::{
     Axis, CapabilityId, Effect, EffectiveRights, Mode, MountRule, Policy, PolicyInForce, Profile, Resource, Rule,
     SourceRef,
@@ -53,6 +54,9 @@ impl FlightRecorder for Forgetting {
     }
     async fn record_effect(&self, _: EffectNote, event: &Event) -> Result<(), RecorderError> {
         self.enqueue(event)
+    }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        Ok(())
     }
 }
 
@@ -170,7 +174,7 @@ fn reading() -> Figure {
             resource,
             arguments,
         };
-        let permit = gate.permit_now(call).unwrap();
+        let permit = gate.permit(call).now_or_never().unwrap().unwrap();
         permit.succeeded(read(), 0);
         gated.push(start.elapsed());
         let start = Instant::now();

@@ -123,6 +123,9 @@ impl FlightRecorder for AttributingRecorder {
         self.note(event);
         self.inner.record_effect(note, event).await
     }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        self.inner.flush().await
+    }
 }
 
 /// Something that answers connections and requests.

@@ -170,6 +170,7 @@ impl AttemptGate {
 
     /// The same for a request that the values of these secrets go along with: the record names them.
     pub async fn permit_with(&self, call: Call, secrets: Vec<String>) -> Result<Permit, Denial> {
+        self.pace().await;
         let (axis, resource) = (call.axis, call.resource.clone());
         // Held until the permit is given: whoever replaces the policy waits for what was begun under it.
         let in_force = self.rights.policy.current();
@@ -183,6 +184,7 @@ impl AttemptGate {
     /// The same for a call that asks a model for an answer of at most so many tokens. What it may really have is
     /// [`Permit::max_tokens`].
     pub async fn permit_answer(&self, call: Call, max_tokens: Option<u32>) -> Result<Permit, Denial> {
+        self.pace().await;
         let (axis, resource) = (call.axis, call.resource.clone());
         if !axis.is_effectful() {
             return self.permit_now(call);
@@ -250,26 +252,32 @@ impl AttemptGate {
         }
     }
 
-    /// Asks for a permit without waiting: for reading axes, whose records may be batched. An effectful axis is
-    /// refused here even if every layer allows it, because nothing could wait for durability.
-    pub fn permit_now(&self, call: Call) -> Result<Permit, Denial> {
+    /// Gives a permit for a reading axis, whose records may be batched.
+    fn permit_now(&self, call: Call) -> Result<Permit, Denial> {
         let (axis, resource) = (call.axis, call.resource.clone());
         let in_force = self.rights.policy.current();
         let decided = self.decide(call, &in_force)?;
-        if axis.is_effectful() {
-            let remedy = "the host cannot wait for a durable record in this call";
-            let refusal = (DenialLabel::RecorderUnavailable, Layer::Recorder);
-            return Err(self.refuse(axis, &resource, decided, refusal, remedy));
-        }
         let (slot, decided) = self.reserve(axis, &resource, decided)?;
         let recorded = self.shared.services.recorder.enqueue(&decided.decision);
         recorded.map_err(|error| self.unrecorded(axis, &resource, &error))?;
         Ok(self.grant(axis, decided, slot))
     }
 
+    /// Waits, after so many calls, until what they left is durable. A guest that asks faster than the disk writes waits for
+    /// its own records here. Otherwise they would fill the recorder's queue, which denies its neighbours, and be in the
+    /// commits that these wait for.
+    async fn pace(&self) {
+        let calls = self.calls.load(Ordering::Relaxed);
+        if calls > 0 && calls.is_multiple_of(UNSETTLED_CALLS) {
+            // What cannot be recorded is denied when it is.
+            let _ = self.shared.services.recorder.flush().await;
+        }
+    }
+
     /// Refuses a call whatever the rights say of it, because of something that they do not know, and records that: one
     /// decision, as for every call. When the rights refuse it too, theirs is the reason.
-    pub fn refuse_call(&self, call: Call, reason: DenialLabel, layer: Layer, remedy: &str) -> Denial {
+    pub async fn refuse_call(&self, call: Call, reason: DenialLabel, layer: Layer, remedy: &str) -> Denial {
+        self.pace().await;
         let (axis, resource) = (call.axis, call.resource.clone());
         match self.decide(call, &self.rights.policy.current()) {
             Ok(decided) => self.refuse(axis, &resource, decided, (reason, layer), remedy),
@@ -438,6 +446,9 @@ fn budgeted(axis: Axis, max_tokens: Option<u32>) -> Option<Ask> {
         _ => None,
     }
 }
+
+/// Calls of an attempt whose records may be on their way to the disk at the same time.
+const UNSETTLED_CALLS: u64 = 32;
 
 /// Bytes of a resource that a record shows. Guests choose names of any length.
 const MAX_RESOURCE_BYTES: usize = 4 << 10;

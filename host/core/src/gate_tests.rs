@@ -154,7 +154,7 @@ fn the_decision_is_on_record_before_the_permit_is_there_and_the_outcome_after() 
 #[test]
 fn an_allowed_call_is_recorded_with_all_its_fields() {
     let bench = bench(&["fs.read:in"]);
-    drop(bench.gate.permit_now(read_call()).unwrap());
+    drop(ready(bench.gate.permit(read_call())).unwrap());
     let events = bench.recorder.events();
     let (event, identity, place) = (&events[0], identity(), place());
     assert_eq!(event.trace_id, identity.trace);
@@ -215,7 +215,7 @@ fn an_observed_denial_passes_and_is_recorded_as_would_deny() {
     let policy = Policy { mode: Mode::Observe, rules: Vec::new(), ..rights.policy.current().policy().clone() };
     rights.policy = PolicyInForce::new(policy);
     let gate = gate_over(recorder.clone(), Arc::new(FixedClock::default()), rights);
-    drop(gate.permit_now(read_call()).unwrap());
+    drop(ready(gate.permit(read_call())).unwrap());
     let events = recorder.events();
     let record = decision(&events[0]);
     assert_eq!((record.decision_outcome, record.would_deny, record.mode), (Outcome::Allow, true, Mode::Observe));
@@ -238,12 +238,8 @@ fn what_the_host_refuses_is_one_decision_and_the_rights_come_first() {
         (&[][..], (DenialLabel::NotDeclared, Layer::Manifest)),
     ] {
         let bench = bench(ids);
-        let denial = bench.gate.refuse_call(
-            request_call(),
-            DenialLabel::OperatorDenied,
-            Layer::Policy,
-            "a placeholder in the URL",
-        );
+        let (reason, layer) = (DenialLabel::OperatorDenied, Layer::Policy);
+        let denial = ready(bench.gate.refuse_call(request_call(), reason, layer, "a placeholder in the URL"));
         let events = bench.recorder.events();
         assert_eq!(events.len(), 1);
         let record = decision(&events[0]);
@@ -292,7 +288,7 @@ fn an_effect_is_noted_with_its_attempt_and_token_and_reading_is_not() {
 fn calls_are_numbered_from_one_without_gaps_denied_ones_included() {
     let bench = bench(&["fs.read"]);
     for _ in 0..3 {
-        drop(bench.gate.permit_now(read_call()).unwrap());
+        drop(ready(bench.gate.permit(read_call())).unwrap());
         ready(bench.gate.permit(model_call())).unwrap_err();
     }
     let calls: Vec<_> = bench
@@ -310,7 +306,7 @@ fn calls_are_numbered_from_one_without_gaps_denied_ones_included() {
 #[test]
 fn a_permit_that_is_dropped_is_recorded_as_abandoned() {
     let bench = bench(&["fs.read"]);
-    drop(bench.gate.permit_now(read_call()).unwrap());
+    drop(ready(bench.gate.permit(read_call())).unwrap());
     let events = bench.recorder.events();
     assert_eq!(outcome(&events[1]).result, "abandoned");
     assert_eq!(outcome(&events[1]).decision, events[0].event_id);
@@ -319,7 +315,7 @@ fn a_permit_that_is_dropped_is_recorded_as_abandoned() {
 #[test]
 fn a_permit_has_one_outcome() {
     let bench = bench(&["fs.read"]);
-    bench.gate.permit_now(read_call()).unwrap().failed("not-found");
+    ready(bench.gate.permit(read_call())).unwrap().failed("not-found");
     let events = bench.recorder.events();
     assert_eq!(events.len(), 2);
     assert_eq!(outcome(&events[1]).result, "not-found");
@@ -380,15 +376,17 @@ fn without_room_for_the_outcome_nothing_is_permitted() {
 }
 
 #[test]
-fn an_effect_cannot_be_permitted_without_waiting() {
-    let bench = bench(&["model.infer"]);
-    let denial = bench.gate.permit_now(model_call()).unwrap_err();
-    assert_eq!((denial.reason, denial.layer), (DenialLabel::RecorderUnavailable, Layer::Recorder));
-    assert!(bench.recorder.effects().is_empty());
-    let events = bench.recorder.events();
-    assert_eq!(events.len(), 1);
-    assert_eq!(decision(&events[0]).decision_outcome, Outcome::Deny);
-    assert_eq!(decision(&events[0]).reason, Some(DenialLabel::RecorderUnavailable));
+fn whoever_asks_faster_than_the_disk_writes_waits_for_its_own_records() {
+    let recorder = Arc::new(Scripted::default());
+    let gate = gate_over(recorder.clone(), Arc::new(FixedClock::default()), rights(&["fs.read"]));
+    // Denials are on record, too.
+    for call in [read_call(), model_call()].into_iter().cycle().take(UNSETTLED_CALLS as usize) {
+        let _ = ready(gate.permit(call));
+    }
+    assert!(gate.permit(read_call()).now_or_never().is_none(), "nothing was written yet");
+    assert_eq!(recorder.enqueued.lock().unwrap().len() as u64, UNSETTLED_CALLS, "nothing was decided meanwhile");
+    let neighbour = gate_over(recorder, Arc::new(FixedClock::default()), rights(&["fs.read"]));
+    ready(neighbour.permit(read_call())).unwrap();
 }
 
 #[test]
@@ -410,7 +408,7 @@ fn a_person_without_a_run_is_recorded_and_notes_no_effect() {
 #[test]
 fn a_permit_is_good_for_its_own_axis_alone() {
     let bench = bench(&["fs.read"]);
-    let permit = bench.gate.permit_now(read_call()).unwrap();
+    let permit = ready(bench.gate.permit(read_call())).unwrap();
     assert_eq!(permit.require(Axis::FsRead), Ok(()));
     assert_eq!(bench.gate.violation(), None);
     let error = permit.require(Axis::FsWrite).unwrap_err();
@@ -458,6 +456,12 @@ impl FlightRecorder for Scripted {
         match self.answer {
             Answer::Never => futures::future::pending().await,
             Answer::Fenced => Err(RecorderError::Fenced),
+        }
+    }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        match self.answer {
+            Answer::Never => futures::future::pending().await,
+            Answer::Fenced => Ok(()),
         }
     }
 }

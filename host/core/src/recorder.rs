@@ -70,4 +70,6 @@ pub trait FlightRecorder: Send + Sync {
     /// Records the decision that allows an effect, checks the fencing token and notes the effect with its
     /// attempt, in one transaction; durable on return.
     async fn record_effect(&self, note: EffectNote, event: &Event) -> Result<(), RecorderError>;
+    /// Waits until everything that was taken so far is durable.
+    async fn flush(&self) -> Result<(), RecorderError>;
 }

@@ -188,4 +188,7 @@ impl FlightRecorder for MemoryRecorder {
         locked(&self.effects).push(note);
         Ok(())
     }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        Ok(())
+    }
 }

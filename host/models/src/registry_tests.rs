@@ -11,7 +11,7 @@ use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call};
 use handshake_core::job::AccessMode;
 use handshake_core::model::{Message, Role, TokenUsage};
 use handshake_core::run::FencingToken;
-use handshake_core::testing::{FixedClock, MemoryRecorder, SequentialIds};
+use handshake_core::testing::{Behaviour, FixedClock, MemoryRecorder, SequentialIds};
 use handshake_core::{JobId, ProfileId, RunId, StepId, TraceId};
 use serde_json::json;
 
@@ -199,38 +199,11 @@ async fn a_cancelled_call_is_one_event_too() {
 
 #[tokio::test]
 async fn a_call_that_cannot_be_recorded_or_has_the_wrong_permit_is_not_made() {
-    /// A recorder without room.
-    struct Full;
-    #[async_trait]
-    impl handshake_core::recorder::FlightRecorder for Full {
-        fn admit(
-            &self,
-            _: &Event,
-        ) -> Result<handshake_core::event::AdmittedEvent, handshake_core::recorder::RecorderError> {
-            Err(handshake_core::recorder::RecorderError::Full)
-        }
-        fn enqueue(&self, _: &Event) -> Result<(), handshake_core::recorder::RecorderError> {
-            Err(handshake_core::recorder::RecorderError::Full)
-        }
-        fn reserve(
-            &self,
-        ) -> Result<Box<dyn handshake_core::recorder::OutcomeSlot>, handshake_core::recorder::RecorderError> {
-            Err(handshake_core::recorder::RecorderError::Full)
-        }
-        async fn record_event(&self, _: &Event) -> Result<(), handshake_core::recorder::RecorderError> {
-            Err(handshake_core::recorder::RecorderError::Full)
-        }
-        async fn record_effect(
-            &self,
-            _: handshake_core::recorder::EffectNote,
-            _: &Event,
-        ) -> Result<(), handshake_core::recorder::RecorderError> {
-            Err(handshake_core::recorder::RecorderError::Full)
-        }
-    }
     let bench = Bench::new();
     let permit = bench.permit(Axis::ModelInfer).await;
-    let full = GateServices { recorder: Arc::new(Full), ..bench.services.clone() };
+    let full = Arc::new(MemoryRecorder::default());
+    full.behave(Behaviour::Full);
+    let full = GateServices { recorder: full, ..bench.services.clone() };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = json!({ "m": { "provider": "openai", "base_url": format!("http://{}/v1", listener.local_addr().unwrap()), "model": "m" } });
     let registry = ModelRegistry::new(serde_json::from_value(settings).unwrap(), Keys::default(), full).unwrap();

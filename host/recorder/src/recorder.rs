@@ -68,6 +68,10 @@ impl FlightRecorder for Recorder {
             other => refused(other),
         })
     }
+
+    async fn flush(&self) -> Result<(), RecorderError> {
+        self.outbox.flush().await.map(drop).map_err(refused)
+    }
 }
 
 /// Room in the outbox that admits what it is filled with.

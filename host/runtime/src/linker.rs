@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
 use crate::bindings::Step;
 use crate::state::StepState;
-use crate::wasi::{GatedEnvironment, GatedFilesystem, sockets as gated_sockets};
+use crate::wasi::{GatedFilesystem, environment, sockets as gated_sockets};
 
 struct Tables;
 
@@ -34,7 +34,7 @@ pub(crate) fn link(linker: &mut Linker<StepState>) -> wasmtime::Result<()> {
 fn gated(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, GatedFilesystem<'static>>(l, |state| GatedFilesystem(state))?;
     filesystem::types::add_to_linker::<_, GatedFilesystem<'static>>(l, |state| GatedFilesystem(state))?;
-    cli::environment::add_to_linker::<_, GatedEnvironment<'static>>(l, |state| GatedEnvironment(state))?;
+    environment::link(l)?;
     http::outgoing_handler::add_to_linker::<_, WasiHttp>(l, http_view)
 }
 

@@ -145,18 +145,6 @@ impl StepState {
             permit.inspect_err(|denial| tell(&voice, &last, denial))
         }
     }
-
-    /// The same without waiting, where the bindings are synchronous.
-    pub(crate) fn permit_now(
-        &self,
-        (interface, function): (&'static str, &'static str),
-        axis: Axis,
-        resource: Resource,
-        arguments: Digest,
-    ) -> Result<Permit, Denial> {
-        let permit = self.gate.permit_now(Call { interface, function, axis, resource, arguments });
-        permit.inspect_err(|denial| tell(&self.voice, &self.last_denial, denial))
-    }
 }
 
 /// The last refusal of an attempt.

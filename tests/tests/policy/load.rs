@@ -43,6 +43,9 @@ impl FlightRecorder for SlowRecorder {
         }
         self.0.record_effect(note, event).await
     }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        self.0.flush().await
+    }
 }
 
 fn policy(effect: Effect, name: &str) -> Policy {

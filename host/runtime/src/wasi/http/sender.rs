@@ -87,7 +87,7 @@ impl RequestSender {
                 let secrets = swaps.iter().map(|swap| swap.secret.clone()).collect();
                 self.gate.permit_with(call, secrets).await.map(|permit| (permit, swaps))
             }
-            Err(problem) => Err(self.gate.refuse_call(call, DenialLabel::NotListed, Layer::Policy, &problem)),
+            Err(problem) => Err(self.gate.refuse_call(call, DenialLabel::NotListed, Layer::Policy, &problem).await),
         };
         drop(in_force);
         let (permit, swaps) = asked.map_err(|denial| {

@@ -21,6 +21,7 @@ use wasmtime::component::{Linker, Resource as Handle, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 use wasmtime_wasi::p2::{SocketError, TcpSocket, UdpSocket};
 
+use super::import_span;
 use crate::state::StepState;
 
 pub(crate) use approvals::Approvals;
@@ -159,12 +160,3 @@ fn finish(permit: Option<Permit>, result: Result<(), ErrorCode>) {
         (None, _) => {}
     }
 }
-
-/// The span that the bindings would have made: their own functions are not called for these imports. The completeness
-/// test reads interface and function from it.
-macro_rules! import_span {
-    ($interface:literal, $function:literal) => {
-        tracing::trace_span!(target: concat!("handshake_runtime::wasi::sockets::", $interface), "wit-bindgen import", function = $function)
-    };
-}
-use import_span;

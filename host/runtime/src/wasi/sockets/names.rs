@@ -34,13 +34,14 @@ pub(super) fn link(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     })?;
     names.func_wrap_async("resolve-addresses", |store, (network, name)| {
         Box::new(
-            resolve_addresses(store, network, name).instrument(import_span!("ip_name_lookup", "resolve-addresses")),
+            resolve_addresses(store, network, name)
+                .instrument(import_span!("sockets::ip_name_lookup", "resolve-addresses")),
         )
     })?;
     names.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
         |mut store: StoreContextMut<'_, StepState>, (stream,): (Handle<Addresses>,)| {
-            let _span = import_span!("ip_name_lookup", "[method]resolve-address-stream.resolve-next-address");
+            let _span = import_span!("sockets::ip_name_lookup", "[method]resolve-address-stream.resolve-next-address");
             let next = store.data_mut().table.get_mut(&stream)?.0.next();
             Ok((Ok::<_, ErrorCode>(next.map(IpAddress::from)),))
         },
@@ -48,7 +49,7 @@ pub(super) fn link(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     names.func_wrap(
         "[method]resolve-address-stream.subscribe",
         |mut store: StoreContextMut<'_, StepState>, (stream,): (Handle<Addresses>,)| {
-            let _span = import_span!("ip_name_lookup", "[method]resolve-address-stream.subscribe");
+            let _span = import_span!("sockets::ip_name_lookup", "[method]resolve-address-stream.subscribe");
             let pollable: Handle<DynPollable> = subscribe(&mut store.data_mut().table, stream)?;
             Ok((pollable,))
         },

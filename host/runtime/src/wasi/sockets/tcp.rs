@@ -33,20 +33,23 @@ pub(super) fn link(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     let mut tcp = l.instance("wasi:sockets/tcp@0.2.12")?;
     tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, (socket, network, local)| {
         Box::new(
-            start_bind(store, socket, network, local).instrument(import_span!("tcp", "[method]tcp-socket.start-bind")),
+            start_bind(store, socket, network, local)
+                .instrument(import_span!("sockets::tcp", "[method]tcp-socket.start-bind")),
         )
     })?;
     tcp.func_wrap_async("[method]tcp-socket.start-connect", |store, (socket, network, remote)| {
         Box::new(
             start_connect(store, socket, network, remote)
-                .instrument(import_span!("tcp", "[method]tcp-socket.start-connect")),
+                .instrument(import_span!("sockets::tcp", "[method]tcp-socket.start-connect")),
         )
     })?;
     tcp.func_wrap("[method]tcp-socket.finish-connect", |store: StoreContextMut<'_, StepState>, (socket,)| {
         finish_connect(store, &socket)
     })?;
     tcp.func_wrap_async("[method]tcp-socket.start-listen", |store, (socket,)| {
-        Box::new(start_listen(store, socket).instrument(import_span!("tcp", "[method]tcp-socket.start-listen")))
+        Box::new(
+            start_listen(store, socket).instrument(import_span!("sockets::tcp", "[method]tcp-socket.start-listen")),
+        )
     })?;
     tcp.func_wrap("[method]tcp-socket.accept", |store: StoreContextMut<'_, StepState>, (socket,)| {
         accept(store, &socket)
@@ -59,7 +62,7 @@ fn same(socket: &Handle<TcpSocket>) -> Handle<TcpSocket> {
 }
 
 fn create_socket(mut store: StoreContextMut<'_, StepState>, family: IpAddressFamily) -> Answer<Handle<TcpSocket>> {
-    let _span = import_span!("tcp_create_socket", "create-tcp-socket");
+    let _span = import_span!("sockets::tcp_create_socket", "create-tcp-socket");
     let state = store.data_mut();
     if !state.sockets.has_room(&state.table) {
         return Ok((Err(ErrorCode::NewSocketLimit),));

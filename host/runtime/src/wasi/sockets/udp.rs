@@ -30,7 +30,8 @@ pub(super) fn link(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     let mut udp = l.instance("wasi:sockets/udp@0.2.12")?;
     udp.func_wrap_async("[method]udp-socket.start-bind", |store, (socket, network, local)| {
         Box::new(
-            start_bind(store, socket, network, local).instrument(import_span!("udp", "[method]udp-socket.start-bind")),
+            start_bind(store, socket, network, local)
+                .instrument(import_span!("sockets::udp", "[method]udp-socket.start-bind")),
         )
     })?;
     udp.func_wrap_async("[method]udp-socket.stream", |store, (socket, remote)| {
@@ -38,7 +39,8 @@ pub(super) fn link(l: &mut Linker<StepState>) -> wasmtime::Result<()> {
     })?;
     udp.func_wrap_async("[method]outgoing-datagram-stream.send", |store, (stream, datagrams)| {
         Box::new(
-            send(store, stream, datagrams).instrument(import_span!("udp", "[method]outgoing-datagram-stream.send")),
+            send(store, stream, datagrams)
+                .instrument(import_span!("sockets::udp", "[method]outgoing-datagram-stream.send")),
         )
     })
 }
@@ -47,7 +49,7 @@ async fn create_socket(
     mut store: StoreContextMut<'_, StepState>,
     family: IpAddressFamily,
 ) -> Answer<Handle<UdpSocket>> {
-    let _span = import_span!("udp_create_socket", "create-udp-socket");
+    let _span = import_span!("sockets::udp_create_socket", "create-udp-socket");
     let state = store.data_mut();
     if !state.sockets.has_room(&state.table) {
         return Ok((Err(ErrorCode::NewSocketLimit),));
