@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use handshake_core::capability::{
-    Axis, CapabilityId, DenialLabel, Effect, EffectiveRights, Mode, Policy, PolicyInForce, Profile, Resource, Rule,
-    SourceRef,
-};
-use handshake_core::event::{Actor, ActorKind, AdmittedEvent, DecisionRecord, Event, EventBody, Outcome};
-use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices};
-use handshake_core::job::AccessMode;
+use handshake_core::capability::{Axis, DenialLabel, Effect, Policy, PolicyInForce};
+use handshake_core::event::{AdmittedEvent, DecisionRecord, Event, EventBody, Outcome};
+use handshake_core::gate::{AttemptGate, AttemptPlace, GateServices};
 use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::run::FencingToken;
 use handshake_core::testing::{MemoryRecorder, SequentialIds};
-use handshake_core::{Digest, JobId, PluginId, ProfileId, RunId, StepId, TraceId};
+use handshake_core::{Digest, JobId, RunId, StepId};
 use handshake_tests::backends::RunningClock;
+use handshake_tests::gates::{self, call};
 
 const TASKS: usize = 64;
 const CHANGES: usize = 20;
@@ -48,51 +45,23 @@ impl FlightRecorder for SlowRecorder {
     }
 }
 
+const AXES: &[Axis] = &[Axis::ModelInfer, Axis::ConfigRead];
+
 fn policy(effect: Effect, name: &str) -> Policy {
-    let source = SourceRef { file: name.into(), line: 1 };
-    let rules = [Axis::ModelInfer, Axis::ConfigRead].map(|axis| Rule {
-        effect,
-        capability: CapabilityId::bare(axis),
-        plugins: Vec::new(),
-        addresses: Vec::new(),
-        source: source.clone(),
-    });
-    Policy { rules: rules.to_vec(), ..Policy::empty(Mode::Enforce, Digest::of(name.as_bytes())) }
+    gates::policy(effect, AXES, name)
 }
 
-fn gate(policy: &PolicyInForce, recorder: Arc<SlowRecorder>, ids: &Arc<SequentialIds>) -> AttemptGate {
-    let all = || [Axis::ModelInfer, Axis::ConfigRead].into_iter().map(CapabilityId::bare).collect();
-    let rights = EffectiveRights {
-        plugin: Some(PluginId::new("asker").unwrap()),
-        declared: all(),
-        granted: all(),
-        profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: all() }),
-        access_mode: AccessMode::ApplyScoped,
-        policy: policy.clone(),
-        manifest_sha256: Digest::ZERO,
-        workspace: None,
-    };
-    let identity = AttemptIdentity {
-        trace: TraceId::fresh(&**ids),
-        actor: Actor { kind: ActorKind::Agent, id: "asker@0.1.0".into() },
-        component_sha256: None,
-        span: None,
-        place: Some(AttemptPlace {
-            job: JobId::fresh(&**ids),
-            run: RunId::fresh(&**ids),
-            step: StepId::new("ask").unwrap(),
-            index: None,
-            attempt: 1,
-            fence: FencingToken(1),
-        }),
+fn gate(in_force: &PolicyInForce, recorder: Arc<SlowRecorder>, ids: &Arc<SequentialIds>) -> AttemptGate {
+    let place = AttemptPlace {
+        job: JobId::fresh(&**ids),
+        run: RunId::fresh(&**ids),
+        step: StepId::new("ask").unwrap(),
+        index: None,
+        attempt: 1,
+        fence: FencingToken(1),
     };
     let services = GateServices { recorder, clock: Arc::new(RunningClock::default()), ids: Arc::clone(ids) as _ };
-    AttemptGate::new(identity, Arc::new(rights), services)
-}
-
-fn call(axis: Axis) -> Call {
-    let resource = Resource::name("default");
-    Call { interface: "test:test/test@0.1.0", function: "test", axis, resource, arguments: Digest::ZERO }
+    gates::gate(in_force, AXES, Some(place), services)
 }
 
 fn decisions(recorder: &SlowRecorder) -> Vec<DecisionRecord> {
