@@ -35,6 +35,7 @@ use crate::documents::StoredDocuments;
 use crate::error::{CliError, store_failure};
 use crate::executions::Executions;
 use crate::fault::not_opened;
+use crate::keyring;
 use crate::output::Output;
 use crate::policy;
 use crate::policy_keeper::{self, PolicyKeeper};
@@ -230,7 +231,7 @@ impl Host {
         }
         evidence.expire(settings.recorder.policy.retention);
         let environment = |name: &str| std::env::var(name).ok();
-        let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, Arc::clone(&ids))?;
+        let secrets = OperatorSecrets::load(&settings.secrets, &settings.project, &keyring::read, Arc::clone(&ids))?;
         let keys = handshake_models::load_keys(&settings.models, &environment)?;
         let mut exact_values = keys.secret_values();
         if exact_values.iter().any(|key| key.len() < SHORTEST_EXACT) {
@@ -262,7 +263,7 @@ impl Host {
             Arc::new(Recorder::new(Arc::clone(&outbox), Arc::clone(&redactor), Arc::clone(&clock)));
         let gate = GateServices { recorder: Arc::clone(&recorder), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
         let models = ModelRegistry::new(settings.models.clone(), keys, gate.clone())?;
-        let credentials = Credentials { models: models.usable(), secrets: secrets.usable(&settings.secrets) };
+        let credentials = Credentials { models: models.usable(), secrets: secrets.usable() };
         let models: Arc<dyn Models> = Arc::new(models);
         let exporter = match need {
             // Before anything goes on, so that all of it is seen.

@@ -17,6 +17,7 @@ mod executions;
 mod fault;
 mod guest_build;
 mod host;
+mod keyring;
 mod log;
 mod output;
 mod page;

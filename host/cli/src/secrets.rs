@@ -15,11 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::error::CliError;
+use crate::keyring::KeyringEntry;
 
 /// The largest secret file, in bytes: keys and tokens are far smaller, and a wrong path should not fill memory.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 
-/// Where a secret's value comes from: an environment variable or a file, one of them.
+/// Where a secret's value comes from: an environment variable, a file or the keyring, one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SecretSource {
@@ -27,11 +28,17 @@ pub(crate) struct SecretSource {
     pub(crate) env: Option<String>,
     /// File, relative to handshake.toml; a final line break is not part of the value.
     pub(crate) file: Option<PathBuf>,
+    /// Entry of the system's keyring.
+    pub(crate) keyring: Option<KeyringEntry>,
 }
 
-/// The secrets whose values were found at start.
+/// Reads an entry of the system's keyring.
+pub(crate) type ReadKeyring = dyn Fn(&KeyringEntry) -> Result<String, String>;
+
+/// The secrets whose values were found at start, and why those of others were not.
 pub(crate) struct OperatorSecrets {
     values: BTreeMap<String, SecretString>,
+    missing: BTreeMap<String, String>,
     ids: Arc<dyn Ids>,
 }
 
@@ -41,15 +48,24 @@ impl OperatorSecrets {
     pub(crate) fn load(
         sources: &BTreeMap<String, SecretSource>,
         base: &Path,
+        keyring: &ReadKeyring,
         ids: Arc<dyn Ids>,
     ) -> Result<Self, CliError> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut missing) = (BTreeMap::new(), BTreeMap::new());
         for (name, source) in sources {
-            let value = match (&source.env, &source.file) {
-                (Some(variable), None) => std::env::var(variable).ok(),
-                (None, Some(file)) => read_secret(&base.join(file)),
+            let (value, problem) = match source {
+                SecretSource { env: Some(variable), file: None, keyring: None } => {
+                    (std::env::var(variable).ok(), format!("environment variable `{variable}` is not set or empty"))
+                }
+                SecretSource { env: None, file: Some(file), keyring: None } => {
+                    (read_secret(&base.join(file)), format!("file `{}` cannot be read or is empty", file.display()))
+                }
+                SecretSource { env: None, file: None, keyring: Some(entry) } => match keyring(entry) {
+                    Ok(value) => (Some(value), format!("{entry} is empty")),
+                    Err(problem) => (None, format!("{entry} cannot be read: {problem}")),
+                },
                 _ => {
-                    return Err(CliError::usage(format!("secret `{name}`: give either `env` or `file`"))
+                    return Err(CliError::usage(format!("secret `{name}`: give one of `env`, `file` and `keyring`"))
                         .hint(format!("write in handshake.toml: [secrets.{name}] env = \"VARIABLE\"")));
                 }
             };
@@ -63,28 +79,23 @@ impl OperatorSecrets {
                 Some(value) => {
                     values.insert(name.clone(), SecretString::from(value));
                 }
-                None => tracing::warn!(secret = %name, "its source is missing or empty; steps cannot use it"),
+                None => {
+                    tracing::warn!(secret = %name, problem, "it is missing; steps cannot use it");
+                    missing.insert(name.clone(), problem);
+                }
             }
         }
-        Ok(Self { values, ids })
+        Ok(Self { values, missing, ids })
     }
 
     /// Every configured secret, with the reason why it cannot be used if its value was not found.
-    pub(crate) fn usable(&self, sources: &BTreeMap<String, SecretSource>) -> BTreeMap<String, Option<Unusable>> {
-        let usable = sources.iter().map(|(name, source)| {
-            let missing = (!self.values.contains_key(name)).then(|| Unusable {
-                what: match (&source.env, &source.file) {
-                    (Some(variable), _) => format!("environment variable `{variable}` is not set or empty"),
-                    (_, file) => {
-                        let file = file.as_deref().unwrap_or(Path::new(""));
-                        format!("file `{}` cannot be read or is empty", file.display())
-                    }
-                },
-                remedy: format!("provide it and start the host again, or correct [secrets.{name}] in handshake.toml"),
-            });
-            (name.clone(), missing)
+    pub(crate) fn usable(&self) -> BTreeMap<String, Option<Unusable>> {
+        let found = self.values.keys().map(|name| (name.clone(), None));
+        let missing = self.missing.iter().map(|(name, problem)| {
+            let remedy = format!("provide it and start the host again, or correct [secrets.{name}] in handshake.toml");
+            (name.clone(), Some(Unusable { what: problem.clone(), remedy }))
         });
-        usable.collect()
+        found.chain(missing).collect()
     }
 
     /// The values, so that the recorder can redact them wherever they turn up.
@@ -132,22 +143,38 @@ mod tests {
     fn a_secret_has_exactly_one_source_and_an_absent_value_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), "hunter22\n").unwrap();
-        let file = |name: &str| SecretSource { env: None, file: Some(name.into()) };
-        let sources = BTreeMap::from([("a".to_owned(), file("key")), ("b".to_owned(), file("missing"))]);
-        let secrets = OperatorSecrets::load(&sources, folder.path(), Arc::new(SequentialIds::default())).unwrap();
-        assert_eq!(secrets.exact_values(), ["hunter22"]);
-        let usable = secrets.usable(&sources);
-        assert_eq!(usable["a"], None);
+        let nothing = SecretSource { env: None, file: None, keyring: None };
+        let file = |name: &str| SecretSource { file: Some(name.into()), ..nothing.clone() };
+        let entry = |account: &str| SecretSource {
+            keyring: Some(KeyringEntry { service: "handshake".into(), account: account.into() }),
+            ..nothing.clone()
+        };
+        let keyring = |entry: &KeyringEntry| match entry.account.as_str() {
+            "github" => Ok("hunter33".to_owned()),
+            _ => Err("no matching entry".to_owned()),
+        };
+        let load = |sources: &[(&str, SecretSource)]| {
+            let sources = sources.iter().map(|(name, source)| ((*name).to_owned(), source.clone())).collect();
+            OperatorSecrets::load(&sources, folder.path(), &keyring, Arc::new(SequentialIds::default()))
+        };
+        let four = [("a", file("key")), ("b", file("missing")), ("c", entry("github")), ("d", entry("gitlab"))];
+        let secrets = load(&four).unwrap();
+        assert_eq!(secrets.exact_values(), ["hunter22", "hunter33"]);
+        let usable = secrets.usable();
+        assert_eq!((&usable["a"], &usable["c"]), (&None, &None));
         assert_eq!(usable["b"].as_ref().unwrap().what, "file `missing` cannot be read or is empty");
+        let what = "the keyring's entry `gitlab` of `handshake` cannot be read: no matching entry";
+        assert_eq!(usable["d"].as_ref().unwrap().what, what);
 
         std::fs::write(folder.path().join("short"), "hunter2\n").unwrap();
-        let short = BTreeMap::from([("pin".to_owned(), file("short"))]);
-        let refused = OperatorSecrets::load(&short, folder.path(), Arc::new(SequentialIds::default())).err().unwrap();
+        let refused = load(&[("pin", file("short"))]).err().unwrap();
         assert!(refused.message.starts_with("secret `pin` has fewer than 8 bytes"), "{}", refused.message);
         assert!(!refused.message.contains("hunter2"));
 
-        let both = BTreeMap::from([("a".to_owned(), SecretSource { env: Some("X".into()), file: Some("key".into()) })]);
-        let refused = OperatorSecrets::load(&both, folder.path(), Arc::new(SequentialIds::default()));
-        assert_eq!(refused.err().unwrap().message, "secret `a`: give either `env` or `file`");
+        let both = SecretSource { env: Some("X".into()), ..file("key") };
+        for source in [both, nothing.clone(), SecretSource { file: Some("key".into()), ..entry("github") }] {
+            let refused = load(&[("a", source)]).err().unwrap();
+            assert_eq!(refused.message, "secret `a`: give one of `env`, `file` and `keyring`");
+        }
     }
 }

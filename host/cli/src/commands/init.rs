@@ -99,7 +99,8 @@ provider = "builtin/extractive"    # picks the most telling sentences; offline, 
 
 # Secrets: steps get placeholders, never values. Where values may go is for policy.toml to say.
 # [secrets.api-token]
-# env = "API_TOKEN"                # or file = "token.txt"
+# env = "API_TOKEN"                # or file = "token.txt", or an entry of the system's keyring:
+# keyring = { service = "example.com", account = "robot" }
 
 # Settings for one plugin; it reads them with the capability config.read.
 # [plugin.summarize]
