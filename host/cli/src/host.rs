@@ -21,7 +21,7 @@ use handshake_recorder::signing::SigningKey;
 use handshake_recorder::{
     Archive, Keeper, KeeperServices, Projection, ProjectionOptions, RecordLog, Recorder, Redaction, SHORTEST_EXACT,
 };
-use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
+use handshake_runtime::{HostMounts, PluginStore, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
 use tokio::sync::{Notify, OnceCell};
@@ -111,9 +111,10 @@ struct Workshop {
 
 impl Workshop {
     fn runtime(&self, plugin_folders: Vec<PathBuf>) -> Result<WasmRuntime, PluginError> {
-        let RuntimeOptions { cache_dir, cache_key, max_instances, environment, .. } = &self.options;
+        let RuntimeOptions { cache_dir, cache_key, max_instances, environment, plugin_store, .. } = &self.options;
         let options = RuntimeOptions {
             plugin_folders,
+            plugin_store: plugin_store.clone(),
             cache_dir: cache_dir.clone(),
             cache_key: *cache_key,
             max_instances: *max_instances,
@@ -295,6 +296,7 @@ impl Host {
         let workshop = Workshop {
             options: RuntimeOptions {
                 plugin_folders: settings.plugin_folders.clone(),
+                plugin_store: Some(PluginStore::new(directory.file("plugins"))),
                 cache_dir: directory.file("cache"),
                 cache_key: ownership.cache_key(&*ids)?,
                 max_instances: settings.max_parallel,

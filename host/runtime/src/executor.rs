@@ -1,7 +1,7 @@
 //! Executes attempts: prepared components, a fresh store for each, and the limits around the call.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use handshake_core::mount::Mount;
 use handshake_core::secret::SecretStore;
 use handshake_core::step::{
     Descriptor, LogLevel, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepObserver, StepOutcome,
+    Usage,
 };
 use handshake_core::{Digest, ProfileId, TraceId};
 use serde_json::Value;
@@ -32,6 +33,7 @@ use crate::bindings::handshake::step::types;
 use crate::bindings::{Step, StepPre};
 use crate::cache::CodeCache;
 use crate::catalog::{Catalog, PluginFiles, read_plugin};
+use crate::contract::{self, Imported};
 use crate::engine::StepEngine;
 use crate::failure;
 use crate::limits::SummedMemory;
@@ -42,6 +44,7 @@ use crate::observer::Voice;
 use crate::program::{self, ProgramInput};
 use crate::secrets::{AttemptSecrets, Violation, Violations};
 use crate::state::{Backends, HostCalls, LastDenial, OpenMount, StepState};
+use crate::store::PluginStore;
 use crate::wasi::http::{GatedRequests, RequestSender, TlsClient};
 use crate::wasi::{AttemptSockets, ContextParts, Written, context};
 
@@ -58,6 +61,8 @@ const DESCRIBE_WALL: Duration = Duration::from_secs(5);
 pub struct RuntimeOptions {
     /// Where plugins are looked up, in order.
     pub plugin_folders: Vec<PathBuf>,
+    /// Where those lie that were added; none when there is no such place.
+    pub plugin_store: Option<PluginStore>,
     /// The compiled-code cache; only its owner may write there.
     pub cache_dir: PathBuf,
     /// Authenticates its entries.
@@ -134,6 +139,13 @@ impl Entry {
             }),
         }
     }
+
+    fn component(&self) -> &Component {
+        match self {
+            Self::Step(step) => step.instance_pre().component(),
+            Self::Program(program) => program.instance_pre().component(),
+        }
+    }
 }
 
 /// What a guest came back with.
@@ -161,7 +173,7 @@ impl WasmRuntime {
     pub fn new(options: RuntimeOptions, services: RuntimeServices) -> Result<Self, PluginError> {
         let max_instances = options.max_instances.max(1);
         Ok(Self {
-            catalog: Catalog::new(options.plugin_folders, Arc::clone(&services.gate.clock)),
+            catalog: Catalog::new(options.plugin_folders, options.plugin_store, Arc::clone(&services.gate.clock)),
             cache: Arc::new(CodeCache::new(options.cache_dir, options.cache_key)),
             gate: services.gate,
             backends: Backends {
@@ -183,6 +195,19 @@ impl WasmRuntime {
     /// Every plugin there is, by id; those that cannot be used with the reason.
     pub fn list(&self) -> Vec<(String, Result<Arc<Plugin>, PluginError>)> {
         self.catalog.list()
+    }
+
+    /// Makes a plugin known that is in none of the folders: as `id@sha256:` and the SHA-256 of its manifest, for as long
+    /// as this runtime lives. `folder` is its source, or the plugin itself.
+    pub fn lend(&self, folder: &Path) -> Result<Arc<Plugin>, PluginError> {
+        self.catalog.lend(folder)
+    }
+
+    /// Every function that a plugin's component imports.
+    pub async fn imported(&self, plugin: &Plugin) -> Result<Vec<Imported>, PluginError> {
+        let workshop = self.workshop(&plugin.manifest.limits)?;
+        let prepared = self.prepared(plugin).await?;
+        Ok(contract::imported(workshop.engine.engine(), prepared.entry.component()))
     }
 
     fn workshop(&self, limits: &Limits) -> Result<&Workshop, PluginError> {
@@ -225,6 +250,7 @@ impl WasmRuntime {
                 PluginError::Component { problem, .. } => refuse(problem),
                 other => other,
             })?;
+            contract::check_versions(&engine, &component).map_err(refuse)?;
             link(&linker, &component).and_then(|linked| Entry::of(linked, api)).map_err(refuse)
         });
         let entry =
@@ -507,6 +533,7 @@ impl StepExecutor for WasmRuntime {
             }
         };
         let context = guest_context(&invocation, self.gate.clock.now());
+        let observer = Arc::clone(&invocation.observer);
         let mut store = self
             .store(StoreParts {
                 identity: invocation.identity,
@@ -524,6 +551,7 @@ impl StepExecutor for WasmRuntime {
         let called = call(&prepared.entry, &mut store, &context, invocation.input.as_str());
         let called = tokio::time::timeout(invocation.wall, called).await;
         store.data().voice.finish();
+        observer.used(usage(&store, &limits));
         if let Some(Violation { kind, detail }) = store.data().violation() {
             return Err(StepFailure::Violation { kind: kind.to_owned(), detail });
         }
@@ -564,6 +592,17 @@ impl StepExecutor for WasmRuntime {
             metrics: state.metrics,
             proposals: state.proposals,
         })
+    }
+}
+
+/// What an attempt has used by now.
+fn usage(store: &Store<StepState>, limits: &Limits) -> Usage {
+    let calls = &store.data().host_calls;
+    Usage {
+        memory_bytes: store.data().memory.used() as u64,
+        host_calls: calls.limit - calls.left,
+        // An error says that it is not counted.
+        fuel: limits.fuel.and_then(|fuel| Some(fuel.saturating_sub(store.get_fuel().ok()?))),
     }
 }
 
