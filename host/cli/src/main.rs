@@ -20,6 +20,7 @@ mod host;
 mod log;
 mod output;
 mod page;
+mod plugins;
 mod policy;
 mod policy_keeper;
 mod progress;

@@ -38,6 +38,7 @@ use crate::engine::StepEngine;
 use crate::failure;
 use crate::limits::SummedMemory;
 use crate::linker;
+use crate::manifest::{MANIFEST, ManifestFile};
 use crate::mounts::{identity_of, open_folder};
 use crate::network::NameResolver;
 use crate::observer::Voice;
@@ -344,7 +345,16 @@ impl WasmRuntime {
         Ok(store)
     }
 
-    async fn describe(&self, plugin: &Plugin, step: &StepPre<StepState>) -> Result<Descriptor, PluginError> {
+    /// What a component says about itself, whether or not that is what its manifest says.
+    pub async fn describe(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
+        match &self.prepared(plugin).await?.entry {
+            Entry::Step(step) => self.ask(plugin, step).await,
+            Entry::Program(_) => Ok(program::descriptor(plugin)),
+        }
+    }
+
+    /// Has a component describe itself, with nothing granted.
+    async fn ask(&self, plugin: &Plugin, step: &StepPre<StepState>) -> Result<Descriptor, PluginError> {
         let _place = self.places.acquire().await.map_err(|error| PluginError::Host(error.to_string()))?;
         let file = plugin.folder.join(&plugin.manifest.component.path).display().to_string();
         let refuse = |problem: String| PluginError::Component { file: file.clone(), problem };
@@ -484,30 +494,34 @@ impl StepExecutor for WasmRuntime {
         if let Some(descriptor) = prepared.described.get() {
             return Ok(descriptor.clone());
         }
-        let step = match &prepared.entry {
-            Entry::Step(step) => step,
-            Entry::Program(_) => return Ok(prepared.described.get_or_init(|| program::descriptor(plugin)).clone()),
-        };
-        let descriptor = self.describe(plugin, step).await?;
+        let descriptor = self.describe(plugin).await?;
         let manifest = &plugin.manifest;
-        let file = plugin.folder.join("plugin.toml").display().to_string();
-        let refuse = |problem| Err(PluginError::Manifest { file: file.clone(), problem });
+        let refuse = |key: &str, problem: String| {
+            let path = plugin.folder.join(MANIFEST);
+            let file = ManifestFile::read(&path).map_or_else(|_| path.display().to_string(), |file| file.place(key));
+            Err(PluginError::Manifest { file, problem })
+        };
         if (descriptor.name.as_str(), descriptor.version.as_str()) != (manifest.id.as_str(), manifest.version.as_str())
         {
+            let key = if descriptor.name == manifest.id.as_str() { "version" } else { "id" };
             let says = format!("{}@{}", descriptor.name, descriptor.version);
-            return refuse(format!("names {}, but the component says that it is {says}", plugin.label()));
+            return refuse(key, format!("names {}, but the component says that it is {says}", plugin.label()));
         }
         for wanted in &descriptor.capabilities {
             let id: CapabilityId = match wanted.parse() {
                 Ok(id) => id,
                 Err(error) => {
-                    return refuse(format!("the component asks for a capability that does not exist: {error}"));
+                    let problem = format!("the component asks for a capability that does not exist: {error}");
+                    return refuse("capability", problem);
                 }
             };
             if !manifest.capabilities.iter().any(|declared| declared.id.axis() == id.axis()) {
-                return refuse(format!(
-                    "the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"
-                ));
+                return refuse(
+                    "capability",
+                    format!(
+                        "the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"
+                    ),
+                );
             }
         }
         Ok(prepared.described.get_or_init(|| descriptor).clone())
