@@ -90,7 +90,7 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
     let ran = ran.await;
     let (details, recorded) = access.finish(output, ran).await?;
     show(output, &details, &recorded)?;
-    run::outcome(&details).map_err(|error| explained(error, &recorded))
+    run::outcome(&details).map_err(|error| explained(error, &details, &recorded))
 }
 
 fn read_input(text: &str) -> Result<Map<String, Value>, CliError> {
@@ -125,7 +125,7 @@ fn read_input(text: &str) -> Result<Map<String, Value>, CliError> {
 fn show(output: &Output, details: &JobDetails, recorded: &Recorded) -> Result<(), CliError> {
     let job = &details.job;
     let result = job.job_outputs.as_ref().and_then(|outputs| outputs.get("output"));
-    let error = details.runs.last().and_then(|run| run.nodes.last()).and_then(|node| node.error.as_ref());
+    let error = error_of(details);
     if output.is_json() {
         let (job_id, state) = (job.job_id.to_string(), job.state.as_str());
         return output.json(&Ran { job_id, state, output: result, error, recorded });
@@ -142,6 +142,10 @@ fn show(output: &Output, details: &JobDetails, recorded: &Recorded) -> Result<()
     output.note(&used(recorded));
     output.note(&format!("job     {}", job.job_id));
     Ok(())
+}
+
+fn error_of(details: &JobDetails) -> Option<&NodeError> {
+    details.runs.last().and_then(|run| run.nodes.last()).and_then(|node| node.error.as_ref())
 }
 
 fn decision(call: &Call) -> String {
@@ -166,7 +170,11 @@ fn used(recorded: &Recorded) -> String {
 }
 
 /// The functions of a guest that crashed one by one, and the grants that were missing.
-fn explained(mut error: CliError, recorded: &Recorded) -> CliError {
+fn explained(mut error: CliError, details: &JobDetails, recorded: &Recorded) -> CliError {
+    // What the job says of it speaks of a workflow file, which there is not.
+    if let Some(NodeError { kind, message }) = error_of(details) {
+        error.message = format!("the step failed ({kind}): {message}");
+    }
     if let Some(at) = error.message.find(BACKTRACE) {
         let frames = error.message.split_off(at);
         error.why.extend(frames[BACKTRACE.len()..].split(" < ").map(|name| format!("in {name}")));

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handshake_core::capability::{CapabilityId, CapabilitySet, EffectiveRights, PolicyInForce, Profile};
+use handshake_core::capability::{
+    CapabilityId, CapabilitySet, EffectiveRights, MountRule, PolicyInForce, Profile, SourceRef,
+};
 use handshake_core::document::Proposal;
 use handshake_core::event::{Actor, ActorKind, EventBody, Outcome};
 use handshake_core::gate::{AttemptIdentity, AttemptPlace, GateServices};
@@ -120,6 +122,13 @@ fn invocation(
         fence: FencingToken(1),
     };
     let declared: Vec<CapabilityId> = plugin.manifest.capabilities.iter().map(|declared| declared.id.clone()).collect();
+    let mut policy = case.policy.clone();
+    // The copies are the case's own, and what may be done in them is for its grants to say.
+    policy.mounts.extend(mounts.iter().map(|mount| MountRule {
+        path: mount.host.clone(),
+        access: mount.access,
+        source: SourceRef { file: "case".into(), line: 1 },
+    }));
     let everything = handshake_core::capability::AXES.iter().copied().map(CapabilityId::bare);
     let rights = EffectiveRights {
         plugin: Some(plugin.manifest.id.clone()),
@@ -127,7 +136,7 @@ fn invocation(
         declared: declared.into_iter().collect::<CapabilitySet>(),
         profile: Arc::new(Profile { id: ProfileId::analyst(), capabilities: everything.collect() }),
         access_mode: case.access_mode,
-        policy: PolicyInForce::new(case.policy.clone()),
+        policy: PolicyInForce::new(policy),
         manifest_sha256: plugin.manifest_sha256,
         workspace: None,
     };
