@@ -27,12 +27,10 @@ fn what_a_plugin_asks_for_is_shown_and_a_newer_version_shows_what_is_new() {
     assert!(added.stdout.contains("artifact.read  wants artifact.read\n"), "{added:?}");
     assert!(!added.stdout.contains("(new)"), "{added:?}");
 
-    // The component says which version it is, so that is changed, too.
-    let newer = super::errors::replaced(&summarize, b"0.1.0summarize", b"0.1.1summarize");
-    let newer = if newer == summarize { summarize.clone() } else { newer };
+    // The component still says 0.1.0, so it is shown and not added.
     let text = manifest("summarize", "0.1.1", &["artifact.read", "model.infer", "env.read"])
         .replace("[component]", "[limits]\nmemory_mb = 128\n\n[component]");
-    let folder = put(&project, "summarize", &text, &newer);
+    let folder = put(&project, "summarize", &text, &summarize);
     let offered = project.run(&["plugin", "add", shown(&folder)]);
     assert!(offered.stdout.contains("env.read  wants env.read  (new)"), "{offered:?}");
     assert!(offered.stdout.contains("1 more than summarize@0.1.0"), "{offered:?}");

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use handshake_tests::binary::Project;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::errors::replaced;
 use super::{component, manifest, put, shown};
@@ -95,14 +96,24 @@ mod later {
 }
 
 #[derive(Default)]
-struct LaterHost(Vec<String>);
+struct LaterHost {
+    heard: Vec<String>,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for LaterHost {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
 
 impl later::handshake::step::log::Host for LaterHost {
     fn write(&mut self, _: later::handshake::step::log::Level, message: String) {
-        self.0.push(message);
+        self.heard.push(message);
     }
     fn write_all(&mut self, _: later::handshake::step::log::Level, messages: Vec<String>) {
-        self.0.extend(messages);
+        self.heard.extend(messages);
     }
 }
 
@@ -112,8 +123,7 @@ fn a_step_of_0_1_0_works_with_the_bindings_of_a_later_0_1() {
     let component = Component::new(&engine, component("tests/guests", "bare")).unwrap();
     let mut linker = Linker::<LaterHost>::new(&engine);
     later::handshake::step::log::add_to_linker::<_, HasSelf<LaterHost>>(&mut linker, |host| host).unwrap();
-    // WASI is not what this is about.
-    linker.define_unknown_imports_as_traps(&component).unwrap();
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker).unwrap();
     let mut store = Store::new(&engine, LaterHost::default());
     let step = later::Step::instantiate(&mut store, &component, &linker).unwrap();
     let handler = step.handshake_step_handler();
@@ -131,5 +141,5 @@ fn a_step_of_0_1_0_works_with_the_bindings_of_a_later_0_1() {
     };
     let output = handler.call_run(&mut store, &context, "{}").unwrap().unwrap();
     assert_eq!(output.value, "{\"bytes\":2}");
-    assert_eq!(store.data().0, ["attempt 3"]);
+    assert_eq!(store.data().heard, ["attempt 3"]);
 }

@@ -46,7 +46,7 @@ pub(super) fn compare(case: &Case, happened: &Happened) -> Vec<Mismatch> {
         found.extend(
             json_of(expected.get_ref().clone())
                 .ok()
-                .and_then(|expected| differs(place, "proposals", &pretty(&expected), &pretty(&proposals(happened)))),
+                .and_then(|expected| differs_as_json(place, "proposals", &expected, &proposals(happened))),
         );
     }
     found
@@ -63,7 +63,7 @@ fn result(case: &Case, happened: &Happened) -> Option<Mismatch> {
         _ => None,
     };
     match (&happened.result, output, &expect.error) {
-        (Ok(got), Some((place, Some(expected))), _) => differs(place, "output", &pretty(&expected), &pretty(got)),
+        (Ok(got), Some((place, Some(expected))), _) => differs_as_json(place, "output", &expected, got),
         (Ok(_), Some((place, None)), _) => {
             let what = "there is no such file yet; `--update` writes it".to_owned();
             Some(Mismatch { place, what, diff: None })
@@ -130,8 +130,18 @@ fn differs(place: String, what: &str, expected: &str, got: &str) -> Option<Misma
     Some(Mismatch { place, what: format!("{what}: not as expected"), diff: Some(diff) })
 }
 
+/// The order of keys makes no difference, and none is shown.
+fn differs_as_json(place: String, what: &str, expected: &Value, got: &Value) -> Option<Mismatch> {
+    if expected == got {
+        return None;
+    }
+    differs(place, what, &pretty(expected), &pretty(got))
+}
+
 fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+    let mut value = value.clone();
+    value.sort_all_objects();
+    serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
@@ -143,6 +153,15 @@ mod tests {
         let is = |expected| is_failure(expected, "denied", "denied: fs.read on docs (not-granted)", "…; add it");
         assert!(is("denied") && is("denied: fs.read") && is("denied: add it"));
         assert!(!is("trap") && !is("denied: fs.write") && !is("den"));
+    }
+
+    #[test]
+    fn the_order_of_keys_is_no_difference() {
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let (one, other) = (json("{\"a\":1,\"b\":2}"), json("{\"b\":2,\"a\":1}"));
+        assert_eq!(differs_as_json("p".into(), "output", &one, &other), None);
+        let diff = differs_as_json("p".into(), "output", &one, &json("{\"b\":3,\"a\":1}")).and_then(|found| found.diff);
+        assert!(diff.is_some_and(|diff| diff.contains("-  \"b\": 2\n+  \"b\": 3\n") && !diff.contains("-  \"a\"")));
     }
 
     #[test]
