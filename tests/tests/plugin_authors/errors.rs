@@ -22,7 +22,7 @@ fn check(project: &Project, folder: &str) -> String {
     words
         .map(|word| {
             if word.trim_end_matches(|c| !is_hex(c)).len() == 64 {
-                word.replace(|c| is_hex(c), "") + "…"
+                word.replace(is_hex, "") + "…"
             } else {
                 word.to_owned()
             }
