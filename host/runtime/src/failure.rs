@@ -16,6 +16,8 @@ const MAX_MESSAGE_BYTES: usize = 4 << 10;
 /// Functions of a guest's backtrace, and bytes of the name of each; a guest chooses both.
 const MOST_FRAMES: usize = 20;
 const MAX_NAME_BYTES: usize = 120;
+/// How wasmtime's form of a backtrace begins.
+const WASMTIME_BACKTRACE: &str = "error while executing at wasm backtrace";
 /// What stands before the functions that were being called when a guest crashed.
 const BACKTRACE: &str = "; guest backtrace: ";
 
@@ -88,7 +90,9 @@ pub(crate) fn from_trap(error: &wasmtime::Error, limits: &Limits, memory_refused
         }
         Some(trap) => StepFailure::Trap(format!("{trap}{}", backtrace(error))),
         None => {
-            let said = format!("{:#}{}", error.root_cause(), backtrace(error));
+            // wasmtime puts its own form of the backtrace among the causes.
+            let causes = error.chain().map(ToString::to_string).filter(|cause| !cause.starts_with(WASMTIME_BACKTRACE));
+            let said = format!("{}{}", causes.collect::<Vec<_>>().join(": "), backtrace(error));
             StepFailure::Trap(cut(&said, MAX_MESSAGE_BYTES).to_owned())
         }
     }

@@ -1,7 +1,7 @@
 //! A step made from the WIT alone: wit-bindgen and nothing of the SDK. With `"crash": true` in its input it crashes, in
 //! a function whose name can be looked for.
 
-#[allow(missing_docs, unreachable_pub, unused_qualifications, unsafe_code, clippy::all)]
+#[allow(clippy::all)]
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit/step-0.1.0", world: "step" });
     use super::Bare;
