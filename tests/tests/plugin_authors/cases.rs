@@ -100,6 +100,8 @@ fn models_answer_what_the_case_says_and_nothing_else() {
     let passed: Vec<_> =
         report.json()["cases"].as_array().unwrap().iter().map(|case| case["passed"].as_bool().unwrap()).collect();
     assert_eq!(passed, [true, true, false, false], "{report:?}");
+    let updated = project.run(&["plugin", "test", &folder, "--update"]);
+    assert_eq!(updated.code, 1, "no expectation stands for a missing answer: {updated:?}");
     assert!(
         report.stdout.contains("no answer is left for it") && report.stdout.contains("was asked for 1 times, not 2"),
         "{report:?}"

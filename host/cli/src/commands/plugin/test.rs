@@ -72,7 +72,8 @@ fn replace(path: &Path, content: &str) -> Result<(), CliError> {
 
 fn show(output: &Output, report: &TestReport, updated: bool) -> Result<Exit, CliError> {
     let failed = report.cases.iter().filter(|case| !case.passed).count();
-    let exit = if failed == 0 || updated { Exit::Done } else { Exit::JobFailed };
+    let cured = |case: &CaseReport| case.passed || (updated && case.unanswered == 0);
+    let exit = if report.cases.iter().all(cured) { Exit::Done } else { Exit::JobFailed };
     if output.is_json() {
         output.json(report)?;
         return Ok(exit);
@@ -82,8 +83,8 @@ fn show(output: &Output, report: &TestReport, updated: bool) -> Result<Exit, Cli
         match (case.passed, updated) {
             (true, _) if output.quiet => {}
             (true, _) => output.toned_line("ok", Tone::Good, &format!("{}  {milliseconds:.1} ms", case.name))?,
-            (false, true) => output.toned_line("updated", Tone::Odd, &case.name)?,
-            (false, false) => output.toned_line("failed", Tone::Bad, &case.name)?,
+            (false, true) if case.unanswered == 0 => output.toned_line("updated", Tone::Odd, &case.name)?,
+            (false, _) => output.toned_line("failed", Tone::Bad, &case.name)?,
         }
         if case.passed {
             continue;
@@ -169,6 +170,7 @@ mod tests {
             file: "tests/a.toml".into(),
             passed: mismatches.is_empty(),
             mismatches,
+            unanswered: 0,
             log: vec!["info: <b>&\u{1b}".into()],
             duration_us: 1500,
             expect: String::new(),

@@ -51,6 +51,8 @@ pub(crate) struct CaseReport {
     pub(crate) passed: bool,
     /// What was not.
     pub(crate) mismatches: Vec<Mismatch>,
+    /// How many of them are about canned answers, so that no other `[expect]` makes the case pass.
+    pub(crate) unanswered: usize,
     /// What the step said.
     pub(crate) log: Vec<String>,
     /// How long it took, microseconds.
@@ -96,6 +98,7 @@ async fn one(host: &HostState, plugin: &std::sync::Arc<Plugin>, case: &file::Cas
         file: case.file.path.clone(),
         passed: mismatches.is_empty(),
         mismatches,
+        unanswered: happened.complaints.len(),
         log: happened.log,
         duration_us: u64::try_from(happened.lasted.as_micros()).unwrap_or(u64::MAX),
         expect,
