@@ -12,6 +12,7 @@ pub mod backends;
 pub mod binary;
 pub mod figures;
 pub mod floor;
+pub mod guest_tools;
 pub mod postgres;
 pub mod runtime;
 pub mod storage;

@@ -32,6 +32,7 @@ mod settings;
 mod signals;
 mod system;
 mod telemetry;
+mod templates;
 mod toml_file;
 mod triggers;
 

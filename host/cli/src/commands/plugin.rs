@@ -1,27 +1,27 @@
-//! `handshake plugin`: builds, checks, runs, tests, adds, lists and removes plugins.
+//! `handshake plugin`: makes, builds, checks, runs, tests, adds, lists and removes plugins.
 
 mod add;
+mod build;
 mod check;
+mod new;
 mod run;
 mod test;
 
-use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
-use serde::Serialize;
+use clap::Subcommand;
 
 use super::Context;
 use crate::access::Need;
 use crate::api::plugins::{PluginLine, PluginList, PluginState};
 use crate::error::{CliError, Exit};
-use crate::guest_build::{self, Built};
 use crate::output::{ALERT, Output};
 
 /// `handshake plugin …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// Builds plugins from their Rust sources
-    Build(BuildArgs),
+    /// Makes a small plugin to start from
+    New(new::NewArgs),
+    /// Builds plugins from their sources, and checks them
+    Build(build::BuildArgs),
     /// Checks a plugin: manifest, component, and whether they agree
     Check(check::CheckArgs),
     /// Runs one step without a workflow
@@ -36,27 +36,12 @@ pub(crate) enum PluginCommand {
     Remove(add::RemoveArgs),
 }
 
-/// Arguments of `handshake plugin build`.
-#[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
-    /// Folders with plugin.toml and Cargo.toml
-    #[arg(required = true, value_name = "DIR")]
-    folders: Vec<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct BuiltList {
-    built: Vec<Built>,
-}
-
-/// Builds, checks or lists.
+/// Makes, builds, checks, runs, tests, adds, lists or removes.
 pub(crate) async fn plugin(context: &Context<'_>, command: &PluginCommand) -> Result<Exit, CliError> {
     let output = context.output;
     match command {
-        PluginCommand::Build(args) => {
-            let built = guest_build::build(&args.folders, output.quiet || output.is_json(), &|text| output.note(text))?;
-            show_built(output, built)?;
-        }
+        PluginCommand::New(args) => return new::new(context, args),
+        PluginCommand::Build(args) => return build::build(context, args).await,
         PluginCommand::Check(args) => return check::check(context, args).await,
         PluginCommand::Run(args) => return run::run(context, args).await,
         PluginCommand::Test(args) => return test::test(context, args).await,
@@ -69,19 +54,6 @@ pub(crate) async fn plugin(context: &Context<'_>, command: &PluginCommand) -> Re
         }
     }
     Ok(Exit::Done)
-}
-
-fn show_built(output: &Output, built: Vec<Built>) -> Result<(), CliError> {
-    if output.is_json() {
-        return output.json(&BuiltList { built });
-    }
-    if output.quiet {
-        return Ok(());
-    }
-    let rows = built.iter().map(|plugin| {
-        vec![plugin.id.clone(), plugin.version.clone(), kilobytes(plugin.bytes), plugin.folder.display().to_string()]
-    });
-    output.table(&["PLUGIN", "VERSION", "SIZE", "FOLDER"], rows.collect())
 }
 
 fn kilobytes(bytes: u64) -> String {

@@ -55,6 +55,14 @@ fn show(output: &Output, check: &PluginCheck) -> Result<Exit, CliError> {
             let needs = if import.axes.is_empty() { String::new() } else { format!("  {}", import.axes.join(", ")) };
             output.field("imports", &format!("{}@{}{needs}", import.interface, import.version))?;
         }
+    }
+    show_findings(output, check)?;
+    Ok(exit)
+}
+
+/// What a person should know, or mend.
+pub(super) fn show_findings(output: &Output, check: &PluginCheck) -> Result<(), CliError> {
+    if !output.quiet {
         for note in &check.notes {
             output.toned_line("note", Tone::Odd, note)?;
         }
@@ -65,7 +73,7 @@ fn show(output: &Output, check: &PluginCheck) -> Result<Exit, CliError> {
     if check.problems.is_empty() && !output.quiet {
         output.toned_line("ok", Tone::Good, "manifest and component agree")?;
     }
-    Ok(exit)
+    Ok(())
 }
 
 #[cfg(test)]
