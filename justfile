@@ -32,8 +32,26 @@ guests: build
     #!/usr/bin/env bash
     set -euo pipefail
     folders=()
-    for manifest in plugins/*/plugin.toml tests/guests/*/plugin.toml; do folders+=("$(dirname "$manifest")"); done
-    "$HANDSHAKE_BIN" --quiet plugin build "${folders[@]}"
+    for manifest in plugins/*/plugin.toml tests/guests/*/plugin.toml; do
+        folder=$(dirname "$manifest")
+        # An interpreter takes seconds to be put into a component, so that is done when a source has changed only.
+        tool=
+        if [ -f "$folder/step.py" ]; then tool=componentize-py; fi
+        if [ -f "$folder/step.js" ]; then tool=componentize-js; fi
+        if [ -n "$tool" ]; then
+            if ! command -v "$tool" >/dev/null; then
+                echo "guests: NOT BUILT: $folder: $tool was not found (./justw installs it)" >&2
+                continue
+            fi
+            built=$folder/dist/plugin.toml
+            if [ -f "$built" ] && [ -z "$(find -L "$folder" -name dist -prune -o -name __pycache__ -prune -o -type f -newer "$built" -print)" ]; then
+                continue
+            fi
+        fi
+        folders+=("$folder")
+    done
+    # Some of the test guests are broken on purpose.
+    "$HANDSHAKE_BIN" --quiet plugin build --no-check "${folders[@]}"
 
 # Runs the whole suite: guests' own tests, then the host's.
 test: guests

@@ -13,6 +13,7 @@ pub mod binary;
 pub mod figures;
 pub mod floor;
 pub mod gates;
+pub mod guest_tools;
 pub mod postgres;
 pub mod runtime;
 pub mod storage;

@@ -135,7 +135,15 @@ impl TestRuntime {
         let environment =
             [("LANG", "C"), ("APP_MODE", "test")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = BTreeMap::from(environment);
-        let options = RuntimeOptions { plugin_folders, cache_dir, cache_key: [42; 32], max_instances: 8, environment };
+        let plugin_store = None;
+        let options = RuntimeOptions {
+            plugin_folders,
+            plugin_store,
+            cache_dir,
+            cache_key: [42; 32],
+            max_instances: 8,
+            environment,
+        };
         let runtime = WasmRuntime::new(options, services).unwrap();
         Self { runtime, backends, names, watcher: Watcher::shared(), recorder, folder, clock }
     }

@@ -450,7 +450,7 @@ async fn files_that_are_no_steps_are_refused_before_they_run() {
         ("no-exports.wat", "does not export `handshake:step/handler@0.1.0`"),
         ("wrong-export-name.wat", "does not export `handshake:step/handler@0.1.0`"),
         ("wrong-export-type.wat", "type mismatch"),
-        ("wrong-version.wat", "does not export `handshake:step/handler@0.1.0`"),
+        ("wrong-version.wat", "this host supports handshake:step 0.1 (>=0.1.0, <0.2.0)"),
         ("unknown-import.wat", "imports something that this host does not have"),
     ] {
         let id = file.strip_suffix(".wat").unwrap();

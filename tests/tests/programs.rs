@@ -7,6 +7,7 @@ use std::path::Path;
 use handshake_core::capability::DenialLabel;
 use handshake_core::event::Outcome;
 use handshake_core::step::{StepExecutor, StepFailure};
+use handshake_tests::guest_tools::is_installed;
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -14,12 +15,38 @@ use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 const GRANTS: &[&str] = &["fs.read:in", "fs.read:out", "fs.write:out"];
 
 struct Plain {
     table: ResourceTable,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    requests: NoRequests,
+}
+
+/// None of these programs sends one.
+struct NoRequests;
+
+type Sent = wasmtime_wasi_http::Result<(http::Response<WasiBody>, Io)>;
+type Io = Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>;
+
+impl WasiHttpHooks for NoRequests {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Io,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        panic!("a request was sent to {}", request.uri())
+    }
+}
+
+impl WasiHttpView for Plain {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
+    }
 }
 
 impl WasiView for Plain {
@@ -28,24 +55,49 @@ impl WasiView for Plain {
     }
 }
 
-/// Runs a program under wasmtime's own WASI: standard output and exit code.
+/// A program under wasmtime's own WASI.
+struct Plainly {
+    engine: Engine,
+    component: Component,
+}
+
+impl Plainly {
+    fn new(component: &Path) -> Self {
+        let engine = Engine::new(&Config::new()).unwrap();
+        let component = Component::from_file(&engine, component).unwrap();
+        Self { engine, component }
+    }
+
+    /// Standard output and exit code.
+    async fn run(&self, arguments: &[&str], stdin: &str, folder: &Path) -> (String, i32) {
+        let mut linker = Linker::<Plain>::new(&self.engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+        // The engine for JavaScript imports wasi:http whether a program uses it or not.
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
+        let stdout = MemoryOutputPipe::new(1 << 20);
+        let mut builder = WasiCtx::builder();
+        builder.arg("program").args(arguments).stdin(MemoryInputPipe::new(stdin.to_owned())).stdout(stdout.clone());
+        builder.preopened_dir(folder.join("in"), "in", FsPerms::ReadOnly).unwrap();
+        builder.preopened_dir(folder.join("out"), "out", FsPerms::ReadWrite).unwrap();
+        let state = Plain {
+            table: ResourceTable::new(),
+            wasi: builder.build(),
+            http: WasiHttpCtx::new(),
+            requests: NoRequests,
+        };
+        let mut store = Store::new(&self.engine, state);
+        let command = Command::instantiate_async(&mut store, &self.component, &linker).await.unwrap();
+        let code = match command.wasi_cli_run().call_run(&mut store).await {
+            Ok(ended) => i32::from(ended.is_err()),
+            Err(error) => error.downcast_ref::<I32Exit>().unwrap_or_else(|| panic!("{error:?}")).0,
+        };
+        (String::from_utf8(stdout.contents().to_vec()).unwrap(), code)
+    }
+}
+
+/// Runs a program once.
 async fn plain(component: &Path, arguments: &[&str], stdin: &str, folder: &Path) -> (String, i32) {
-    let engine = Engine::new(&Config::new()).unwrap();
-    let component = Component::from_file(&engine, component).unwrap();
-    let mut linker = Linker::<Plain>::new(&engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-    let stdout = MemoryOutputPipe::new(1 << 20);
-    let mut builder = WasiCtx::builder();
-    builder.arg("program").args(arguments).stdin(MemoryInputPipe::new(stdin.to_owned())).stdout(stdout.clone());
-    builder.preopened_dir(folder.join("in"), "in", FsPerms::ReadOnly).unwrap();
-    builder.preopened_dir(folder.join("out"), "out", FsPerms::ReadWrite).unwrap();
-    let mut store = Store::new(&engine, Plain { table: ResourceTable::new(), wasi: builder.build() });
-    let command = Command::instantiate_async(&mut store, &component, &linker).await.unwrap();
-    let code = match command.wasi_cli_run().call_run(&mut store).await {
-        Ok(ended) => i32::from(ended.is_err()),
-        Err(error) => error.downcast_ref::<I32Exit>().unwrap_or_else(|| panic!("{error:?}")).0,
-    };
-    (String::from_utf8(stdout.contents().to_vec()).unwrap(), code)
+    Plainly::new(component).run(arguments, stdin, folder).await
 }
 
 /// Every file below a folder, with its content.
@@ -97,6 +149,43 @@ async fn a_program_gives_the_same_output_and_files_as_without_a_gate() {
     assert_eq!(content(&gated.path("out")), content(&bare.path().join("out")));
     assert!(content(&gated.path("out")).len() > 1);
     assert!(gated.decisions().iter().filter(|decision| decision.decision_outcome == Outcome::Allow).count() > 5);
+}
+
+#[tokio::test]
+async fn programs_in_python_and_javascript_do_the_same_as_without_a_gate() {
+    for (id, tool) in [("program-python", "componentize-py"), ("program-javascript", "componentize-js")] {
+        if !is_installed(tool) {
+            continue;
+        }
+        let gated = TestRuntime::new();
+        let plugin = gated.runtime.find(id).unwrap();
+        let component = plugin.folder.join(&plugin.manifest.component.path);
+        let bare = tempfile::tempdir().unwrap();
+        for folder in ["in", "out"] {
+            std::fs::create_dir(bare.path().join(folder)).unwrap();
+        }
+        fill(gated.folder.path());
+        fill(bare.path());
+        let calls: [(&[&str], &str); 3] =
+            [(&["copy", "in", "out"], ""), (&["say", "ä b", "", "--c=\"d\""], "one\ntwo ü\r\nlast"), (&["fail"], "")];
+        let rights = Rights::granting(GRANTS);
+        let plain = Plainly::new(&component);
+        for (arguments, stdin) in calls {
+            let (stdout, code) = plain.run(arguments, stdin, bare.path()).await;
+            let outcome = gated.run(id, json!({ "args": arguments, "stdin": stdin }), &rights).await;
+            match code {
+                0 => assert_eq!(outcome.unwrap().output, json!({ "stdout": stdout }), "{id} {arguments:?}"),
+                // Python looks for variables as it starts. Those calls are refused, so that its failure is told with the
+                // refusal; what it said itself is there, too.
+                code => {
+                    let failed = format!("{:?}", outcome.unwrap_err());
+                    assert!(failed.contains(&format!("exit code {code}")), "{id} {failed}");
+                }
+            }
+        }
+        assert_eq!(content(&gated.path("out")), content(&bare.path().join("out")), "{id}");
+        assert!(!content(&gated.path("out")).is_empty(), "{id}");
+    }
 }
 
 #[tokio::test]

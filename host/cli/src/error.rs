@@ -278,9 +278,11 @@ impl From<PluginError> for CliError {
             PluginError::NotBuilt { folder, .. } => {
                 Self::of(Exit::Usage, "not_built", &error).hint(format!("handshake plugin build {folder}"))
             }
-            PluginError::Manifest { .. } | PluginError::Component { .. } | PluginError::ComponentTampered { .. } => {
-                Self::of(Exit::Usage, "invalid_plugin", &error)
-            }
+            PluginError::Manifest { .. } => Self::of(Exit::Usage, "invalid_plugin", &error)
+                .hint("`handshake schema plugin` shows every key, `handshake capabilities list` every capability"),
+            PluginError::Component { .. } => Self::of(Exit::Usage, "invalid_plugin", &error)
+                .hint("correct its source or `component.path`, then `handshake plugin build` makes it anew"),
+            PluginError::ComponentTampered { .. } => Self::of(Exit::Usage, "invalid_plugin", &error),
             PluginError::CacheTampered { .. } => Self::of(Exit::Usage, "cache_tampered", &error),
             PluginError::Host(_) => Self::of(Exit::Internal, "internal", &error),
         }

@@ -1,5 +1,6 @@
 //! The composition: everything that a process which owns the data directory runs on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use handshake_recorder::signing::SigningKey;
 use handshake_recorder::{
     Archive, Keeper, KeeperServices, Projection, ProjectionOptions, RecordLog, Recorder, Redaction, SHORTEST_EXACT,
 };
-use handshake_runtime::{HostMounts, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
+use handshake_runtime::{HostMounts, PluginStore, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
 use tokio::sync::{Notify, OnceCell};
@@ -92,35 +93,41 @@ pub(crate) struct HostState {
     pub(crate) janitor: Janitor,
     /// Told when a trigger was added, which may be due before the next look.
     pub(crate) trigger_added: Notify,
-    /// Looks for plugins elsewhere, on the same services.
+    /// For the tests of plugins, which run over other services.
     workshop: Workshop,
     /// Keeps secrets out of answers that are errors.
     pub(crate) redaction: Redaction,
     /// Seals, drops and publishes the flight recorder's record.
     pub(crate) keeper: Keeper,
-    log: Arc<RecordLog>,
+    /// The record itself, which is there before the projection has it.
+    pub(crate) log: Arc<RecordLog>,
     retention: Duration,
     projection: OnceCell<Projection>,
     projecting: AtomicBool,
 }
 
-/// What a runtime is made of.
+/// What every runtime of this host shares: compiled code.
 struct Workshop {
-    options: RuntimeOptions,
-    services: RuntimeServices,
+    cache_dir: PathBuf,
+    cache_key: [u8; 32],
 }
 
 impl Workshop {
-    fn runtime(&self, plugin_folders: Vec<PathBuf>) -> Result<WasmRuntime, PluginError> {
-        let RuntimeOptions { cache_dir, cache_key, max_instances, environment, .. } = &self.options;
+    /// A runtime that finds no plugin, over other services.
+    fn over(
+        &self,
+        services: RuntimeServices,
+        environment: BTreeMap<String, String>,
+    ) -> Result<WasmRuntime, PluginError> {
         let options = RuntimeOptions {
-            plugin_folders,
-            cache_dir: cache_dir.clone(),
-            cache_key: *cache_key,
-            max_instances: *max_instances,
-            environment: environment.clone(),
+            plugin_folders: Vec::new(),
+            plugin_store: None,
+            cache_dir: self.cache_dir.clone(),
+            cache_key: self.cache_key,
+            max_instances: 1,
+            environment,
         };
-        WasmRuntime::new(options, self.services.clone())
+        WasmRuntime::new(options, services)
     }
 }
 
@@ -171,9 +178,13 @@ impl HostState {
         }
     }
 
-    /// A runtime that looks for plugins in another folder.
-    pub(crate) fn runtime_for(&self, folder: PathBuf) -> Result<WasmRuntime, CliError> {
-        Ok(self.workshop.runtime(vec![folder])?)
+    /// A runtime over other services than this host's, with these environment variables for its steps.
+    pub(crate) fn runtime_over(
+        &self,
+        services: RuntimeServices,
+        environment: BTreeMap<String, String>,
+    ) -> Result<WasmRuntime, CliError> {
+        Ok(self.workshop.over(services, environment)?)
     }
 }
 
@@ -293,24 +304,24 @@ impl Host {
             },
             settings.recorder.policy,
         );
-        let workshop = Workshop {
-            options: RuntimeOptions {
-                plugin_folders: settings.plugin_folders.clone(),
-                cache_dir: directory.file("cache"),
-                cache_key: ownership.cache_key(&*ids)?,
-                max_instances: settings.max_parallel,
-                environment: settings.environment.values(&environment),
-            },
-            services: RuntimeServices {
-                gate: gate.clone(),
-                models: Arc::clone(&models),
-                artifacts,
-                documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
-                secrets: Arc::new(secrets),
-                resolver: Arc::new(SystemResolver),
-            },
+        let workshop = Workshop { cache_dir: directory.file("cache"), cache_key: ownership.cache_key(&*ids)? };
+        let options = RuntimeOptions {
+            plugin_folders: settings.plugin_folders.clone(),
+            plugin_store: Some(PluginStore::new(directory.file("plugins"))),
+            cache_dir: workshop.cache_dir.clone(),
+            cache_key: workshop.cache_key,
+            max_instances: settings.max_parallel,
+            environment: settings.environment.values(&environment),
         };
-        let runtime = Arc::new(workshop.runtime(settings.plugin_folders.clone())?);
+        let services = RuntimeServices {
+            gate: gate.clone(),
+            models: Arc::clone(&models),
+            artifacts,
+            documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
+            secrets: Arc::new(secrets),
+            resolver: Arc::new(SystemResolver),
+        };
+        let runtime = Arc::new(WasmRuntime::new(options, services)?);
         let database: Arc<dyn Database> = database;
         let policy_keeper = Arc::new(PolicyKeeper::new(
             settings.policy.clone(),

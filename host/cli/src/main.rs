@@ -21,6 +21,7 @@ mod keyring;
 mod log;
 mod output;
 mod page;
+mod plugins;
 mod policy;
 mod policy_keeper;
 mod progress;
@@ -32,6 +33,7 @@ mod settings;
 mod signals;
 mod system;
 mod telemetry;
+mod templates;
 mod toml_file;
 mod triggers;
 

@@ -236,7 +236,7 @@ pub(crate) fn wants_key(settings: &ModelSettings) -> bool {
 }
 
 /// TOML to JSON: dates become text, numbers that JSON does not have are refused.
-fn json_of(value: toml::Value) -> Result<Value, String> {
+pub(crate) fn json_of(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
         toml::Value::String(text) => Value::String(text),
         toml::Value::Integer(number) => number.into(),

@@ -91,38 +91,64 @@ impl Default for Limits {
     }
 }
 
+/// What is wrong with a manifest of the right form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {what}")]
+pub struct ManifestProblem {
+    /// The key, for example `limits.memory_mb` or `capability[1].reason`.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+impl ManifestProblem {
+    fn new(key: impl Into<String>, what: String) -> Self {
+        Self { key: key.into(), what }
+    }
+}
+
 impl PluginManifest {
-    /// Checks what the types cannot. Returns the first problem with the key it is in.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Checks what the types cannot. Returns the first problem.
+    pub fn validate(&self) -> Result<(), ManifestProblem> {
+        let refuse = |key: &str, what: String| Err(ManifestProblem::new(key, what));
         let within = |name: &str, value: u64, most: u64| {
             if (1..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("limits.{name}: {value} is not between 1 and {most}"))
+                return Ok(());
             }
+            let range = if most == u64::MAX { "at least 1".to_owned() } else { format!("between 1 and {most}") };
+            Err(ManifestProblem::new(format!("limits.{name}"), format!("{value} is not {range}")))
         };
         if self.schema != 1 {
-            return Err(format!("schema: this host reads schema 1, not {}", self.schema));
+            return refuse("schema", format!("this host reads schema 1, not {}; write: schema = 1", self.schema));
         }
         let version: Vec<_> = self.version.split('.').collect();
         if version.len() != 3 || version.iter().any(|part| part.parse::<u32>().is_err()) {
-            return Err(format!("version: `{}` is not of the form major.minor.patch", self.version));
+            let what = format!("`{}` is not of the form major.minor.patch; write for example \"0.1.0\"", self.version);
+            return refuse("version", what);
+        }
+        if self.description.trim().is_empty() {
+            return refuse("description", "is empty; say in one sentence what the plugin does".to_owned());
         }
         let path = std::path::Path::new(&self.component.path);
         if path.file_name() != Some(path.as_os_str()) {
-            return Err(format!("component.path: `{}` must be a file name beside the manifest", self.component.path));
+            let what = format!("`{}` must be a file name beside the manifest", self.component.path);
+            return refuse("component.path", what);
         }
         within("memory_mb", self.limits.memory_mb.into(), 1024)?;
         within("wall_ms", self.limits.wall_ms, 86_400_000)?;
         within("output_kb", self.limits.output_kb.into(), 65_536)?;
         within("host_calls", self.limits.host_calls, u64::MAX)?;
-        if let Some(duplicate) = self
-            .capabilities
-            .iter()
-            .enumerate()
-            .find(|(at, one)| self.capabilities[..*at].iter().any(|other| other.id == one.id))
-        {
-            return Err(format!("capability: `{}` is declared twice", duplicate.1.id));
+        within("fuel", self.limits.fuel.unwrap_or(1), u64::MAX)?;
+        for (at, declared) in self.capabilities.iter().enumerate() {
+            if declared.reason.trim().is_empty() {
+                let what =
+                    format!("is empty; say why the plugin needs `{}`: whoever grants it reads that", declared.id);
+                return refuse(&format!("capability[{at}].reason"), what);
+            }
+            if self.capabilities[..at].iter().any(|other| other.id == declared.id) {
+                let what = format!("`{}` is declared twice; remove one of them", declared.id);
+                return refuse(&format!("capability[{at}].id"), what);
+            }
         }
         Ok(())
     }

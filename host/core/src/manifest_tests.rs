@@ -21,7 +21,7 @@ fn manifest() -> PluginManifest {
 fn problem(spoil: impl FnOnce(&mut PluginManifest)) -> String {
     let mut manifest = manifest();
     spoil(&mut manifest);
-    manifest.validate().unwrap_err()
+    manifest.validate().unwrap_err().to_string()
 }
 
 #[test]
@@ -43,7 +43,10 @@ fn each_wrong_value_is_named_with_its_key() {
     assert!(problem(|m| m.limits.wall_ms = 86_400_001).starts_with("limits.wall_ms: "));
     assert!(problem(|m| m.limits.output_kb = 65_537).starts_with("limits.output_kb: "));
     assert!(problem(|m| m.limits.host_calls = 0).starts_with("limits.host_calls: "));
-    assert!(problem(|m| m.capabilities.push(m.capabilities[0].clone())).starts_with("capability: "));
+    assert!(problem(|m| m.limits.fuel = Some(0)).starts_with("limits.fuel: "));
+    assert!(problem(|m| m.description = " ".into()).starts_with("description: "));
+    assert!(problem(|m| m.capabilities[0].reason.clear()).starts_with("capability[0].reason: "));
+    assert!(problem(|m| m.capabilities.push(m.capabilities[0].clone())).starts_with("capability[1].id: "));
 }
 
 #[test]

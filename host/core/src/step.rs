@@ -75,6 +75,19 @@ pub trait StepObserver: Send + Sync {
     fn log(&self, level: LogLevel, line: &str);
     /// Progress in the step's own units.
     fn progress(&self, done: u64, total: Option<u64>, message: &str);
+    /// What the attempt has used, once, when it has ended in whatever way.
+    fn used(&self, _usage: Usage) {}
+}
+
+/// What one attempt has used, as the host counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// All linear memories and tables together, bytes; they never shrink.
+    pub memory_bytes: u64,
+    /// Calls into the host of any kind.
+    pub host_calls: u64,
+    /// Instructions, as wasmtime counts fuel; none when the plugin has no limit of it, because then it is not counted.
+    pub fuel: Option<u64>,
 }
 
 crate::job::canonical_enum! {
@@ -279,8 +292,8 @@ pub struct Descriptor {
 /// Executes steps.
 #[async_trait]
 pub trait StepExecutor: Send + Sync {
-    /// Finds the plugin that `uses` names: `id`, `id@major.minor` or `id@major.minor.patch`. Cheap: reads the
-    /// manifest and hashes the component.
+    /// Finds the plugin that `uses` names, as [`PluginRequest`] reads it. Cheap: reads the manifest and hashes the
+    /// component.
     fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError>;
     /// Compiles it or loads it from the cache, checks that it is a step, and asks it to describe itself.
     async fn prepare(&self, plugin: &Plugin) -> Result<Descriptor, PluginError>;
@@ -295,6 +308,8 @@ pub struct PluginRequest {
     pub id: PluginId,
     /// The version or its beginning, component-wise.
     pub version: Option<String>,
+    /// SHA-256 of its manifest, which names the component's: this build and no other.
+    pub exact: Option<Digest>,
 }
 
 impl std::str::FromStr for PluginRequest {
@@ -305,19 +320,33 @@ impl std::str::FromStr for PluginRequest {
             None => (text, None),
         };
         let id = PluginId::new(id).map_err(|error| error.to_string())?;
+        let refuse = |version| {
+            Err(format!(
+                "`{version}` is not a version: write `@1`, `@0.1`, `@0.1.0`, or `@sha256:` and a manifest's hash"
+            ))
+        };
+        if let Some((version, digest)) = version.and_then(|version| Some((version, version.strip_prefix("sha256:")?))) {
+            return match digest.parse() {
+                Ok(digest) => Ok(Self { id, version: None, exact: Some(digest) }),
+                Err(_) => refuse(version),
+            };
+        }
         if let Some(version) = version {
             let parts: Vec<_> = version.split('.').collect();
             if parts.len() > 3 || parts.iter().any(|part| part.parse::<u32>().is_err()) {
-                return Err(format!("`{version}` is not a version: write `@1`, `@0.1` or `@0.1.0`"));
+                return refuse(version);
             }
         }
-        Ok(Self { id, version: version.map(str::to_owned) })
+        Ok(Self { id, version: version.map(str::to_owned), exact: None })
     }
 }
 
 impl PluginRequest {
-    /// Whether a full version is what was asked for.
-    pub fn accepts(&self, version: &str) -> bool {
+    /// Whether a full version, with the SHA-256 of its manifest, is what was asked for.
+    pub fn accepts(&self, version: &str, manifest: Digest) -> bool {
+        if self.exact.is_some_and(|exact| exact != manifest) {
+            return false;
+        }
         match &self.version {
             None => true,
             Some(wanted) => {

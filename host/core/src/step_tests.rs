@@ -7,18 +7,27 @@ use super::*;
 #[test]
 fn a_request_accepts_the_versions_that_begin_with_its_own() {
     let request = |text: &str| text.parse::<PluginRequest>().unwrap();
-    assert!(request("summarize").accepts("3.2.1"));
-    assert!(request("summarize@0").accepts("0.9.9"));
-    assert!(request("summarize@0.1").accepts("0.1.7"));
-    assert!(!request("summarize@0.1").accepts("0.10.0"));
-    assert!(!request("summarize@0.1").accepts("1.1.0"));
-    assert!(request("summarize@0.1.0").accepts("0.1.0"));
-    assert!(!request("summarize@0.1.0").accepts("0.1.1"));
+    assert!(request("summarize").accepts("3.2.1", Digest::ZERO));
+    assert!(request("summarize@0").accepts("0.9.9", Digest::ZERO));
+    assert!(request("summarize@0.1").accepts("0.1.7", Digest::ZERO));
+    assert!(!request("summarize@0.1").accepts("0.10.0", Digest::ZERO));
+    assert!(!request("summarize@0.1").accepts("1.1.0", Digest::ZERO));
+    assert!(request("summarize@0.1.0").accepts("0.1.0", Digest::ZERO));
+    assert!(!request("summarize@0.1.0").accepts("0.1.1", Digest::ZERO));
 }
 
 #[test]
 fn a_longer_version_than_the_plugin_has_is_not_accepted() {
-    assert!(!"summarize@1.2.3".parse::<PluginRequest>().unwrap().accepts("1.2"));
+    assert!(!"summarize@1.2.3".parse::<PluginRequest>().unwrap().accepts("1.2", Digest::ZERO));
+}
+
+#[test]
+fn a_request_for_one_build_accepts_no_other() {
+    let digest = Digest::of(b"manifest");
+    let request: PluginRequest = format!("summarize@sha256:{digest}").parse().unwrap();
+    assert!(request.accepts("0.1.0", digest));
+    assert!(!request.accepts("0.1.0", Digest::of(b"another")));
+    assert!("summarize@sha256:abc".parse::<PluginRequest>().is_err());
 }
 
 #[test]

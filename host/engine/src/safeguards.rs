@@ -6,7 +6,7 @@ use handshake_core::capability::{Asked, Denial};
 use handshake_core::credential::Credentials;
 use handshake_core::event::{RedactionScope, Redactor};
 use handshake_core::secret::SecretScanner;
-use handshake_core::step::{LogLevel, StepFailure, StepObserver};
+use handshake_core::step::{LogLevel, StepFailure, StepObserver, Usage};
 use handshake_core::workflow::Budget;
 
 use crate::engine::EngineServices;
@@ -80,6 +80,10 @@ impl<O: StepObserver> StepObserver for CleanObserver<O> {
 
     fn progress(&self, done: u64, total: Option<u64>, message: &str) {
         self.observer.progress(done, total, &self.words.clean(message.to_owned()));
+    }
+
+    fn used(&self, usage: Usage) {
+        self.observer.used(usage);
     }
 }
 

@@ -3,11 +3,11 @@
 
 use handshake_core::job::JobState;
 use handshake_core::node::{NodeError, NodeKey, NodeState};
-use handshake_core::step::{LogLevel, StepObserver};
+use handshake_core::step::{LogLevel, StepObserver, Usage};
 use handshake_core::{Clock, JobId, RunId, StepId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::broadcast;
 
 /// How many updates a slow watcher may be behind before it loses the oldest.
@@ -131,6 +131,8 @@ pub(crate) struct NodeObserver {
     pub(crate) run: RunId,
     pub(crate) job: JobId,
     pub(crate) node: NodeKey,
+    /// Filled once it has ended.
+    pub(crate) used: Arc<OnceLock<Usage>>,
 }
 
 impl StepObserver for NodeObserver {
@@ -142,5 +144,10 @@ impl StepObserver for NodeObserver {
     fn progress(&self, done: u64, total: Option<u64>, message: &str) {
         let kind = RunUpdateKind::NodeProgress { node: self.node.clone(), done, total, message: message.to_owned() };
         self.updates.publish(self.run, self.job, kind);
+    }
+
+    fn used(&self, usage: Usage) {
+        // An attempt ends once.
+        let _ = self.used.set(usage);
     }
 }

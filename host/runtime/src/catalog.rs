@@ -4,69 +4,22 @@
 //! `handshake plugin build` gave a `dist/`, or a built plugin itself. The built form is `plugin.toml` with the
 //! component's SHA-256, and the component beside it.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use handshake_core::manifest::PluginManifest;
 use handshake_core::step::{Plugin, PluginError, PluginRequest};
 use handshake_core::{Clock, Digest};
 
+use crate::manifest::{MANIFEST, ManifestFile, read_bounded};
 use crate::stamp::Stamp;
+use crate::store::PluginStore;
 
-/// Name of a manifest.
-const MANIFEST: &str = "plugin.toml";
-/// A manifest larger than this is none.
-const MAX_MANIFEST_BYTES: u64 = 256 << 10;
+pub use crate::manifest::read_manifest;
+
 /// A component larger than this is refused before it is read into memory.
-const MAX_COMPONENT_BYTES: u64 = 128 << 20;
-
-/// Reads and checks a manifest; the digest is of its text.
-pub fn read_manifest(path: &Path) -> Result<(PluginManifest, Digest), PluginError> {
-    read_manifest_stamped(path).map(|(manifest, digest, _)| (manifest, digest))
-}
-
-fn read_manifest_stamped(path: &Path) -> Result<(PluginManifest, Digest, Stamp), PluginError> {
-    let refuse =
-        |place: String, problem: String| PluginError::Manifest { file: format!("{}{place}", path.display()), problem };
-    let (bytes, stamp) = read_bounded(path, MAX_MANIFEST_BYTES).map_err(|problem| refuse(String::new(), problem))?;
-    let text = String::from_utf8(bytes).map_err(|_| refuse(String::new(), "is not UTF-8 text".into()))?;
-    let manifest: PluginManifest = toml::from_str(&text).map_err(|error| {
-        let place = error.span().map(|span| line_and_column(&text, span.start)).unwrap_or_default();
-        refuse(place, error.message().to_owned())
-    })?;
-    manifest.validate().map_err(|problem| refuse(String::new(), problem))?;
-    Ok((manifest, Digest::of(text.as_bytes()), stamp))
-}
-
-fn line_and_column(text: &str, offset: usize) -> String {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-    format!(":{line}:{column}")
-}
-
-fn read_bounded(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), String> {
-    let unread = |error: std::io::Error| format!("cannot be read: {error}");
-    // Looked at before it is opened, because opening a pipe waits for whoever writes to it.
-    if !fs::metadata(path).map_err(unread)?.is_file() {
-        return Err("is not a file".into());
-    }
-    let file = File::open(path).map_err(unread)?;
-    // Of the open file and before it is read: whatever is written from here on changes the stamp.
-    let metadata = file.metadata().map_err(unread)?;
-    if !metadata.is_file() {
-        return Err("is not a file".into());
-    }
-    if metadata.len() > limit {
-        return Err(format!("has {} bytes; at most {limit} are read", metadata.len()));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(limit).read_to_end(&mut bytes).map_err(unread)?;
-    Ok((bytes, Stamp::of(&metadata)))
-}
+pub(crate) const MAX_COMPONENT_BYTES: u64 = 128 << 20;
 
 /// A plugin as read from its files.
 pub(crate) struct PluginFiles {
@@ -79,13 +32,13 @@ pub(crate) struct PluginFiles {
 
 /// Reads a built plugin: its manifest, and its component, whose hash must be the one in the manifest.
 pub(crate) fn read_plugin(folder: &Path) -> Result<PluginFiles, PluginError> {
-    let manifest_path = folder.join(MANIFEST);
-    let (manifest, manifest_sha256, manifest_stamp) = read_manifest_stamped(&manifest_path)?;
+    let file = ManifestFile::read(&folder.join(MANIFEST))?;
+    let (place, manifest, manifest_sha256) = (file.place("component.sha256"), file.manifest, file.sha256);
     let component_path = folder.join(&manifest.component.path);
     let refuse = |problem: String| PluginError::Component { file: component_path.display().to_string(), problem };
     let Some(expected) = manifest.component.sha256 else {
         let problem = "component.sha256 is missing; `handshake plugin build` writes it".to_owned();
-        return Err(PluginError::Manifest { file: manifest_path.display().to_string(), problem });
+        return Err(PluginError::Manifest { file: place, problem });
     };
     let (component, component_stamp) = read_bounded(&component_path, MAX_COMPONENT_BYTES).map_err(refuse)?;
     let component_sha256 = Digest::of(&component);
@@ -97,7 +50,7 @@ pub(crate) fn read_plugin(folder: &Path) -> Result<PluginFiles, PluginError> {
         return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
     }
     let plugin = Plugin { manifest, manifest_sha256, component_sha256, folder: folder.to_owned() };
-    Ok(PluginFiles { plugin, component, stamps: [manifest_stamp, component_stamp] })
+    Ok(PluginFiles { plugin, component, stamps: [file.stamp, component_stamp] })
 }
 
 /// A plugin that was read before, and how its files looked then.
@@ -106,9 +59,12 @@ struct Known {
     stamps: [Stamp; 2],
 }
 
-/// The plugin folders of this host.
+/// The plugins of this host: those in its folders, then those that were added to its data directory.
 pub(crate) struct Catalog {
     folders: Vec<PathBuf>,
+    store: Option<PluginStore>,
+    /// Folders of single plugins that are asked for by the SHA-256 of their manifest.
+    lent: Mutex<BTreeMap<Digest, PathBuf>>,
     clock: Arc<dyn Clock>,
     /// By the folder of the built form. Every submission and every run looks its plugins up, and hashing the components
     /// each time would cost more than most steps do.
@@ -116,8 +72,17 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    pub(crate) fn new(folders: Vec<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { folders, clock, known: Mutex::default() }
+    pub(crate) fn new(folders: Vec<PathBuf>, store: Option<PluginStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { folders, store, lent: Mutex::default(), clock, known: Mutex::default() }
+    }
+
+    /// Makes a plugin known that is in none of the folders. It is found by the SHA-256 of its manifest alone, as long
+    /// as this process lives, so that it stands in nobody's way.
+    pub(crate) fn lend(&self, source: &Path) -> Result<Arc<Plugin>, PluginError> {
+        let built = built_folder(source).unwrap_or_else(|| Ok(source.to_owned()))?;
+        let plugin = self.read(&built)?;
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).insert(plugin.manifest_sha256, built);
+        Ok(plugin)
     }
 
     /// Reads a built plugin, or remembers it if its files are untouched since it was read.
@@ -139,64 +104,91 @@ impl Catalog {
         Ok(plugin)
     }
 
-    /// Finds the plugin that `uses` names, in the first folder that has it.
+    /// Finds the plugin that `uses` names, in the first place that has it.
     pub(crate) fn find(&self, uses: &str) -> Result<Arc<Plugin>, PluginError> {
-        let unknown = || PluginError::Unknown {
-            wanted: uses.to_owned(),
-            looked_in: self.folders.iter().map(|folder| folder.display().to_string()).collect(),
-            known: self.ids(),
-        };
         let request: PluginRequest =
             uses.parse().map_err(|problem| PluginError::Manifest { file: format!("uses: {uses}"), problem })?;
-        let mut other_version = None;
-        for folder in &self.folders {
-            let source = folder.join(request.id.as_str());
-            let Some(built) = built_folder(&source) else { continue };
-            let plugin = self.read(&built?)?;
-            if plugin.manifest.id != request.id {
-                let problem = format!("its id is `{}`, but its folder is named `{}`", plugin.manifest.id, request.id);
-                return Err(PluginError::Manifest {
-                    file: plugin.folder.join(MANIFEST).display().to_string(),
-                    problem,
-                });
-            }
-            if request.accepts(&plugin.manifest.version) {
+        let mut other: Option<Arc<Plugin>> = None;
+        for found in self.places(&request) {
+            let plugin = named(self.read(&found?)?, request.id.as_str())?;
+            if request.accepts(&plugin.manifest.version, plugin.manifest_sha256) {
                 return Ok(plugin);
             }
-            other_version.get_or_insert(plugin);
+            other.get_or_insert(plugin);
         }
-        match other_version {
-            Some(plugin) => Err(PluginError::Manifest {
-                file: plugin.folder.join(MANIFEST).display().to_string(),
-                problem: format!("is version {}, but the workflow asks for `{uses}`", plugin.manifest.version),
-            }),
-            None => Err(unknown()),
-        }
+        Err(match other {
+            Some(plugin) => PluginError::Manifest {
+                file: manifest_of(&plugin),
+                problem: match request.exact {
+                    Some(_) => format!("is another build than `{uses}` asks for"),
+                    None => format!("is version {}, but the workflow asks for `{uses}`", plugin.manifest.version),
+                },
+            },
+            None => PluginError::Unknown {
+                wanted: uses.to_owned(),
+                looked_in: self.looked_in(),
+                known: self.ids().into_iter().collect(),
+            },
+        })
     }
 
-    /// Every plugin there is, by id; those that cannot be used with the reason.
+    /// The built forms that may be what is asked for, in order: the lent one, those of the folders, those that were
+    /// added, newest first.
+    fn places(&self, request: &PluginRequest) -> Vec<Result<PathBuf, PluginError>> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = request.exact.and_then(|digest| lent.get(&digest).cloned());
+        let id = request.id.as_str();
+        let own = self.folders.iter().filter_map(|folder| built_folder(&folder.join(id)));
+        let added = self.store.iter().flat_map(|store| store.versions(id)).map(|added| added.checked());
+        lent.map(Ok).into_iter().chain(own).chain(added).collect()
+    }
+
+    fn looked_in(&self) -> Vec<String> {
+        let store = self.store.as_ref().map(PluginStore::folder);
+        self.folders.iter().map(PathBuf::as_path).chain(store).map(|folder| folder.display().to_string()).collect()
+    }
+
+    /// Every plugin there is, by id, those of the folders first; those that cannot be used with the reason.
     pub(crate) fn list(&self) -> Vec<(String, Result<Arc<Plugin>, PluginError>)> {
-        self.ids().into_iter().map(|id| (id.clone(), self.find(&id))).collect()
+        let mut found = Vec::new();
+        for id in self.ids() {
+            let own = self.folders.iter().find_map(|folder| built_folder(&folder.join(&id)));
+            let added = self.store.iter().flat_map(|store| store.versions(&id)).map(|added| added.checked());
+            for place in own.into_iter().chain(added) {
+                let plugin = place.and_then(|built| self.read(&built));
+                found.push((id.clone(), plugin.and_then(|plugin| named(plugin, &id))));
+            }
+        }
+        found
     }
 
-    fn ids(&self) -> Vec<String> {
-        let mut ids: Vec<_> = self
+    fn ids(&self) -> BTreeSet<String> {
+        let own = self
             .folders
             .iter()
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .flatten()
             .filter(|entry| entry.path().join(MANIFEST).is_file() || entry.path().join("dist").join(MANIFEST).is_file())
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        ids.sort();
-        ids.dedup();
-        ids
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        own.chain(self.store.iter().flat_map(PluginStore::ids)).collect()
     }
 }
 
+fn manifest_of(plugin: &Plugin) -> String {
+    plugin.folder.join(MANIFEST).display().to_string()
+}
+
+fn named(plugin: Arc<Plugin>, id: &str) -> Result<Arc<Plugin>, PluginError> {
+    if plugin.manifest.id.as_str() == id {
+        return Ok(plugin);
+    }
+    let problem = format!("its id is `{}`, but its folder is named `{id}`", plugin.manifest.id);
+    Err(PluginError::Manifest { file: manifest_of(&plugin), problem })
+}
+
 /// The folder that holds the built form of a plugin; none when there is no plugin at all.
-fn built_folder(source: &Path) -> Option<Result<PathBuf, PluginError>> {
+pub(crate) fn built_folder(source: &Path) -> Option<Result<PathBuf, PluginError>> {
     let dist = source.join("dist");
     if dist.join(MANIFEST).is_file() {
         return Some(Ok(dist));

@@ -5,6 +5,8 @@
 use handshake_core::Timestamp;
 use handshake_core::testing::FixedClock;
 
+use std::fs::File;
+
 use super::*;
 
 const MANIFEST: &str = r#"schema = 1
@@ -25,7 +27,7 @@ fn catalog_at(now: Timestamp, build: impl FnOnce(&Path)) -> (tempfile::TempDir, 
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("demo/dist")).unwrap();
     build(&folder.path().join("demo"));
-    let catalog = Catalog::new(vec![folder.path().to_owned()], Arc::new(FixedClock::at(now)));
+    let catalog = Catalog::new(vec![folder.path().to_owned()], None, Arc::new(FixedClock::at(now)));
     (folder, catalog)
 }
 
@@ -53,6 +55,21 @@ fn an_unknown_plugin_names_the_folders_and_what_there_is() {
     let Err(PluginError::Unknown { looked_in, known, .. }) = catalog.find("demon") else { panic!() };
     assert_eq!((looked_in.len(), known), (1, vec!["demo".to_owned()]));
     assert!(matches!(catalog.find("../demo"), Err(PluginError::Manifest { .. })));
+}
+
+#[test]
+fn a_lent_plugin_is_found_by_its_hash_alone() {
+    let (folder, catalog) = catalog(built);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(folder.path().join("demo"), elsewhere.path().join("demo")).unwrap();
+    assert!(matches!(catalog.find("demo"), Err(PluginError::Unknown { .. })));
+    let lent = catalog.lend(&elsewhere.path().join("demo")).unwrap();
+    assert!(matches!(catalog.find("demo"), Err(PluginError::Unknown { .. })));
+    let exact = format!("demo@sha256:{}", lent.manifest_sha256);
+    assert_eq!(catalog.find(&exact).unwrap().component_sha256, lent.component_sha256);
+    let manifest = elsewhere.path().join("demo/dist/plugin.toml");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("0.1.2", "0.1.3")).unwrap();
+    assert!(catalog.find(&exact).err().unwrap().to_string().contains("is another build"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Executes attempts: prepared components, a fresh store for each, and the limits around the call.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use handshake_core::mount::Mount;
 use handshake_core::secret::SecretStore;
 use handshake_core::step::{
     Descriptor, LogLevel, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepObserver, StepOutcome,
+    Usage,
 };
 use handshake_core::{Digest, ProfileId, TraceId};
 use serde_json::Value;
@@ -32,16 +33,19 @@ use crate::bindings::handshake::step::types;
 use crate::bindings::{Step, StepPre};
 use crate::cache::CodeCache;
 use crate::catalog::{Catalog, PluginFiles, read_plugin};
+use crate::contract::{self, Imported};
 use crate::engine::StepEngine;
 use crate::failure;
 use crate::limits::SummedMemory;
 use crate::linker;
+use crate::manifest::{MANIFEST, ManifestFile};
 use crate::mounts::{identity_of, open_folder};
 use crate::network::NameResolver;
 use crate::observer::Voice;
 use crate::program::{self, ProgramInput};
 use crate::secrets::{AttemptSecrets, Violation, Violations};
 use crate::state::{Backends, HostCalls, LastDenial, OpenMount, StepState};
+use crate::store::PluginStore;
 use crate::wasi::http::{GatedRequests, RequestSender, TlsClient};
 use crate::wasi::{AttemptSockets, ContextParts, Written, context};
 
@@ -58,6 +62,8 @@ const DESCRIBE_WALL: Duration = Duration::from_secs(5);
 pub struct RuntimeOptions {
     /// Where plugins are looked up, in order.
     pub plugin_folders: Vec<PathBuf>,
+    /// Where those lie that were added; none when there is no such place.
+    pub plugin_store: Option<PluginStore>,
     /// The compiled-code cache; only its owner may write there.
     pub cache_dir: PathBuf,
     /// Authenticates its entries.
@@ -134,6 +140,13 @@ impl Entry {
             }),
         }
     }
+
+    fn component(&self) -> &Component {
+        match self {
+            Self::Step(step) => step.instance_pre().component(),
+            Self::Program(program) => program.instance_pre().component(),
+        }
+    }
 }
 
 /// What a guest came back with.
@@ -161,7 +174,7 @@ impl WasmRuntime {
     pub fn new(options: RuntimeOptions, services: RuntimeServices) -> Result<Self, PluginError> {
         let max_instances = options.max_instances.max(1);
         Ok(Self {
-            catalog: Catalog::new(options.plugin_folders, Arc::clone(&services.gate.clock)),
+            catalog: Catalog::new(options.plugin_folders, options.plugin_store, Arc::clone(&services.gate.clock)),
             cache: Arc::new(CodeCache::new(options.cache_dir, options.cache_key)),
             gate: services.gate,
             backends: Backends {
@@ -183,6 +196,19 @@ impl WasmRuntime {
     /// Every plugin there is, by id; those that cannot be used with the reason.
     pub fn list(&self) -> Vec<(String, Result<Arc<Plugin>, PluginError>)> {
         self.catalog.list()
+    }
+
+    /// Makes a plugin known that is in none of the folders: as `id@sha256:` and the SHA-256 of its manifest, for as long
+    /// as this runtime lives. `folder` is its source, or the plugin itself.
+    pub fn lend(&self, folder: &Path) -> Result<Arc<Plugin>, PluginError> {
+        self.catalog.lend(folder)
+    }
+
+    /// Every function that a plugin's component imports.
+    pub async fn imported(&self, plugin: &Plugin) -> Result<Vec<Imported>, PluginError> {
+        let workshop = self.workshop(&plugin.manifest.limits)?;
+        let prepared = self.prepared(plugin).await?;
+        Ok(contract::imported(workshop.engine.engine(), prepared.entry.component()))
     }
 
     fn workshop(&self, limits: &Limits) -> Result<&Workshop, PluginError> {
@@ -225,6 +251,7 @@ impl WasmRuntime {
                 PluginError::Component { problem, .. } => refuse(problem),
                 other => other,
             })?;
+            contract::check_versions(&engine, &component).map_err(refuse)?;
             link(&linker, &component).and_then(|linked| Entry::of(linked, api)).map_err(refuse)
         });
         let entry =
@@ -318,7 +345,16 @@ impl WasmRuntime {
         Ok(store)
     }
 
-    async fn describe(&self, plugin: &Plugin, step: &StepPre<StepState>) -> Result<Descriptor, PluginError> {
+    /// What a component says about itself, whether or not that is what its manifest says.
+    pub async fn describe(&self, plugin: &Plugin) -> Result<Descriptor, PluginError> {
+        match &self.prepared(plugin).await?.entry {
+            Entry::Step(step) => self.ask(plugin, step).await,
+            Entry::Program(_) => Ok(program::descriptor(plugin)),
+        }
+    }
+
+    /// Has a component describe itself, with nothing granted.
+    async fn ask(&self, plugin: &Plugin, step: &StepPre<StepState>) -> Result<Descriptor, PluginError> {
         let _place = self.places.acquire().await.map_err(|error| PluginError::Host(error.to_string()))?;
         let file = plugin.folder.join(&plugin.manifest.component.path).display().to_string();
         let refuse = |problem: String| PluginError::Component { file: file.clone(), problem };
@@ -458,30 +494,34 @@ impl StepExecutor for WasmRuntime {
         if let Some(descriptor) = prepared.described.get() {
             return Ok(descriptor.clone());
         }
-        let step = match &prepared.entry {
-            Entry::Step(step) => step,
-            Entry::Program(_) => return Ok(prepared.described.get_or_init(|| program::descriptor(plugin)).clone()),
-        };
-        let descriptor = self.describe(plugin, step).await?;
+        let descriptor = self.describe(plugin).await?;
         let manifest = &plugin.manifest;
-        let file = plugin.folder.join("plugin.toml").display().to_string();
-        let refuse = |problem| Err(PluginError::Manifest { file: file.clone(), problem });
+        let refuse = |key: &str, problem: String| {
+            let path = plugin.folder.join(MANIFEST);
+            let file = ManifestFile::read(&path).map_or_else(|_| path.display().to_string(), |file| file.place(key));
+            Err(PluginError::Manifest { file, problem })
+        };
         if (descriptor.name.as_str(), descriptor.version.as_str()) != (manifest.id.as_str(), manifest.version.as_str())
         {
+            let key = if descriptor.name == manifest.id.as_str() { "version" } else { "id" };
             let says = format!("{}@{}", descriptor.name, descriptor.version);
-            return refuse(format!("names {}, but the component says that it is {says}", plugin.label()));
+            return refuse(key, format!("names {}, but the component says that it is {says}", plugin.label()));
         }
         for wanted in &descriptor.capabilities {
             let id: CapabilityId = match wanted.parse() {
                 Ok(id) => id,
                 Err(error) => {
-                    return refuse(format!("the component asks for a capability that does not exist: {error}"));
+                    let problem = format!("the component asks for a capability that does not exist: {error}");
+                    return refuse("capability", problem);
                 }
             };
             if !manifest.capabilities.iter().any(|declared| declared.id.axis() == id.axis()) {
-                return refuse(format!(
-                    "the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"
-                ));
+                return refuse(
+                    "capability",
+                    format!(
+                        "the component asks for `{id}`, which the manifest does not declare; add [[capability]] id = \"{id}\" with a reason"
+                    ),
+                );
             }
         }
         Ok(prepared.described.get_or_init(|| descriptor).clone())
@@ -507,6 +547,7 @@ impl StepExecutor for WasmRuntime {
             }
         };
         let context = guest_context(&invocation, self.gate.clock.now());
+        let observer = Arc::clone(&invocation.observer);
         let mut store = self
             .store(StoreParts {
                 identity: invocation.identity,
@@ -524,6 +565,7 @@ impl StepExecutor for WasmRuntime {
         let called = call(&prepared.entry, &mut store, &context, invocation.input.as_str());
         let called = tokio::time::timeout(invocation.wall, called).await;
         store.data().voice.finish();
+        observer.used(usage(&store, &limits));
         if let Some(Violation { kind, detail }) = store.data().violation() {
             return Err(StepFailure::Violation { kind: kind.to_owned(), detail });
         }
@@ -564,6 +606,17 @@ impl StepExecutor for WasmRuntime {
             metrics: state.metrics,
             proposals: state.proposals,
         })
+    }
+}
+
+/// What an attempt has used by now.
+fn usage(store: &Store<StepState>, limits: &Limits) -> Usage {
+    let calls = &store.data().host_calls;
+    Usage {
+        memory_bytes: store.data().memory.used() as u64,
+        host_calls: calls.limit - calls.left,
+        // An error says that it is not counted.
+        fuel: limits.fuel.and_then(|fuel| Some(fuel.saturating_sub(store.get_fuel().ok()?))),
     }
 }
 

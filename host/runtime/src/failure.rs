@@ -3,8 +3,9 @@
 use handshake_core::capability::{Denial, DenialLabel};
 use handshake_core::manifest::Limits;
 use handshake_core::step::StepFailure;
-use wasmtime::Trap;
+use handshake_core::terminal;
 use wasmtime::component::ResourceTableError;
+use wasmtime::{Trap, WasmBacktrace};
 
 use crate::bindings::exports::handshake::step::handler::StepError;
 use crate::limits::LimitExceeded;
@@ -12,6 +13,13 @@ use crate::observer::cut;
 
 /// Bytes of a guest's own error text.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
+/// Functions of a guest's backtrace, and bytes of the name of each; a guest chooses both.
+const MOST_FRAMES: usize = 20;
+const MAX_NAME_BYTES: usize = 120;
+/// How wasmtime's form of a backtrace begins.
+const WASMTIME_BACKTRACE: &str = "error while executing at wasm backtrace";
+/// What stands before the functions that were being called when a guest crashed.
+const BACKTRACE: &str = "; guest backtrace: ";
 
 /// WASI has no room for a denial, so a step that fails for good after a refused call is taken to have failed because of
 /// it: whoever reads that learns which line is missing.
@@ -80,7 +88,30 @@ pub(crate) fn from_trap(error: &wasmtime::Error, limits: &Limits, memory_refused
                 ),
             }
         }
-        Some(trap) => StepFailure::Trap(trap.to_string()),
-        None => StepFailure::Trap(cut(&format!("{error:#}"), MAX_MESSAGE_BYTES).to_owned()),
+        Some(trap) => StepFailure::Trap(format!("{trap}{}", backtrace(error))),
+        None => {
+            // wasmtime puts its own form of the backtrace among the causes.
+            let causes = error.chain().map(ToString::to_string).filter(|cause| !cause.starts_with(WASMTIME_BACKTRACE));
+            let said = format!("{}{}", causes.collect::<Vec<_>>().join(": "), backtrace(error));
+            StepFailure::Trap(cut(&said, MAX_MESSAGE_BYTES).to_owned())
+        }
     }
+}
+
+/// The guest's functions that were being called, innermost first, on the same line. Empty when their names were
+/// stripped from the component.
+fn backtrace(error: &wasmtime::Error) -> String {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
+    let mut names = Vec::new();
+    for name in trace.frames().iter().filter_map(wasmtime::FrameInfo::func_name) {
+        let name = rustc_demangle::demangle(name);
+        // Without the hash at the end, which says nothing to anybody.
+        let name = terminal::escape(cut(&format!("{name:#}"), MAX_NAME_BYTES), false).into_owned();
+        if names.len() == MOST_FRAMES {
+            names.push("…".to_owned());
+            break;
+        }
+        names.push(name);
+    }
+    if names.is_empty() { String::new() } else { format!("{BACKTRACE}{}", names.join(" < ")) }
 }

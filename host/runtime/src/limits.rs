@@ -35,6 +35,11 @@ impl SummedMemory {
         Self { limit, used: 0, refused: false }
     }
 
+    /// Bytes of all of them; none ever shrinks.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
     fn grow(&mut self, current: usize, desired: usize) -> bool {
         let used = self.used.saturating_sub(current).saturating_add(desired);
         if used > self.limit {

@@ -6,18 +6,29 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use handshake_core::capability::{Axis, EffectiveRights, GuardedAddress, NetHost, Resource};
+use handshake_core::capability::{Axis, EffectiveRights, GuardedAddress, HttpTarget, NetHost, Resource};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A name whose look-up takes longer is not found. Resolvers give up after some five seconds a server.
 const LOOK_UP: Duration = Duration::from_secs(15);
 /// Addresses of one name that are looked at; a name that has more has them to balance load.
 const MOST_ADDRESSES: usize = 16;
 
-/// Looks up host names.
+/// A connection to a server.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// Looks up host names. One that is not the system's may also stand for the servers behind them.
 #[async_trait]
 pub trait NameResolver: Send + Sync {
     /// All addresses of a host name, best first.
     async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+
+    /// A connection to the server of a request that was allowed and whose addresses were checked, in the place of one
+    /// to those addresses. None: the host connects to them itself, as it must outside of tests.
+    async fn in_place_of(&self, _server: &HttpTarget) -> Option<io::Result<Box<dyn ByteStream>>> {
+        None
+    }
 }
 
 /// Asks the operating system.

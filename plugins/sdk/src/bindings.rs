@@ -4,7 +4,7 @@
 #![allow(missing_docs, unreachable_pub, unused_qualifications, unsafe_code, clippy::all)]
 
 wit_bindgen::generate!({
-    path: "../../wit/step-0.1.0",
+    path: "wit",
     world: "step",
     pub_export_macro: true,
     export_macro_name: "export_handler",

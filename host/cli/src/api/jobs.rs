@@ -324,6 +324,17 @@ async fn submit(
     Parameters(parameters): Parameters<SubmitParameters>,
     Document(request): Document<SubmitRequest>,
 ) -> Result<Response, Refusal> {
+    let answer = begin_submission(&host, request, parameters.watch).await?;
+    host.start_projection();
+    Ok(answer)
+}
+
+/// Submits a job and has it begin. Its record is complete without a projection; who needs one starts it.
+pub(super) async fn begin_submission(
+    host: &Arc<HostState>,
+    request: SubmitRequest,
+    watch: bool,
+) -> Result<Response, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     if !request.base.is_absolute() {
         return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
@@ -346,8 +357,8 @@ async fn submit(
     // Before the run can begin, so that no update is missed.
     let updates = host.engine.watch();
     let submitted = host.engine.submit(submission).await?;
-    let execution = execution_of(&host, &submitted).await?;
-    answer(&host, &submitted, parameters.watch, updates, execution)
+    let execution = execution_of(host, &submitted).await?;
+    answer(host, &submitted, watch, updates, execution)
 }
 
 /// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a
@@ -361,7 +372,8 @@ async fn execution_of(host: &Arc<HostState>, submitted: &SubmittedJob) -> Result
             return Ok(None);
         }
     }
-    Ok(Some(begin(host, submitted, Actor::system())))
+    let engine = host.engine.clone();
+    Ok(Some(host.executions.start(engine, submitted.run_id, submitted.job_id, Actor::system())))
 }
 
 async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {

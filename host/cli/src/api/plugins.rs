@@ -1,21 +1,34 @@
-//! Plugins: which there are, and whether one is what its manifest says.
+//! Plugins: which there are, whether one is what its manifest says, and those that are added.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use handshake_core::capability::CapabilityId;
 use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor};
+use handshake_runtime::manifest::ManifestFile;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host, Refusal};
+use super::{Answer, Document, Host, Refusal, jobs};
 use crate::error::CliError;
 use crate::host::HostState;
+use crate::plugins::added::{self, AddRequest, Offer, RemoveRequest, Removed};
+use crate::plugins::cases::{self, TestReport, TestRequest};
+use crate::plugins::check::{self, ImportedInterface};
+use crate::plugins::single::{self, Recorded, SingleRequest};
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/plugins", get(list)).route("/v1/plugins/check", post(check))
+    Router::new()
+        .route("/v1/plugins", get(list))
+        .route("/v1/plugins/check", post(check))
+        .route("/v1/plugins/run", post(run))
+        .route("/v1/plugins/runs/{job}", get(recorded))
+        .route("/v1/plugins/test", post(test))
+        .route("/v1/plugins/offer", post(offer))
+        .route("/v1/plugins/add", post(add))
+        .route("/v1/plugins/remove", post(remove))
 }
 
 /// Plugins, by id.
@@ -56,6 +69,9 @@ pub(crate) struct PluginLine {
     pub(crate) component_sha256: Option<String>,
     /// Where it is.
     pub(crate) folder: Option<PathBuf>,
+    /// Whether it was added to the data directory.
+    #[serde(default)]
+    pub(crate) added: bool,
 }
 
 impl PluginLine {
@@ -70,6 +86,7 @@ impl PluginLine {
             capabilities: manifest.capabilities.iter().map(|declared| declared.id.to_string()).collect(),
             component_sha256: Some(plugin.component_sha256.to_string()),
             folder: Some(plugin.folder.clone()),
+            added: false,
         }
     }
 
@@ -85,6 +102,7 @@ impl PluginLine {
             capabilities: Vec::new(),
             component_sha256: None,
             folder: None,
+            added: false,
         }
     }
 }
@@ -110,129 +128,90 @@ pub(crate) struct PluginCheck {
     pub(crate) problems: Vec<String>,
     /// What is worth knowing.
     pub(crate) notes: Vec<String>,
+    /// What its component imports.
+    pub(crate) imports: Vec<ImportedInterface>,
+    /// Size of its component.
+    pub(crate) component_bytes: u64,
 }
 
 async fn list(State(host): Host) -> Answer<PluginList> {
+    let store = host.directory.file("plugins");
     let found = tokio::task::spawn_blocking(move || host.runtime.list())
         .await
         .map_err(|error| CliError::internal("looking for plugins failed").because(&error))?;
     let lines = found.into_iter().map(|(id, plugin)| match plugin {
-        Ok(plugin) => PluginLine::ready(&plugin),
+        Ok(plugin) => PluginLine { added: plugin.folder.starts_with(&store), ..PluginLine::ready(&plugin) },
         Err(error) => PluginLine::unusable(id, &error),
     });
     Ok(Json(PluginList { plugins: lines.collect() }))
 }
 
 async fn check(State(host): Host, Document(request): Document<CheckRequest>) -> Answer<PluginCheck> {
-    let elsewhere;
-    let (runtime, uses) = match request {
-        CheckRequest::Uses(uses) => (&*host.runtime, uses),
+    let mut found = Vec::new();
+    let (plugin, manifest) = match request {
+        CheckRequest::Uses(uses) => {
+            let plugin = host.runtime.find(&uses)?;
+            let manifest = check::written_manifest(&plugin)?;
+            (plugin, manifest)
+        }
         CheckRequest::Folder(folder) => {
-            let (Some(parent), Some(id), true) =
-                (folder.parent(), folder.file_name().and_then(|name| name.to_str()), folder.is_absolute())
-            else {
-                return Err(Refusal(CliError::usage(format!("`{}` is not the folder of a plugin", folder.display()))));
-            };
-            elsewhere = host.runtime_for(parent.to_owned())?;
-            (&elsewhere, id.to_owned())
+            let source = source_folder(&folder)?;
+            // What its author wrote comes first: an older build of it may still be there.
+            let written = ManifestFile::read(&source.join("plugin.toml"))?;
+            found.extend(check::folder_name(&source, &written));
+            (host.runtime.lend(&source)?, written)
         }
     };
-    let plugin = runtime.find(&uses)?;
-    let descriptor = runtime.prepare(&plugin).await?;
-    let (problems, notes) = compare(&plugin, &descriptor);
-    Ok(Json(PluginCheck { plugin: PluginLine::ready(&plugin), descriptor, problems, notes }))
+    let checked = check::check(&host.runtime, &plugin, &manifest).await?;
+    found.extend(checked.findings.problems);
+    Ok(Json(PluginCheck {
+        plugin: PluginLine::ready(&plugin),
+        descriptor: checked.descriptor,
+        problems: found,
+        notes: checked.findings.notes,
+        imports: checked.imports,
+        component_bytes: checked.component_bytes,
+    }))
 }
 
-/// Holds what a component says about itself against its manifest.
-fn compare(plugin: &Plugin, descriptor: &Descriptor) -> (Vec<String>, Vec<String>) {
-    let manifest = &plugin.manifest;
-    let mut problems = Vec::new();
-    let mut notes = Vec::new();
-    if descriptor.name != manifest.id.as_str() {
-        problems.push(format!("the component calls itself `{}`, plugin.toml says `{}`", descriptor.name, manifest.id));
+/// The folder of a plugin's source, or of one that has no source.
+pub(crate) fn source_folder(folder: &Path) -> Result<PathBuf, CliError> {
+    if !folder.is_absolute() {
+        return Err(CliError::usage(format!("`{}` is not an absolute path", folder.display())));
     }
-    if descriptor.version != manifest.version {
-        problems.push(format!(
-            "the component is version {}, plugin.toml says {}; build it again",
-            descriptor.version, manifest.version
-        ));
-    }
-    for wanted in &descriptor.capabilities {
-        match wanted.parse::<CapabilityId>() {
-            Err(error) => problems.push(format!("the component asks for {error}")),
-            Ok(id) if manifest.capabilities.iter().all(|declared| declared.id.axis() != id.axis()) => {
-                problems.push(format!("the component asks for `{id}`, which plugin.toml does not declare; add: [[capability]] id = \"{id}\" with a reason"));
-            }
-            Ok(_) => {}
-        }
-    }
-    for declared in &manifest.capabilities {
-        let axis = declared.id.axis();
-        let asked = descriptor
-            .capabilities
-            .iter()
-            .filter_map(|wanted| wanted.parse::<CapabilityId>().ok())
-            .any(|wanted| wanted.axis() == axis);
-        if !asked {
-            notes.push(format!("plugin.toml declares `{}`, which the component does not say it asks for", declared.id));
-        }
-        if !axis.is_grantable() {
-            notes.push(format!("plugin.toml declares `{}`, which this version of the host never grants", declared.id));
-        }
-    }
-    for (name, schema) in [("input", &descriptor.input_schema), ("output", &descriptor.output_schema)] {
-        if !schema.is_object() && !schema.is_boolean() {
-            problems.push(format!("the {name} schema is not a JSON Schema"));
-        }
-    }
-    (problems, notes)
+    // The built form lies in `dist`; its plugin is the folder around it.
+    let around = folder.parent().filter(|around| folder.ends_with("dist") && around.join("plugin.toml").is_file());
+    Ok(around.unwrap_or(folder).to_owned())
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use handshake_core::Digest;
-    use serde_json::json;
+/// Runs one step; the answer is the stream of its run.
+async fn run(State(host): Host, Document(request): Document<SingleRequest>) -> Result<Response, Refusal> {
+    jobs::begin_submission(&host, single::submission(&host, request)?, true).await
+}
 
-    use super::*;
+async fn recorded(State(host): Host, UrlPath(job): UrlPath<String>) -> Answer<Recorded> {
+    Ok(Json(single::recorded(&host, jobs::job_id(&job)?).await?))
+}
 
-    fn plugin() -> Plugin {
-        let manifest = toml::from_str(
-            "schema = 1\nid = \"summarize\"\nversion = \"0.1.0\"\napi = \"handshake:step@0.1\"\ndescription = \"d\"\n[component]\npath = \"a.wasm\"\n[[capability]]\nid = \"model.infer\"\nreason = \"r\"\n",
-        );
-        Plugin {
-            manifest: manifest.unwrap(),
-            manifest_sha256: Digest::ZERO,
-            component_sha256: Digest::ZERO,
-            folder: "/p".into(),
-        }
-    }
+async fn test(State(host): Host, Document(request): Document<TestRequest>) -> Answer<TestReport> {
+    Ok(Json(cases::run(&host, &request).await?))
+}
 
-    fn descriptor(capabilities: &[&str]) -> Descriptor {
-        let capabilities = capabilities.iter().map(|id| (*id).to_owned()).collect();
-        Descriptor {
-            name: "summarize".into(),
-            version: "0.1.0".into(),
-            input_schema: json!({}),
-            output_schema: json!({}),
-            capabilities,
-        }
-    }
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfferRequest {
+    /// Absolute: its folder, its manifest, or its component beside the manifest.
+    path: PathBuf,
+}
 
-    #[test]
-    fn a_component_that_agrees_with_its_manifest_has_no_problems() {
-        assert_eq!(compare(&plugin(), &descriptor(&["model.infer:default"])), (vec![], vec![]));
-    }
+async fn offer(State(host): Host, Document(request): Document<OfferRequest>) -> Answer<Offer> {
+    Ok(Json(added::offer(&host, &request.path).await?))
+}
 
-    #[test]
-    fn an_undeclared_capability_another_name_and_an_unused_declaration_are_told() {
-        let (problems, notes) = compare(
-            &plugin(),
-            &Descriptor { name: "other".into(), version: "0.2.0".into(), ..descriptor(&["fs.read", "fs.peek"]) },
-        );
-        assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems[2].contains("[[capability]] id = \"fs.read\""), "{problems:?}");
-        assert!(problems[3].contains("HSK-4001"), "{problems:?}");
-        assert_eq!(notes.len(), 1, "{notes:?}");
-    }
+async fn add(State(host): Host, Document(request): Document<AddRequest>) -> Answer<Offer> {
+    Ok(Json(added::add(&host, &request).await?))
+}
+
+async fn remove(State(host): Host, Document(request): Document<RemoveRequest>) -> Answer<Removed> {
+    Ok(Json(added::remove(&host, &request).await?))
 }

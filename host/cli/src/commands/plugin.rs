@@ -1,63 +1,52 @@
-//! `handshake plugin`: builds, checks and lists plugins.
+//! `handshake plugin`: makes, builds, checks, runs, tests, adds, lists and removes plugins.
 
-use std::path::{Path, PathBuf};
+mod add;
+mod build;
+mod check;
+mod new;
+mod run;
+mod test;
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
+use clap::Subcommand;
 
 use super::Context;
 use crate::access::Need;
-use crate::api::plugins::{CheckRequest, PluginCheck, PluginLine, PluginList, PluginState};
+use crate::api::plugins::{PluginLine, PluginList, PluginState};
 use crate::error::{CliError, Exit};
-use crate::guest_build::{self, Built};
-use crate::output::{ALERT, Output, Tone};
+use crate::output::{ALERT, Output};
 
 /// `handshake plugin …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// Builds plugins from their Rust sources
-    Build(BuildArgs),
+    /// Makes a small plugin to start from
+    New(new::NewArgs),
+    /// Builds plugins from their sources, and checks them
+    Build(build::BuildArgs),
     /// Checks a plugin: manifest, component, and whether they agree
-    Check(CheckArgs),
+    Check(check::CheckArgs),
+    /// Runs one step without a workflow
+    Run(run::RunArgs),
+    /// Runs a plugin's tests: the real runtime and gate, with fakes behind them
+    Test(test::TestArgs),
+    /// Adds a plugin to the data directory, once somebody has seen what it asks for
+    Add(add::AddArgs),
     /// Lists the plugins that workflows can use
     List,
+    /// Removes a plugin from the data directory
+    Remove(add::RemoveArgs),
 }
 
-/// Arguments of `handshake plugin build`.
-#[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
-    /// Folders with plugin.toml and Cargo.toml
-    #[arg(required = true, value_name = "DIR")]
-    folders: Vec<PathBuf>,
-}
-
-/// Arguments of `handshake plugin check`.
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// A plugin's folder, or its id with or without version
-    #[arg(value_name = "DIR|ID")]
-    plugin: String,
-}
-
-#[derive(Serialize)]
-struct BuiltList {
-    built: Vec<Built>,
-}
-
-/// Builds, checks or lists.
+/// Makes, builds, checks, runs, tests, adds, lists or removes.
 pub(crate) async fn plugin(context: &Context<'_>, command: &PluginCommand) -> Result<Exit, CliError> {
     let output = context.output;
     match command {
-        PluginCommand::Build(args) => {
-            let built = guest_build::build(&args.folders, output.quiet || output.is_json(), &|text| output.note(text))?;
-            show_built(output, built)?;
-        }
-        PluginCommand::Check(args) => {
-            let request = request(&args.plugin)?;
-            let access = context.access(Need::Answers).await?;
-            let checked = access.post::<PluginCheck>("/v1/plugins/check", &request).await;
-            return show_check(output, &access.finish(output, checked).await?);
-        }
+        PluginCommand::New(args) => return new::new(context, args),
+        PluginCommand::Build(args) => return build::build(context, args).await,
+        PluginCommand::Check(args) => return check::check(context, args).await,
+        PluginCommand::Run(args) => return run::run(context, args).await,
+        PluginCommand::Test(args) => return test::test(context, args).await,
+        PluginCommand::Add(args) => return add::add(context, args).await,
+        PluginCommand::Remove(args) => return add::remove(context, args).await,
         PluginCommand::List => {
             let access = context.access(Need::Answers).await?;
             let list = access.get::<PluginList>("/v1/plugins").await;
@@ -67,60 +56,8 @@ pub(crate) async fn plugin(context: &Context<'_>, command: &PluginCommand) -> Re
     Ok(Exit::Done)
 }
 
-fn show_built(output: &Output, built: Vec<Built>) -> Result<(), CliError> {
-    if output.is_json() {
-        return output.json(&BuiltList { built });
-    }
-    if output.quiet {
-        return Ok(());
-    }
-    let rows = built.iter().map(|plugin| {
-        vec![plugin.id.clone(), plugin.version.clone(), kilobytes(plugin.bytes), plugin.folder.display().to_string()]
-    });
-    output.table(&["PLUGIN", "VERSION", "SIZE", "FOLDER"], rows.collect())
-}
-
 fn kilobytes(bytes: u64) -> String {
     format!("{} kB", bytes.div_ceil(1000))
-}
-
-/// What looks like a path is one; a bare name is an id, even if there is a folder of that name.
-fn request(plugin: &str) -> Result<CheckRequest, CliError> {
-    let path = Path::new(plugin);
-    if !plugin.contains('/') && plugin != "." && plugin != ".." {
-        return Ok(CheckRequest::Uses(plugin.to_owned()));
-    }
-    let folder = path
-        .canonicalize()
-        .map_err(|error| CliError::usage(format!("cannot open folder `{plugin}`")).because(&error))?;
-    // The built form lies in `dist`; its plugin is the folder around it.
-    let folder = if folder.ends_with("dist") { folder.parent().map(Path::to_owned).unwrap_or(folder) } else { folder };
-    Ok(CheckRequest::Folder(folder))
-}
-
-fn show_check(output: &Output, check: &PluginCheck) -> Result<Exit, CliError> {
-    let exit = if check.problems.is_empty() { Exit::Done } else { Exit::Usage };
-    if output.is_json() {
-        output.json(check)?;
-        return Ok(exit);
-    }
-    let plugin = &check.plugin;
-    if !output.quiet {
-        output.field("plugin", &format!("{}@{}", plugin.id, plugin.version.as_deref().unwrap_or("?")))?;
-        output.field("does", plugin.description.as_deref().unwrap_or(""))?;
-        output.field("may ask for", &plugin.capabilities.join(", "))?;
-        output.field("sha256", plugin.component_sha256.as_deref().unwrap_or(""))?;
-        for note in &check.notes {
-            output.toned_line("note", Tone::Odd, note)?;
-        }
-    }
-    for problem in &check.problems {
-        output.toned_line("wrong", Tone::Bad, problem)?;
-    }
-    if check.problems.is_empty() && !output.quiet {
-        output.toned_line("ok", Tone::Good, "manifest and component agree")?;
-    }
-    Ok(exit)
 }
 
 fn show_list(output: &Output, list: &PluginList) -> Result<(), CliError> {
@@ -131,7 +68,7 @@ fn show_list(output: &Output, list: &PluginList) -> Result<(), CliError> {
         output.note("no plugins; `plugins` in handshake.toml names the folders that are searched");
         return Ok(());
     }
-    output.table(&["PLUGIN", "VERSION", "STATE", "MAY ASK FOR", "WHAT"], list.plugins.iter().map(row).collect())
+    output.table(&["PLUGIN", "VERSION", "STATE", "FROM", "MAY ASK FOR", "WHAT"], list.plugins.iter().map(row).collect())
 }
 
 fn row(plugin: &PluginLine) -> Vec<String> {
@@ -145,19 +82,8 @@ fn row(plugin: &PluginLine) -> Vec<String> {
         plugin.id.clone(),
         plugin.version.clone().unwrap_or_else(|| "-".to_owned()),
         state,
+        if plugin.added { "added" } else { "project" }.to_owned(),
         plugin.capabilities.join(", "),
         what,
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_name_is_an_id_and_a_path_is_a_folder() {
-        assert!(matches!(request("summarize@0.1"), Ok(CheckRequest::Uses(id)) if id == "summarize@0.1"));
-        assert!(matches!(request("."), Ok(CheckRequest::Folder(folder)) if folder.is_absolute()));
-        assert!(request("./no-such-folder").is_err());
-    }
 }

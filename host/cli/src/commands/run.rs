@@ -141,7 +141,7 @@ pub(super) async fn to_the_end(
 }
 
 /// Asks. An owner that was about to end when it was asked takes no more jobs; its successor does.
-async fn post(
+pub(super) async fn post(
     context: &Context<'_>,
     path: &str,
     request: &impl Serialize,
@@ -167,7 +167,12 @@ enum Line {
 
 /// Shows the updates until the run is over, then asks how it ended. A signal cancels one's own job, and ends the
 /// watching of another's.
-async fn follow(output: &Output, access: &Access, mut lines: Lines, own: bool) -> Result<JobDetails, CliError> {
+pub(super) async fn follow(
+    output: &Output,
+    access: &Access,
+    mut lines: Lines,
+    own: bool,
+) -> Result<JobDetails, CliError> {
     let not_understood =
         |error: serde_json::Error| CliError::internal("a line of the local API cannot be understood").because(&error);
     let first = lines.next().await.ok_or_else(|| CliError::internal("the local API gave no answer"))??;
@@ -269,7 +274,7 @@ pub(super) fn seconds(milliseconds: u64) -> String {
 }
 
 /// How the process ends: by the job's state, and for a failed job by whether a denial was the reason.
-fn outcome(details: &JobDetails) -> Result<Exit, CliError> {
+pub(super) fn outcome(details: &JobDetails) -> Result<Exit, CliError> {
     let job = &details.job;
     let reason = || job.error_message.clone().unwrap_or_else(|| job.status_reason.clone());
     match job.state {

@@ -43,7 +43,8 @@ impl StoredRun {
         let request: handshake_core::step::PluginRequest = uses.parse().ok()?;
         self.run.pinned.plugins.iter().find_map(|(label, pinned)| {
             let (id, version) = label.split_once('@')?;
-            (id == request.id.as_str() && request.accepts(version)).then_some((label.as_str(), pinned.manifest))
+            (id == request.id.as_str() && request.accepts(version, pinned.manifest))
+                .then_some((label.as_str(), pinned.manifest))
         })
     }
 }

@@ -102,7 +102,7 @@ pub(crate) async fn simulate(host: &HostState, request: &SimulateRequest) -> Res
     })?;
     let uses = |step: &&Step| {
         let used = step.plugin().and_then(|uses| PluginRequest::from_str(uses).ok());
-        used.is_some_and(|used| used.id == asked.id && used.accepts(&plugin.manifest.version))
+        used.is_some_and(|used| used.id == asked.id && used.accepts(&plugin.manifest.version, plugin.manifest_sha256))
     };
     let steps: Vec<Option<&Step>> = stored.steps.iter().filter(uses).map(Some).collect();
     let steps = if steps.is_empty() { vec![None] } else { steps };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,7 +13,7 @@ use handshake_core::job::AiJob;
 use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeKey, NodeState};
 use handshake_core::recorder::RecorderError;
 use handshake_core::run::FencingToken;
-use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome};
+use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome, Usage};
 use handshake_core::workflow::Step;
 use handshake_core::{Digest, Json, RunId, SpanId};
 
@@ -36,6 +36,7 @@ pub(super) struct Attempt {
     seed: [u8; 32],
     row: Row,
     since: Duration,
+    used: Arc<OnceLock<Usage>>,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,8 @@ impl Attempt {
             started_at: services.clock.now(),
         };
         let span = SpanId::fresh(&*services.ids);
-        Self { node, number, tries, input, span, seed, row, since: services.clock.monotonic() }
+        let (since, used) = (services.clock.monotonic(), Arc::default());
+        Self { node, number, tries, input, span, seed, row, since, used }
     }
 
     fn row(&self, state: NodeState) -> NodeExecution {
@@ -145,7 +147,8 @@ impl Attempt {
         let clock = &envelope.services.clock;
         row.finished_at = Some(clock.now());
         let lasted = clock.monotonic().saturating_sub(self.since);
-        Ok((row, envelope.step_span_end(self.span, &self.node, result, lasted, metrics)?))
+        let used = self.used.get().copied();
+        Ok((row, envelope.step_span_end(self.span, &self.node, result, (lasted, used), metrics)?))
     }
 
     /// What the executor is given.
@@ -195,6 +198,7 @@ impl Attempt {
                     run: self.row.run,
                     job: job.job_id,
                     node: self.node.clone(),
+                    used: Arc::clone(&self.used),
                 },
             }),
         }

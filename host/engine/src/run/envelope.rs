@@ -7,6 +7,7 @@ use handshake_core::event::{Actor, AdmittedEvent, Event, EventBody};
 use handshake_core::job::{AiJob, JobEvent, JobState};
 use handshake_core::node::NodeKey;
 use handshake_core::recorder::RecorderError;
+use handshake_core::step::Usage;
 use handshake_core::{ApprovalId, EventId, JobId, RunId, SpanId, StepId, TraceId};
 
 use crate::engine::{EngineError, EngineServices};
@@ -17,6 +18,12 @@ const JOB_LATENCY: &str = "hsk.job.latency";
 const JOB_TOKENS: &str = "hsk.job.tokens";
 /// From the beginning of an attempt of a step to its end, milliseconds (R2.6).
 const STEP_DURATION: &str = "hsk.workflow.step_duration";
+/// What an attempt of a step has used, as [`Usage`] counts it.
+const STEP_MEMORY: &str = "hsk.step.memory_bytes";
+const STEP_CALLS: &str = "hsk.step.host_calls";
+const STEP_FUEL: &str = "hsk.step.fuel";
+/// What measurements of the host's own begin with.
+const OWN: &str = "hsk.";
 
 /// What all events of a run have in common.
 ///
@@ -133,11 +140,17 @@ impl Envelope<'_> {
         span: SpanId,
         node: &NodeKey,
         result: &str,
-        lasted: Duration,
+        (lasted, used): (Duration, Option<Usage>),
         mut metrics: BTreeMap<String, f64>,
     ) -> Result<AdmittedEvent, RecorderError> {
-        // Whatever a step calls its own measurements, this one is the host's.
+        // Whatever a step calls its own measurements, these are the host's.
+        metrics.retain(|name, _| !name.starts_with(OWN));
         metrics.insert(STEP_DURATION.to_owned(), milliseconds(lasted));
+        if let Some(Usage { memory_bytes, host_calls, fuel }) = used {
+            metrics.insert(STEP_MEMORY.to_owned(), number(memory_bytes));
+            metrics.insert(STEP_CALLS.to_owned(), number(host_calls));
+            metrics.extend(fuel.map(|fuel| (STEP_FUEL.to_owned(), number(fuel))));
+        }
         self.step_span(span, node, span_end("step", node.to_string(), result, lasted, metrics))
     }
 

@@ -116,7 +116,7 @@ fn ended(
     let now = envelope.services.clock.now();
     row.finished_at = Some(now);
     let span = SpanId::from_uuid(named(row.run_id, &row.node, "span").uuid());
-    let event = envelope.step_span_end(span, &row.node, result, now.since(row.started_at), BTreeMap::new())?;
+    let event = envelope.step_span_end(span, &row.node, result, (now.since(row.started_at), None), BTreeMap::new())?;
     Ok((row, event))
 }
 

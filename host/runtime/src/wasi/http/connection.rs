@@ -7,15 +7,11 @@ use std::time::Duration;
 
 use handshake_core::capability::{Axis, EffectiveRights, HttpTarget, NetHost, Resource};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use wasmtime_wasi_http::Error;
 
 use super::{Broken, TlsClient};
-use crate::network::{self, NameResolver, NoAddress};
-
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+use crate::network::{self, ByteStream, NameResolver, NoAddress};
 
 /// Connects to the server of an allowed request. `within` bounds each connection, TLS included.
 pub(super) async fn connect(
@@ -24,11 +20,14 @@ pub(super) async fn connect(
     rights: &EffectiveRights,
     target: &HttpTarget,
     within: Duration,
-) -> Result<Box<dyn Stream>, Broken> {
+) -> Result<Box<dyn ByteStream>, Broken> {
     let resource = Resource::Request(target.clone());
     let host = &target.origin.host;
     let addresses = network::addresses(resolver, rights, (Axis::NetHttp, &resource), host);
     let addresses = addresses.await.map_err(from_lookup)?;
+    if let Some(stream) = resolver.in_place_of(target).await {
+        return stream.map_err(|error| unreachable(&error));
+    }
     let connected = tokio::time::timeout(within, async {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for ip in addresses {
@@ -42,7 +41,7 @@ pub(super) async fn connect(
     connected.await.unwrap_or_else(|_| Err(Broken::new(Error::ConnectionTimeout, "connection-timeout")))
 }
 
-async fn secured(stream: TcpStream, tls: &Arc<TlsClient>, target: &HttpTarget) -> Result<Box<dyn Stream>, Broken> {
+async fn secured(stream: TcpStream, tls: &Arc<TlsClient>, target: &HttpTarget) -> Result<Box<dyn ByteStream>, Broken> {
     // Small writes of a request's head and body should not wait for each other; it works without.
     let _ = stream.set_nodelay(true);
     if !target.origin.tls {
