@@ -119,7 +119,7 @@ fn structures_that_are_wrong() {
     did you mean `summarize`? known plugins are `read-folder`, `summarize`, `write-report`
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps:\n  - { id: a, uses: 'summarize@x' }"), @r##"
-    flow.yaml:3:20: steps[0].uses: `x` is not a version: write `@1`, `@0.1` or `@0.1.0`
+    flow.yaml:3:20: steps[0].uses: `x` is not a version: write `@1`, `@0.1`, `@0.1.0`, or `@sha256:` and a manifest's hash
     write a plugin id, `id@0.1` or `id@0.1.0`
     "##);
     insta::assert_snapshot!(refused("name: x\nsteps:\n  - { id: a, uses: summarize, needs: [c] }\n  - { id: b, uses: summarize, when: 'steps.a.output' }\n  - { id: c, uses: summarize, with: { v: ['${steps[\"b\"].output}'] } }"), @r##"
