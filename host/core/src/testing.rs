@@ -178,7 +178,10 @@ impl FlightRecorder for MemoryRecorder {
         self.take(event)
     }
     fn reserve(&self) -> Result<Box<dyn OutcomeSlot>, RecorderError> {
-        Ok(Box::new(MemorySlot(Arc::clone(&self.events))))
+        match *locked(&self.behaviour) {
+            Behaviour::Full => Err(RecorderError::Full),
+            Behaviour::Accept | Behaviour::Fenced => Ok(Box::new(MemorySlot(Arc::clone(&self.events)))),
+        }
     }
     async fn record_event(&self, event: &Event) -> Result<(), RecorderError> {
         self.take(event)
