@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use handshake_core::capability::DenialLabel;
 use handshake_core::event::Outcome;
@@ -10,6 +10,7 @@ use handshake_core::step::{StepExecutor, StepFailure};
 use handshake_tests::guest_tools::is_installed;
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
+use tempfile::TempDir;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
@@ -122,10 +123,10 @@ fn fill(folder: &Path) {
     std::fs::create_dir(folder.join("in/sub")).unwrap();
 }
 
-#[tokio::test]
-async fn a_program_gives_the_same_output_and_files_as_without_a_gate() {
+/// A runtime, a program's component, and a folder for running it without a gate; both folders hold the same.
+fn side_by_side(id: &str) -> (TestRuntime, PathBuf, TempDir) {
     let gated = TestRuntime::new();
-    let plugin = gated.runtime.find("program").unwrap();
+    let plugin = gated.runtime.find(id).unwrap();
     let component = plugin.folder.join(&plugin.manifest.component.path);
     let bare = tempfile::tempdir().unwrap();
     for folder in ["in", "out"] {
@@ -133,6 +134,12 @@ async fn a_program_gives_the_same_output_and_files_as_without_a_gate() {
     }
     fill(gated.folder.path());
     fill(bare.path());
+    (gated, component, bare)
+}
+
+#[tokio::test]
+async fn a_program_gives_the_same_output_and_files_as_without_a_gate() {
+    let (gated, component, bare) = side_by_side("program");
     let calls: [(&[&str], &str); 4] = [
         (&["copy", "in", "out"], ""),
         (&["say", "ä b", "", "--c=\"d\"\n"], "one\ntwo ü\r\nlast"),
@@ -157,15 +164,7 @@ async fn programs_in_python_and_javascript_do_the_same_as_without_a_gate() {
         if !is_installed(tool) {
             continue;
         }
-        let gated = TestRuntime::new();
-        let plugin = gated.runtime.find(id).unwrap();
-        let component = plugin.folder.join(&plugin.manifest.component.path);
-        let bare = tempfile::tempdir().unwrap();
-        for folder in ["in", "out"] {
-            std::fs::create_dir(bare.path().join(folder)).unwrap();
-        }
-        fill(gated.folder.path());
-        fill(bare.path());
+        let (gated, component, bare) = side_by_side(id);
         let calls: [(&[&str], &str); 3] =
             [(&["copy", "in", "out"], ""), (&["say", "ä b", "", "--c=\"d\""], "one\ntwo ü\r\nlast"), (&["fail"], "")];
         let rights = Rights::granting(GRANTS);
