@@ -178,6 +178,11 @@ impl HostState {
         }
     }
 
+    /// Where plugins lie that were added.
+    pub(crate) fn plugin_store(&self) -> PluginStore {
+        plugin_store(&self.directory)
+    }
+
     /// A runtime over other services than this host's, with these environment variables for its steps.
     pub(crate) fn runtime_over(
         &self,
@@ -220,6 +225,10 @@ pub(crate) struct Host {
     exporter: Option<Exporter>,
     // Last, so that the directory is free only when everything above is gone.
     _ownership: Ownership,
+}
+
+fn plugin_store(directory: &DataDirectory) -> PluginStore {
+    PluginStore::new(directory.file("plugins"))
 }
 
 impl Host {
@@ -307,7 +316,7 @@ impl Host {
         let workshop = Workshop { cache_dir: directory.file("cache"), cache_key: ownership.cache_key(&*ids)? };
         let options = RuntimeOptions {
             plugin_folders: settings.plugin_folders.clone(),
-            plugin_store: Some(PluginStore::new(directory.file("plugins"))),
+            plugin_store: Some(plugin_store(directory)),
             cache_dir: workshop.cache_dir.clone(),
             cache_key: workshop.cache_key,
             max_instances: settings.max_parallel,

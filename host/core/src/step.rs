@@ -79,6 +79,9 @@ pub trait StepObserver: Send + Sync {
     fn used(&self, _usage: Usage) {}
 }
 
+/// What stands in the text of a [`StepFailure::Trap`] before the guest's functions, innermost first, ` < ` between them.
+pub const GUEST_BACKTRACE: &str = "; guest backtrace: ";
+
 /// What one attempt has used, as the host counted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use handshake_core::step::{Plugin, PluginError, PluginRequest};
 use handshake_core::{Clock, Digest};
 
-use crate::manifest::{MANIFEST, ManifestFile, read_bounded};
+use crate::manifest::{DIST, MANIFEST, ManifestFile, read_bounded};
 use crate::stamp::Stamp;
 use crate::store::PluginStore;
 
@@ -33,12 +33,11 @@ pub(crate) struct PluginFiles {
 /// Reads a built plugin: its manifest, and its component, whose hash must be the one in the manifest.
 pub(crate) fn read_plugin(folder: &Path) -> Result<PluginFiles, PluginError> {
     let file = ManifestFile::read(&folder.join(MANIFEST))?;
-    let (place, manifest, manifest_sha256) = (file.place("component.sha256"), file.manifest, file.sha256);
-    let component_path = folder.join(&manifest.component.path);
+    let component_path = folder.join(&file.manifest.component.path);
     let refuse = |problem: String| PluginError::Component { file: component_path.display().to_string(), problem };
-    let Some(expected) = manifest.component.sha256 else {
+    let Some(expected) = file.manifest.component.sha256 else {
         let problem = "component.sha256 is missing; `handshake plugin build` writes it".to_owned();
-        return Err(PluginError::Manifest { file: place, problem });
+        return Err(PluginError::Manifest { file: file.place("component.sha256"), problem });
     };
     let (component, component_stamp) = read_bounded(&component_path, MAX_COMPONENT_BYTES).map_err(refuse)?;
     let component_sha256 = Digest::of(&component);
@@ -46,11 +45,12 @@ pub(crate) fn read_plugin(folder: &Path) -> Result<PluginFiles, PluginError> {
         let problem = format!(
             "its SHA-256 is {component_sha256}, but plugin.toml names {expected}; if you changed it, build it again with `handshake plugin build`, otherwise find out who did"
         );
-        let file = component_path.display().to_string();
-        return Err(PluginError::ComponentTampered { file, problem, manifest_sha256 });
+        let component = component_path.display().to_string();
+        return Err(PluginError::ComponentTampered { file: component, problem, manifest_sha256: file.sha256 });
     }
+    let ManifestFile { manifest, sha256: manifest_sha256, stamp, .. } = file;
     let plugin = Plugin { manifest, manifest_sha256, component_sha256, folder: folder.to_owned() };
-    Ok(PluginFiles { plugin, component, stamps: [file.stamp, component_stamp] })
+    Ok(PluginFiles { plugin, component, stamps: [stamp, component_stamp] })
 }
 
 /// A plugin that was read before, and how its files looked then.
@@ -133,14 +133,17 @@ impl Catalog {
     }
 
     /// The built forms that may be what is asked for, in order: the lent one, those of the folders, those that were
-    /// added, newest first.
-    fn places(&self, request: &PluginRequest) -> Vec<Result<PathBuf, PluginError>> {
-        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        let lent = request.exact.and_then(|digest| lent.get(&digest).cloned());
+    /// added, newest first. Each place is looked at when its turn comes: mostly the first one has it.
+    fn places<'a>(
+        &'a self,
+        request: &'a PluginRequest,
+    ) -> impl Iterator<Item = Result<PathBuf, PluginError>> + use<'a> {
+        let lent = || self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = request.exact.and_then(|digest| lent().get(&digest).cloned());
         let id = request.id.as_str();
-        let own = self.folders.iter().filter_map(|folder| built_folder(&folder.join(id)));
-        let added = self.store.iter().flat_map(|store| store.versions(id)).map(|added| added.checked());
-        lent.map(Ok).into_iter().chain(own).chain(added).collect()
+        let own = self.folders.iter().filter_map(move |folder| built_folder(&folder.join(id)));
+        let added = self.store.iter().flat_map(move |store| store.versions(id)).map(|added| added.checked());
+        lent.map(Ok).into_iter().chain(own).chain(added)
     }
 
     fn looked_in(&self) -> Vec<String> {
@@ -169,7 +172,7 @@ impl Catalog {
             .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().join(MANIFEST).is_file() || entry.path().join("dist").join(MANIFEST).is_file())
+            .filter(|entry| entry.path().join(MANIFEST).is_file() || entry.path().join(DIST).join(MANIFEST).is_file())
             .filter_map(|entry| entry.file_name().into_string().ok());
         own.chain(self.store.iter().flat_map(PluginStore::ids)).collect()
     }
@@ -189,7 +192,7 @@ fn named(plugin: Arc<Plugin>, id: &str) -> Result<Arc<Plugin>, PluginError> {
 
 /// The folder that holds the built form of a plugin; none when there is no plugin at all.
 pub(crate) fn built_folder(source: &Path) -> Option<Result<PathBuf, PluginError>> {
-    let dist = source.join("dist");
+    let dist = source.join(DIST);
     if dist.join(MANIFEST).is_file() {
         return Some(Ok(dist));
     }

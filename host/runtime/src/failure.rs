@@ -2,7 +2,7 @@
 
 use handshake_core::capability::{Denial, DenialLabel};
 use handshake_core::manifest::Limits;
-use handshake_core::step::StepFailure;
+use handshake_core::step::{GUEST_BACKTRACE, StepFailure};
 use handshake_core::terminal;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
@@ -18,8 +18,6 @@ const MOST_FRAMES: usize = 20;
 const MAX_NAME_BYTES: usize = 120;
 /// How wasmtime's form of a backtrace begins.
 const WASMTIME_BACKTRACE: &str = "error while executing at wasm backtrace";
-/// What stands before the functions that were being called when a guest crashed.
-const BACKTRACE: &str = "; guest backtrace: ";
 
 /// WASI has no room for a denial, so a step that fails for good after a refused call is taken to have failed because of
 /// it: whoever reads that learns which line is missing.
@@ -113,5 +111,5 @@ fn backtrace(error: &wasmtime::Error) -> String {
         }
         names.push(name);
     }
-    if names.is_empty() { String::new() } else { format!("{BACKTRACE}{}", names.join(" < ")) }
+    if names.is_empty() { String::new() } else { format!("{GUEST_BACKTRACE}{}", names.join(" < ")) }
 }

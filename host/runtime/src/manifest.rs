@@ -13,7 +13,9 @@ use toml::de::{DeTable, DeValue};
 use crate::stamp::Stamp;
 
 /// Name of a manifest.
-pub(crate) const MANIFEST: &str = "plugin.toml";
+pub const MANIFEST: &str = "plugin.toml";
+/// Where a plugin's built form lies, within the folder of its source.
+pub const DIST: &str = "dist";
 /// A manifest larger than this is none.
 const MAX_MANIFEST_BYTES: u64 = 256 << 10;
 

@@ -106,7 +106,7 @@ impl PluginStore {
         };
         let manifest = match built {
             Ok(folder) => ManifestFile::read(&folder.join(MANIFEST))?,
-            Err(PluginError::NotBuilt { .. }) if component_beside(from) => ManifestFile::read(&from.join(MANIFEST))?,
+            Err(error @ PluginError::NotBuilt { .. }) => with_component(from).ok_or(error)?,
             Err(error) => return Err(error),
         };
         let source = manifest.path.parent().unwrap_or(Path::new(".")).join(&manifest.manifest.component.path);
@@ -193,9 +193,10 @@ impl PluginStore {
     }
 }
 
-fn component_beside(folder: &Path) -> bool {
-    let manifest = ManifestFile::read(&folder.join(MANIFEST));
-    manifest.is_ok_and(|file| folder.join(&file.manifest.component.path).is_file())
+/// The manifest in a folder that has the component, too.
+fn with_component(folder: &Path) -> Option<ManifestFile> {
+    let manifest = ManifestFile::read(&folder.join(MANIFEST)).ok();
+    manifest.filter(|file| folder.join(&file.manifest.component.path).is_file())
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor};
-use handshake_runtime::manifest::ManifestFile;
+use handshake_runtime::manifest::{MANIFEST, ManifestFile};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Document, Host, Refusal, jobs};
@@ -135,12 +135,12 @@ pub(crate) struct PluginCheck {
 }
 
 async fn list(State(host): Host) -> Answer<PluginList> {
-    let store = host.directory.file("plugins");
+    let store = host.plugin_store();
     let found = tokio::task::spawn_blocking(move || host.runtime.list())
         .await
         .map_err(|error| CliError::internal("looking for plugins failed").because(&error))?;
     let lines = found.into_iter().map(|(id, plugin)| match plugin {
-        Ok(plugin) => PluginLine { added: plugin.folder.starts_with(&store), ..PluginLine::ready(&plugin) },
+        Ok(plugin) => PluginLine { added: plugin.folder.starts_with(store.folder()), ..PluginLine::ready(&plugin) },
         Err(error) => PluginLine::unusable(id, &error),
     });
     Ok(Json(PluginList { plugins: lines.collect() }))
@@ -157,7 +157,7 @@ async fn check(State(host): Host, Document(request): Document<CheckRequest>) -> 
         CheckRequest::Folder(folder) => {
             let source = source_folder(&folder)?;
             // What its author wrote comes first: an older build of it may still be there.
-            let written = ManifestFile::read(&source.join("plugin.toml"))?;
+            let written = ManifestFile::read(&source.join(MANIFEST))?;
             found.extend(check::folder_name(&source, &written));
             (host.runtime.lend(&source)?, written)
         }
@@ -174,14 +174,12 @@ async fn check(State(host): Host, Document(request): Document<CheckRequest>) -> 
     }))
 }
 
-/// The folder of a plugin's source, or of one that has no source.
+/// The folder of a plugin's source, or of one that has no source. Clients name it in full.
 pub(crate) fn source_folder(folder: &Path) -> Result<PathBuf, CliError> {
     if !folder.is_absolute() {
         return Err(CliError::usage(format!("`{}` is not an absolute path", folder.display())));
     }
-    // The built form lies in `dist`; its plugin is the folder around it.
-    let around = folder.parent().filter(|around| folder.ends_with("dist") && around.join("plugin.toml").is_file());
-    Ok(around.unwrap_or(folder).to_owned())
+    Ok(check::source_of(folder).to_owned())
 }
 
 /// Runs one step; the answer is the stream of its run.

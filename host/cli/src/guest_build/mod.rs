@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 
 use handshake_core::Digest;
 use handshake_core::manifest::PluginManifest;
-use handshake_runtime::manifest::read_manifest;
+use handshake_runtime::manifest::{DIST, MANIFEST, read_manifest};
 use serde::Serialize;
 
 use crate::error::CliError;
 
 pub(crate) use rust::{INSTALL, Toolchain};
 pub(crate) use watch::Sources;
-
-/// Where a plugin's built form goes, within its folder.
-const DIST: &str = "dist";
 
 /// A language that plugins can be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -118,7 +115,7 @@ fn source(folder: &Path) -> Result<Source, CliError> {
     let folder = folder
         .canonicalize()
         .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
-    let (manifest, _) = read_manifest(&folder.join("plugin.toml"))?;
+    let (manifest, _) = read_manifest(&folder.join(MANIFEST))?;
     if folder.file_name().and_then(|name| name.to_str()) != Some(manifest.id.as_str()) {
         return Err(CliError::usage(format!("plugin `{}` is in a folder named `{}`", manifest.id, folder.display()))
             .hint("give the folder the plugin's id as its name; that is how it is found"));
@@ -142,13 +139,13 @@ fn lay_out(source: &Source, component: &Path) -> Result<Built, CliError> {
     std::fs::create_dir_all(&dist).map_err(|error| CliError::file("create", &dist, &error))?;
     // The manifest goes first and comes last: a component without its manifest is not built, and one beside an older
     // manifest is taken for one that was tampered with.
-    match std::fs::remove_file(dist.join("plugin.toml")) {
+    match std::fs::remove_file(dist.join(MANIFEST)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(CliError::file("replace", &dist.join("plugin.toml"), &error));
+            return Err(CliError::file("replace", &dist.join(MANIFEST), &error));
         }
         _ => {}
     }
-    for (name, content) in [(manifest.component.path.as_str(), bytes.as_slice()), ("plugin.toml", text.as_bytes())] {
+    for (name, content) in [(manifest.component.path.as_str(), bytes.as_slice()), (MANIFEST, text.as_bytes())] {
         replace(&dist.join(name), content)?;
     }
     Ok(Built {

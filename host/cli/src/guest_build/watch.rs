@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::DIST;
+use handshake_runtime::manifest::DIST;
 
 /// Folders that builds write to.
 const WRITTEN: [&str; 4] = [DIST, "target", "node_modules", "__pycache__"];

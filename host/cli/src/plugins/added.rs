@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use handshake_core::capability::{CapabilityId, CapabilitySet};
+use handshake_core::capability::CapabilityId;
 use handshake_core::event::{Event, EventBody};
 use handshake_core::manifest::{DeclaredCapability, Limits, PluginManifest};
 use handshake_core::step::{Plugin, PluginRequest, StepExecutor};
 use handshake_core::{Digest, EventId, TraceId};
-use handshake_runtime::manifest::ManifestFile;
-use handshake_runtime::{Added, PluginStore, Staged};
+use handshake_runtime::manifest::{MANIFEST, ManifestFile};
+use handshake_runtime::{Added, Staged};
 use serde::{Deserialize, Serialize};
 
 use super::check;
@@ -102,7 +102,7 @@ pub(crate) async fn add(host: &HostState, request: &AddRequest) -> Result<Offer,
         if asks.is_empty() { "nothing".to_owned() } else { asks.join(", ") }
     );
     record(host, "plugin_added", detail).await?;
-    store(host)?.keep(staged)?;
+    host.plugin_store().keep(staged)?;
     Ok(offer)
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct Removed {
 /// Removes one version of an added plugin. Runs that it is part of do not go on without it.
 pub(crate) async fn remove(host: &HostState, request: &RemoveRequest) -> Result<Removed, CliError> {
     let wanted: PluginRequest = request.plugin.parse().map_err(CliError::usage)?;
-    let store = store(host)?;
+    let store = host.plugin_store();
     let versions = store.versions(wanted.id.as_str());
     let fitting: Vec<&Added> =
         versions.iter().filter(|added| wanted.accepts(&added.version, added.manifest_sha256)).collect();
@@ -156,21 +156,17 @@ fn labels(versions: &[Added]) -> String {
     versions.iter().map(|added| format!("{}@{}", added.id, added.version)).collect::<Vec<_>>().join(", ")
 }
 
-fn store(host: &HostState) -> Result<PluginStore, CliError> {
-    Ok(PluginStore::new(host.directory.file("plugins")))
-}
-
 async fn stage(host: &HostState, path: &Path) -> Result<Staged, CliError> {
     if !path.is_absolute() {
         return Err(CliError::usage(format!("`{}` is not an absolute path", path.display())));
     }
-    let (store, path) = (store(host)?, path.to_owned());
+    let (store, path) = (host.plugin_store(), path.to_owned());
     let staged = tokio::task::spawn_blocking(move || store.stage(&path)).await;
     Ok(staged.map_err(|error| CliError::internal("copying a plugin failed").because(&error))??)
 }
 
 async fn look_at(host: &HostState, staged: &Staged) -> Result<Offer, CliError> {
-    let store = store(host)?;
+    let store = host.plugin_store();
     let plugin = &staged.plugin;
     let manifest = &plugin.manifest;
     let versions = store.versions(manifest.id.as_str());
@@ -178,7 +174,7 @@ async fn look_at(host: &HostState, staged: &Staged) -> Result<Offer, CliError> {
     let earlier = versions.iter().find(|added| added.manifest_sha256 != plugin.manifest_sha256);
     let before =
         earlier.and_then(|added| host.runtime.find(&format!("{}@sha256:{}", added.id, added.manifest_sha256)).ok());
-    let file = ManifestFile::read(&plugin.folder.join("plugin.toml"))?;
+    let file = ManifestFile::read(&plugin.folder.join(MANIFEST))?;
     let checked = check::check(&host.runtime, plugin, &file).await?;
     let mut problems = checked.findings.problems;
     if let Some(other) = store.conflict(plugin).filter(|_| !already_added) {
@@ -211,8 +207,8 @@ fn without_folder(text: &str, plugin: &Plugin) -> String {
 
 fn asked(declared: &DeclaredCapability, before: Option<&PluginManifest>) -> Asked {
     let is_new = before.is_some_and(|before| {
-        let known: CapabilitySet = before.capabilities.iter().map(|declared| declared.id.clone()).collect();
-        !known.iter().any(|id| *id == declared.id || *id == CapabilityId::bare(declared.id.axis()))
+        let whole = CapabilityId::bare(declared.id.axis());
+        !before.capabilities.iter().any(|known| known.id == declared.id || known.id == whole)
     });
     Asked { id: declared.id.clone(), reason: declared.reason.clone(), new: is_new }
 }

@@ -7,13 +7,11 @@ use handshake_core::capability::{AXES, Axis, CapabilityId};
 use handshake_core::manifest::PluginApi;
 use handshake_core::step::{Descriptor, Plugin, PluginError};
 use handshake_runtime::imports::{Side, imports};
-use handshake_runtime::manifest::ManifestFile;
+use handshake_runtime::manifest::{DIST, MANIFEST, ManifestFile};
 use handshake_runtime::{Imported, WasmRuntime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
-
-const MANIFEST: &str = "plugin.toml";
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,11 +75,15 @@ pub(crate) async fn check(
     Ok(Checked { descriptor, imports: by_interface(imported), component_bytes, findings })
 }
 
+/// The folder of a plugin's source, which is the one around its built form, or of a plugin that has no source.
+pub(crate) fn source_of(folder: &Path) -> &Path {
+    let around = folder.parent().filter(|around| folder.ends_with(DIST) && around.join(MANIFEST).is_file());
+    around.unwrap_or(folder)
+}
+
 /// The manifest that a plugin's author wrote: of the source folder if there is one, else the plugin's own.
 pub(crate) fn written_manifest(plugin: &Plugin) -> Result<ManifestFile, PluginError> {
-    let own = plugin.folder.join(MANIFEST);
-    let source = plugin.folder.parent().filter(|_| plugin.folder.ends_with("dist")).map(|source| source.join(MANIFEST));
-    ManifestFile::read(&source.filter(|source| source.is_file()).unwrap_or(own))
+    ManifestFile::read(&source_of(&plugin.folder).join(MANIFEST))
 }
 
 fn component_of(plugin: &Plugin) -> String {

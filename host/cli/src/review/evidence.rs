@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor, StepFailure, StepInvocation, StepOutcome};
 use handshake_core::{Clock, Digest, Timestamp};
 use handshake_runtime::WasmRuntime;
+use handshake_runtime::manifest::MANIFEST;
 
 use crate::directory::DataDirectory;
 use crate::error::CliError;
@@ -126,7 +127,7 @@ impl Evidence {
         if self.is_noted(plugin.manifest_sha256) {
             return;
         }
-        let kept = fs::read_to_string(plugin.folder.join("plugin.toml")).and_then(|text| {
+        let kept = fs::read_to_string(plugin.folder.join(MANIFEST)).and_then(|text| {
             // Somebody has changed it since it was read; the next look sees that.
             if Digest::of(text.as_bytes()) == plugin.manifest_sha256 { self.keep(&text).map(drop) } else { Ok(()) }
         });

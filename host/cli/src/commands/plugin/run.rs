@@ -8,6 +8,7 @@ use handshake_core::event::Outcome;
 use handshake_core::job::AccessMode;
 use handshake_core::mount::MountAccess;
 use handshake_core::node::NodeError;
+use handshake_core::step::GUEST_BACKTRACE;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -22,8 +23,6 @@ use crate::plugins::single::{Call, Recorded, SingleMount, SingleRequest};
 const MAX_INPUT_BYTES: u64 = 3 << 20;
 /// Decisions that are shown; all of them are in the record.
 const MOST_DECISIONS: usize = 200;
-/// What stands before the functions of a guest that crashed, see `failure.rs` of the runtime.
-const BACKTRACE: &str = "; guest backtrace: ";
 
 /// Arguments of `handshake plugin run`.
 #[derive(Debug, Args)]
@@ -175,9 +174,9 @@ fn explained(mut error: CliError, details: &JobDetails, recorded: &Recorded) -> 
     if let Some(NodeError { kind, message }) = error_of(details) {
         error.message = format!("the step failed ({kind}): {message}");
     }
-    if let Some(at) = error.message.find(BACKTRACE) {
+    if let Some(at) = error.message.find(GUEST_BACKTRACE) {
         let frames = error.message.split_off(at);
-        error.why.extend(frames[BACKTRACE.len()..].split(" < ").map(|name| format!("in {name}")));
+        error.why.extend(frames[GUEST_BACKTRACE.len()..].split(" < ").map(|name| format!("in {name}")));
     }
     let missing: BTreeSet<String> = recorded.decisions.iter().filter_map(Call::missing_grant).collect();
     if error.exit == Exit::Denied && !missing.is_empty() {

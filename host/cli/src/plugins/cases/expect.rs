@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use handshake_core::Digest;
-use handshake_core::step::StepFailure;
+use handshake_core::step::{GUEST_BACKTRACE, StepFailure};
 use serde_json::Value;
 
 use super::execute::Happened;
@@ -36,7 +36,7 @@ pub(super) fn failure(failure: &StepFailure) -> String {
         other => other.to_string(),
     };
     // One line, without the functions of a crash: those change with each build.
-    let message = message.split("; guest backtrace: ").next().unwrap_or_default();
+    let message = message.split(GUEST_BACKTRACE).next().unwrap_or_default();
     let message = message.lines().next().unwrap_or_default();
     if message.is_empty() { failure.label().to_owned() } else { format!("{}: {message}", failure.label()) }
 }
@@ -49,26 +49,27 @@ pub(super) fn written(case: &Case, happened: &Happened) -> Result<(String, Vec<(
     let mut table = toml::Table::new();
     let mut files = Vec::new();
     match &happened.result {
-        Ok(output) => match (&case.output_file, &expect.output_file, toml_of(output)) {
-            (Some((path, _)), Some(named), _) => {
+        Ok(output) => {
+            let is_asked = is_new || expect.output.is_some() || expect.error.is_some();
+            let value = toml_of(output);
+            let file = match (&case.output_file, &expect.output_file) {
+                (Some((path, _)), Some(named)) => Some((path.clone(), named.get_ref().clone())),
+                // TOML has no null.
+                _ if is_asked && value.is_none() => {
+                    let name = format!("{}.output.json", case.name);
+                    Some((case.folder.join(&name), name))
+                }
+                _ => None,
+            };
+            if let Some((path, name)) = file {
                 let text = serde_json::to_string_pretty(output)
                     .map_err(|error| CliError::internal("the output cannot be written as JSON").because(&error))?;
-                files.push((path.clone(), text + "\n"));
-                table.insert("output_file".into(), named.get_ref().clone().into());
-            }
-            (_, _, Some(value)) if is_new || expect.output.is_some() || expect.error.is_some() => {
-                table.insert("output".into(), value);
-            }
-            // TOML has no null.
-            (_, _, None) if is_new || expect.output.is_some() || expect.error.is_some() => {
-                let name = format!("{}.output.json", case.name);
-                let text = serde_json::to_string_pretty(output)
-                    .map_err(|error| CliError::internal("the output cannot be written as JSON").because(&error))?;
-                files.push((case.folder.join(&name), text + "\n"));
+                files.push((path, text + "\n"));
                 table.insert("output_file".into(), name.into());
+            } else if is_asked {
+                table.extend(value.map(|value| ("output".to_owned(), value)));
             }
-            _ => {}
-        },
+        }
         Err(error) => {
             table.insert("error".into(), failure(error).into());
         }

@@ -29,7 +29,8 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// How often a canned answer was used, and how often it should be.
 pub(super) struct Uses {
-    place: String,
+    /// Where the answer stands in its case.
+    pub(super) place: String,
     what: String,
     times: u32,
     used: AtomicU32,

@@ -28,7 +28,7 @@ const BUFFER: usize = 64 << 10;
 /// Servers that answer what the case says.
 pub(super) struct CannedNetwork {
     names: Vec<String>,
-    entries: Vec<(Uses, HttpAnswer, String)>,
+    entries: Vec<(Uses, HttpAnswer)>,
     complaints: Arc<Mutex<Vec<Mismatch>>>,
 }
 
@@ -36,14 +36,14 @@ impl CannedNetwork {
     pub(super) fn new(entries: &[(String, HttpAnswer)]) -> Self {
         let canned = entries.iter().map(|(place, answer)| {
             let request = Resource::Request(answer.target.clone()).to_string();
-            (Uses::new(place, format!("`{request}`"), answer.times), answer.clone(), place.clone())
+            (Uses::new(place, format!("`{request}`"), answer.times), answer.clone())
         });
         Self { names: names(entries), entries: canned.collect(), complaints: Arc::default() }
     }
 
     /// What was asked in vain or was not as it should be, and what was not asked.
     pub(super) fn complaints(&self) -> Vec<Mismatch> {
-        let unused = self.entries.iter().filter_map(|(uses, ..)| uses.unused());
+        let unused = self.entries.iter().filter_map(|(uses, _)| uses.unused());
         locked(&self.complaints).iter().cloned().chain(unused).collect()
     }
 }
@@ -58,8 +58,8 @@ impl NameResolver for CannedNetwork {
     }
 
     async fn in_place_of(&self, server: &HttpTarget) -> Option<io::Result<Box<dyn ByteStream>>> {
-        let found = self.entries.iter().find(|(uses, answer, _)| uses.is_left() && answer.target == *server);
-        let Some((uses, answer, place)) = found else {
+        let found = self.entries.iter().find(|(uses, answer)| uses.is_left() && answer.target == *server);
+        let Some((uses, answer)) = found else {
             let request = Resource::Request(server.clone());
             let what = format!("`{request}` was sent, and no answer is left for it; add a [[http]]");
             locked(&self.complaints).push(Mismatch { place: "http".to_owned(), what, diff: None });
@@ -70,7 +70,7 @@ impl NameResolver for CannedNetwork {
             return Some(Err(io::Error::new(io::ErrorKind::ConnectionRefused, "as the case says")));
         }
         let (guest, server) = tokio::io::duplex(BUFFER);
-        let (answer, place, complaints) = (answer.clone(), place.clone(), Arc::clone(&self.complaints));
+        let (answer, place, complaints) = (answer.clone(), uses.place.clone(), Arc::clone(&self.complaints));
         // It ends with the connection, and that with the attempt.
         tokio::spawn(async move {
             let serve = service_fn(move |request: Request<Incoming>| {
