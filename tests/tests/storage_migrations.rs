@@ -104,6 +104,11 @@ const ROWS: &[(i64, &str)] = &[
         "INSERT INTO capability_grants (grant_id, plugin, capability, terms, created_at) \
          VALUES ('g', 'p', 'fs.write:out', '{}', 1)",
     ),
+    (
+        22,
+        "INSERT INTO api_tokens (token_id, name, role, kind, secret_sha256, created_at, created_by) \
+         VALUES ('t', 'n', 'operator', 'human', 'h', 1, 'u')",
+    ),
 ];
 
 /// A connection of the test's own.

@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn parameters_are_encoded_and_absent_ones_left_out() {
         let path = with_parameters(
-            "/v1/jobs",
+            "/api/v1/jobs",
             [("state", Some("a&b=c ü".to_owned())), ("kind", None), ("limit", Some("5".to_owned()))],
         );
-        assert_eq!(path, "/v1/jobs?state=a%26b%3Dc%20%C3%BC&limit=5");
+        assert_eq!(path, "/api/v1/jobs?state=a%26b%3Dc%20%C3%BC&limit=5");
         assert_eq!(percent_encoded("../x"), "..%2Fx");
     }
 

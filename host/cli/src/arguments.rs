@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, policy, recorder, run, schema,
-    serve, triggers, workflow,
+    serve, token, triggers, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Looks after the flight recorder's files
     #[command(subcommand)]
     Recorder(recorder::RecorderCommand),
+    /// Says who may come in over the network, and as what
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Checks the installation and says what to do
     Doctor(doctor::DoctorArgs),
     /// Prints the JSON Schema of a file format, or of events

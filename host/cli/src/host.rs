@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use handshake_core::capability::{PolicyInForce, Profile};
 use handshake_core::credential::Credentials;
-use handshake_core::event::{Actor, ActorKind, Redactor};
+use handshake_core::event::{Actor, Redactor};
 use handshake_core::gate::GateServices;
 use handshake_core::model::Models;
 use handshake_core::recorder::FlightRecorder;
@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Need;
-use crate::api;
+use crate::api::{self, Caller};
 use crate::directory::{DataDirectory, Ownership};
 use crate::documents::StoredDocuments;
 use crate::error::{CliError, store_failure};
@@ -85,6 +85,8 @@ pub(crate) struct HostState {
     pub(crate) evidence: Arc<Evidence>,
     /// What is under way.
     pub(crate) executions: Arc<Executions>,
+    /// The folder of the project, where relative paths start unless the owner says otherwise.
+    pub(crate) project: PathBuf,
     /// The data directory.
     pub(crate) directory: DataDirectory,
     /// Where the database is.
@@ -191,13 +193,6 @@ impl HostState {
     ) -> Result<WasmRuntime, CliError> {
         Ok(self.workshop.over(services, environment)?)
     }
-}
-
-/// The person at the command line. Only this user reaches the API, so this is who asks.
-pub(crate) fn person() -> Actor {
-    let name = std::env::var("USER").ok().filter(|name| !name.is_empty());
-    let id = name.unwrap_or_else(|| format!("uid:{}", rustix::process::geteuid().as_raw()));
-    Actor { kind: ActorKind::Human, id }
 }
 
 /// Looks now and then for what can go on, whichever host left it behind.
@@ -379,6 +374,7 @@ impl Host {
             profiles: settings.profiles.clone(),
             evidence,
             executions: Arc::new(Executions::new(need == Need::Jobs)),
+            project: settings.project.clone(),
             directory: directory.clone(),
             url,
             janitor,
@@ -394,7 +390,7 @@ impl Host {
         if need == Need::Jobs {
             state.go_on(state.engine.resumable().await?);
         }
-        let router = api::router(Arc::clone(&state));
+        let router = api::router(Arc::clone(&state)).layer(Extension(Caller::owner()));
         let stop_server = CancellationToken::new();
         let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
         let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::PermissionRequest;
 use crate::job::canonical_enum;
+use crate::token::Role;
 use crate::{ApprovalId, JobId, RunId, StepId, Timestamp};
 
 /// Longest question, bytes.
@@ -134,14 +135,17 @@ impl Approval {
     }
 
     /// The approval after a vote: rejected by one no, approved by as many yes as its quorum says, pending until then.
-    pub fn vote(mut self, vote: Vote) -> Result<Self, ApprovalError> {
+    ///
+    /// Who may vote is named by who they are, or by the role in which they came in.
+    pub fn vote(mut self, vote: Vote, role: Option<Role>) -> Result<Self, ApprovalError> {
         self.require_pending()?;
         if let Some(expired) = self.expires_at.filter(|expires| *expires <= vote.at) {
             return Err(ApprovalError::Expired(expired));
         }
         check_length("a voter's name", &vote.who, 1, MAX_NAME_BYTES)?;
         check_length("a reason", vote.reason.as_deref().unwrap_or_default(), 0, MAX_REASON_BYTES)?;
-        if !self.approvers.is_empty() && !self.approvers.contains(&vote.who) {
+        let named = |name: &String| *name == vote.who || role.is_some_and(|role| role.as_str() == name);
+        if !self.approvers.is_empty() && !self.approvers.iter().any(named) {
             return Err(ApprovalError::NotAnApprover(vote.who));
         }
         if self.votes.iter().any(|earlier| earlier.who == vote.who) {

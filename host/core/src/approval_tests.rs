@@ -64,7 +64,7 @@ fn votes_decide_as_the_table_says() {
         let mut answer = Ok(asked);
         for (word, second) in votes.split(' ').zip(1..) {
             let (who, sign) = word.split_at(word.len() - 1);
-            answer = answer.unwrap().vote(vote(who, sign == "+", second));
+            answer = answer.unwrap().vote(vote(who, sign == "+", second), None);
         }
         let case = format!("{approvers:?} {quorum} {expires:?} {votes}");
         assert_eq!(answer.as_ref().map(|approval| approval.state).map_err(Clone::clone), expected, "{case}");
@@ -79,8 +79,8 @@ fn votes_decide_as_the_table_says() {
 #[test]
 fn a_decided_approval_takes_nothing_more() {
     let ended = [
-        approval(&[], 1, None).vote(vote("ada", true, 1)).unwrap(),
-        approval(&[], 1, None).vote(vote("ada", false, 1)).unwrap(),
+        approval(&[], 1, None).vote(vote("ada", true, 1), None).unwrap(),
+        approval(&[], 1, None).vote(vote("ada", false, 1), None).unwrap(),
         approval(&[], 1, Some(5)).expire(at(5)).unwrap(),
         approval(&[], 1, None).cancel(at(2)).unwrap(),
     ];
@@ -89,7 +89,7 @@ fn a_decided_approval_takes_nothing_more() {
     for approval in ended {
         assert!(approval.decided_at.is_some());
         let decided = Err(ApprovalError::Decided(approval.state));
-        assert_eq!(approval.clone().vote(vote("bob", true, 1)), decided);
+        assert_eq!(approval.clone().vote(vote("bob", true, 1), None), decided);
         assert_eq!(approval.clone().expire(at(9)), decided);
         assert_eq!(approval.cancel(at(9)), decided);
     }
@@ -107,7 +107,7 @@ fn an_approval_expires_when_its_time_has_come_and_not_before() {
 #[test]
 fn what_cannot_be_asked_or_said_is_refused() {
     let good = approval(&["ada"], 1, None);
-    let voted = approval(&[], 2, None).vote(vote("ada", true, 1)).unwrap();
+    let voted = approval(&[], 2, None).vote(vote("ada", true, 1), None).unwrap();
     let bad = [
         Approval { approval_id: ApprovalId::from_uuid(uuid::Uuid::nil()), ..good.clone() },
         Approval { quorum: 0, ..good.clone() },
@@ -123,7 +123,7 @@ fn what_cannot_be_asked_or_said_is_refused() {
     for approval in bad {
         assert!(matches!(approval.check(), Err(ApprovalError::Invalid(_))), "{approval:?}");
     }
-    let invalid = |vote| assert!(matches!(approval(&[], 1, None).vote(vote), Err(ApprovalError::Invalid(_))));
+    let invalid = |vote| assert!(matches!(approval(&[], 1, None).vote(vote, None), Err(ApprovalError::Invalid(_))));
     invalid(vote("", true, 1));
     invalid(vote(&"x".repeat(257), true, 1));
     invalid(Vote { reason: Some("x".repeat(MAX_REASON_BYTES + 1)), ..vote("ada", true, 1) });

@@ -106,6 +106,8 @@ uuid_id! {
     TriggerId,
     /// A person's yes to what a rule wants asked.
     GrantId,
+    /// A token of the API.
+    TokenId,
 }
 
 impl TraceId {

@@ -35,6 +35,7 @@ pub mod step;
 pub mod storage;
 pub mod terminal;
 pub mod testing;
+pub mod token;
 pub mod trigger;
 pub mod workflow;
 
@@ -42,7 +43,7 @@ pub use clock::{Clock, Timestamp};
 pub use digest::Digest;
 pub use id::{
     ApprovalId, BlockId, BundleId, CanvasEdgeId, CanvasId, CanvasNodeId, DiagnosticId, DocumentId, EventId, GrantId,
-    HostId, Ids, InvalidName, JobId, PluginId, ProfileId, ReportId, RunId, SessionId, SpanId, StepId, TraceId,
+    HostId, Ids, InvalidName, JobId, PluginId, ProfileId, ReportId, RunId, SessionId, SpanId, StepId, TokenId, TraceId,
     TriggerId, TriggerName, WorkspaceId,
 };
 pub use json::Json;

@@ -8,6 +8,7 @@ use handshake_core::event::Actor;
 use handshake_core::job::AiJob;
 use handshake_core::run::RunState;
 use handshake_core::storage::{ApprovalFilter, JobFilter, StorageError};
+use handshake_core::token::Role;
 use handshake_core::{ApprovalId, JobId, RunId, StepId};
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +39,14 @@ pub struct Answer {
     pub extent: Option<Extent>,
     /// Why.
     pub reason: Option<String>,
+    /// The role in which whoever answers came in; none for the person whose data it is.
+    pub role: Option<Role>,
 }
 
 impl Answer {
     /// Yes or no, and nothing more.
     pub const fn of(approve: bool) -> Self {
-        Self { approve, extent: None, reason: None }
+        Self { approve, extent: None, reason: None, role: None }
     }
 }
 
@@ -181,7 +184,7 @@ pub(crate) async fn vote(
     answer: Answer,
     by: &Actor,
 ) -> Result<Voted, EngineError> {
-    let Answer { approve, extent, reason } = answer;
+    let Answer { approve, extent, reason, role } = answer;
     let services = &inner.services;
     let job = services.database.job(id).await?;
     crate::control::require_sound(&job)?;
@@ -210,7 +213,7 @@ pub(crate) async fn vote(
     if grant.is_some() {
         grants::refresh(services).await?;
     }
-    let counted = count(services, approval, approve, reason, by).await;
+    let counted = count(services, approval, Answer { approve, extent: None, reason, role }, by).await;
     if let Some(grant) = &grant
         && !counted.as_ref().is_ok_and(|decided| decided.state == ApprovalState::Approved)
     {
@@ -236,15 +239,15 @@ pub(crate) async fn vote(
 async fn count(
     services: &EngineServices,
     mut approval: Approval,
-    approve: bool,
-    reason: Option<String>,
+    answer: Answer,
     by: &Actor,
 ) -> Result<Approval, EngineError> {
+    let Answer { approve, reason, role, .. } = answer;
     for _ in 0..MOST_TRIES {
         let now = services.clock.now();
         let votes = approval.votes.len();
         let vote = Vote { who: by.id.clone(), approve, reason: reason.clone(), at: now };
-        let voted = match approval.clone().vote(vote) {
+        let voted = match approval.clone().vote(vote, role) {
             Ok(voted) => voted,
             Err(error @ ApprovalError::Expired(_)) => {
                 // It is over, and is said to be.

@@ -27,6 +27,7 @@ mod sql;
 mod sqlite;
 mod sweep;
 mod text;
+mod tokens;
 mod triggers;
 mod url;
 mod writer;

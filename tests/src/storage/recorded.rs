@@ -16,10 +16,11 @@ use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::storage::*;
+use handshake_core::token::ApiToken;
 use handshake_core::trigger::{Trigger, TriggerRef};
 use handshake_core::{
-    ApprovalId, BlockId, CanvasId, Digest, DocumentId, GrantId, HostId, JobId, ReportId, RunId, Timestamp, TriggerId,
-    WorkspaceId,
+    ApprovalId, BlockId, CanvasId, Digest, DocumentId, GrantId, HostId, JobId, ReportId, RunId, Timestamp, TokenId,
+    TriggerId, WorkspaceId,
 };
 use handshake_storage::SqlDatabase;
 
@@ -177,6 +178,13 @@ hand_on! { GrantStore:
     grant(id: GrantId) -> Answer<Grant>;
     grants(filter: &GrantFilter) -> Answer<Vec<Grant>>;
     revoke_grant(grant: Grant, events: Events) -> Answer<()>;
+}
+
+hand_on! { TokenStore:
+    add_token(token: ApiToken, events: Events) -> Answer<()>;
+    token(id: TokenId) -> Answer<ApiToken>;
+    tokens(page: &Page<TokenId>) -> Answer<Vec<ApiToken>>;
+    revoke_token(token: ApiToken, events: Events) -> Answer<()>;
 }
 
 hand_on! { TriggerStore:

@@ -64,7 +64,7 @@ pub(crate) async fn votes_are_stored_one_by_one_and_a_decision_is_final(world: W
     for (votes, who) in ["Ada", ODD].into_iter().enumerate() {
         world.clock.advance(Duration::from_secs(1));
         let vote = Vote { reason: Some(ODD.into()), ..vote(&world, who, true) };
-        approval = approval.vote(vote).unwrap();
+        approval = approval.vote(vote, None).unwrap();
         world.database.decide(approval.clone(), votes, vec![world.event(who)]).await.unwrap();
         assert_eq!(world.database.approval(approval.approval_id).await.unwrap(), approval);
     }
@@ -93,7 +93,7 @@ pub(crate) async fn of_votes_at_the_same_time_one_is_stored_and_the_others_try_a
     };
     let decisions = (0..8).map(|n| {
         let database = if n % 2 == 0 { world.sql.clone() } else { other.clone() };
-        let voted = approval.clone().vote(vote(&world, &n.to_string(), true)).unwrap();
+        let voted = approval.clone().vote(vote(&world, &n.to_string(), true), None).unwrap();
         tokio::spawn(async move { database.decide(voted, 0, vec![]).await })
     });
     let mut won = 0;
@@ -106,7 +106,7 @@ pub(crate) async fn of_votes_at_the_same_time_one_is_stored_and_the_others_try_a
     assert_eq!(won, 1);
     let stored = world.database.approval(approval.approval_id).await.unwrap();
     assert_eq!((stored.votes.len(), stored.state), (1, ApprovalState::Pending));
-    let again = stored.vote(vote(&world, "again", false)).unwrap();
+    let again = stored.vote(vote(&world, "again", false), None).unwrap();
     other.decide(again.clone(), 1, vec![]).await.unwrap();
     assert_eq!(world.database.approval(approval.approval_id).await.unwrap(), again);
 }
@@ -172,13 +172,13 @@ pub(crate) async fn approvals_that_cannot_be_stored_are_refused(world: World) {
     assert!(is_missing(&world.database.decide(good.clone(), 0, vec![]).await, "approval"));
     assert!(is_missing(&world.database.approval(good.approval_id).await, "approval"));
 
-    let asked = good.vote(vote(&world, "Ada", true)).unwrap();
+    let asked = good.vote(vote(&world, "Ada", true), None).unwrap();
     let unvoted = Approval { votes: Vec::new(), ..asked.clone() };
     world.database.request_approval(unvoted.clone(), vec![]).await.unwrap();
-    let nul = unvoted.vote(vote(&world, "Bob\0", true)).unwrap();
+    let nul = unvoted.vote(vote(&world, "Bob\0", true), None).unwrap();
     assert!(is_invalid(&world.database.decide(nul, 0, vec![]).await));
     world.database.decide(asked.clone(), 0, vec![]).await.unwrap();
-    let mut forged = asked.vote(vote(&world, "Bob", true)).unwrap();
+    let mut forged = asked.vote(vote(&world, "Bob", true), None).unwrap();
     forged.votes[0].who = "Eve".into();
     assert!(is_invalid(&world.database.decide(forged, 1, vec![]).await));
     assert_eq!(world.recorded().await.len(), 0);
@@ -211,15 +211,15 @@ pub(crate) async fn a_decision_wakes_the_run_that_waits_for_it_and_no_other(worl
         due.into_iter().map(|run| (run.run_id, run.wake_at)).collect::<Vec<_>>()
     };
     assert_eq!(due().await, []);
-    let once = asks.clone().vote(vote(&world, "Ada", true)).unwrap();
+    let once = asks.clone().vote(vote(&world, "Ada", true), None).unwrap();
     world.database.decide(once.clone(), 0, vec![]).await.unwrap();
     assert_eq!(due().await, [], "a vote is missing");
     world.clock.advance(Duration::from_secs(1));
-    let decided = once.vote(vote(&world, "Bob", true)).unwrap();
+    let decided = once.vote(vote(&world, "Bob", true), None).unwrap();
     world.database.decide(decided, 1, vec![]).await.unwrap();
     for other in [paused, queued] {
         let run = other.run_id;
-        let no = other.vote(vote(&world, "Ada", false)).unwrap();
+        let no = other.vote(vote(&world, "Ada", false), None).unwrap();
         world.database.decide(no, 0, vec![]).await.unwrap();
         assert_eq!(world.database.run(run).await.unwrap().wake_at, None);
     }

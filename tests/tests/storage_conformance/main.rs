@@ -16,6 +16,7 @@ mod outbox;
 mod ports;
 mod retention;
 mod runs;
+mod tokens;
 mod triggers;
 
 use std::pin::Pin;
@@ -123,6 +124,10 @@ const CASES: &[Case] = &cases![
     grants::a_grant_is_taken_back_once_and_says_by_whom,
     grants::grants_are_filtered_before_the_limit_and_page_without_gaps,
     grants::grants_that_cannot_be_stored_are_refused,
+    tokens::a_token_comes_back_as_it_was_made,
+    tokens::of_the_tokens_that_count_only_one_has_a_name,
+    tokens::a_token_is_revoked_once_and_says_by_whom,
+    tokens::tokens_page_without_gaps,
     triggers::a_trigger_comes_back_as_it_was_added,
     triggers::a_name_is_taken_once_and_free_again_after_a_removal,
     triggers::triggers_page_without_gaps,

@@ -50,7 +50,7 @@ impl Side {
                 let next = match self.dice.below(4) {
                     0 => approval.expire(now),
                     1 => approval.cancel(now),
-                    _ => approval.vote(vote),
+                    _ => approval.vote(vote, None),
                 };
                 match next {
                     Ok(next) => "decide ".to_owned() + &shown(database.decide(next, votes, self.events()).await),

@@ -1,17 +1,15 @@
 //! The flight recorder's queries. Each answers only when everything recorded before it can be seen.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use handshake_core::token::Right;
 use handshake_core::{EventId, RunId};
 use handshake_recorder::{EventPage, EventQuery, MatrixQuery, TraceTree};
 use uuid::Uuid;
 
-use super::{Answer, Document, Host, Parameters, Refusal};
+use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
-use crate::host::HostState;
 use crate::review;
 use crate::review::diff::{Diff, DiffRequest};
 use crate::review::explain::Explanation;
@@ -22,18 +20,19 @@ use crate::review::sign_off::{SignOffLine, SignOffList, SignOffRequest};
 use crate::review::simulate::{SimulateRequest, Simulated};
 use crate::review::suggest::{SuggestRequest, Suggested};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/audit/events", get(events))
-        .route("/v1/audit/matrix", get(matrix))
-        .route("/v1/audit/trace/{id}", get(trace))
-        .route("/v1/audit/explain/{event}", get(explain))
-        .route("/v1/audit/simulate", post(simulate))
-        .route("/v1/audit/replay", post(replay))
-        .route("/v1/audit/suggest", post(suggest))
-        .route("/v1/audit/diff", post(diff))
-        .route("/v1/audit/sign-offs/{run}", get(sign_offs).post(sign_off))
-        .route("/v1/audit/reports/{run}", get(report))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::Audit, "/audit/events", get(events))
+        .on(Right::Audit, "/audit/matrix", get(matrix))
+        .on(Right::Audit, "/audit/trace/{id}", get(trace))
+        .on(Right::Audit, "/audit/explain/{event}", get(explain))
+        .on(Right::Audit, "/audit/simulate", post(simulate))
+        .on(Right::Audit, "/audit/replay", post(replay))
+        .on(Right::Audit, "/audit/suggest", post(suggest))
+        .on(Right::Audit, "/audit/diff", post(diff))
+        .on(Right::Audit, "/audit/sign-offs/{run}", get(sign_offs))
+        .on(Right::SignOff, "/audit/sign-offs/{run}", post(sign_off))
+        .on(Right::Audit, "/audit/reports/{run}", get(report))
 }
 
 async fn events(State(host): Host, Parameters(query): Parameters<EventQuery>) -> Answer<EventPage> {
@@ -58,8 +57,12 @@ async fn explain(State(host): Host, Path(id): Path<String>) -> Answer<Explanatio
     Ok(Json(review::explain::explain(&host, id).await?))
 }
 
-async fn simulate(State(host): Host, Document(request): Document<SimulateRequest>) -> Answer<Simulated> {
-    Ok(Json(review::simulate::simulate(&host, &request).await?))
+async fn simulate(
+    State(host): Host,
+    caller: Caller,
+    Document(request): Document<SimulateRequest>,
+) -> Answer<Simulated> {
+    Ok(Json(review::simulate::simulate(&host, &caller.actor, &request).await?))
 }
 
 async fn replay(State(host): Host, Document(request): Document<ReplayRequest>) -> Answer<Replayed> {
@@ -84,10 +87,11 @@ async fn sign_offs(State(host): Host, Path(run): Path<String>) -> Answer<SignOff
 
 async fn sign_off(
     State(host): Host,
+    caller: Caller,
     Path(run): Path<String>,
     Document(request): Document<SignOffRequest>,
 ) -> Answer<SignOffLine> {
-    Ok(Json(review::sign_off::sign_off(&host, run_id(&run)?, request).await?))
+    Ok(Json(review::sign_off::sign_off(&host, &caller, run_id(&run)?, request).await?))
 }
 
 async fn report(State(host): Host, Path(run): Path<String>) -> Answer<ReportData> {

@@ -1,8 +1,5 @@
 //! Debug bundles, put together and handed out by the owner of the data directory.
 
-use std::sync::Arc;
-
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -10,19 +7,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use handshake_core::BundleId;
 use handshake_core::event::{BundleScope, DebugBundleExport, Event, EventBody, RedactionMode};
+use handshake_core::token::Right;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
 use super::jobs::job_id;
-use super::{Document, Host, Refusal};
+use super::{Caller, Document, Host, Refusal, Routes};
 use crate::bundle;
-use crate::host::{HostState, person};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/audit/bundles/{job}", post(export))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Audit, "/audit/bundles/{job}", post(export))
 }
 
 /// How much a bundle shows.
@@ -41,6 +38,7 @@ pub(crate) const BUNDLE_SHA256: &str = "handshake-bundle-sha256";
 /// Answers with the file. That it was given out is on record before its first byte leaves.
 async fn export(
     State(host): Host,
+    caller: Caller,
     Path(job): Path<String>,
     Document(request): Document<BundleRequest>,
 ) -> Result<Response, Refusal> {
@@ -55,7 +53,7 @@ async fn export(
         bundle_sha256: Some(finished.sha256),
     });
     let event_id = handshake_core::EventId::fresh(ids);
-    let mut event = Event::new(event_id, job.trace_id, clock.now(), person(), body);
+    let mut event = Event::new(event_id, job.trace_id, clock.now(), caller.actor, body);
     event.job_id = Some(job.job_id);
     host.gate.recorder.record_event(&event).await?;
 

@@ -1,23 +1,22 @@
 //! The databases: how they stand, and deleting what need not be kept.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::HostId;
 use handshake_core::storage::{PruneReport, Schema, Statistics};
+use handshake_core::token::Right;
 use handshake_recorder::ProjectionStatus;
 use handshake_storage::SqlDatabase;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host};
+use super::{Answer, Document, Host, Routes};
 use crate::error::CliError;
-use crate::host::HostState;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/db", get(status)).route("/v1/db/prune", post(prune))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Own, "/db", get(status)).on(Right::Own, "/db/prune", post(prune))
 }
 
 /// How the databases stand.

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{get, post};
 use handshake_core::content::{ContentBlock, Document as StoredDocument, Stored, Workspace};
 use handshake_core::edit::{EditContext, Editor, EditorKind};
+use handshake_core::event::ActorKind;
 use handshake_core::storage::Page;
+use handshake_core::token::Right;
 use handshake_core::{DocumentId, TraceId, WorkspaceId};
 use handshake_engine::documents;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host, Parameters, Refusal};
+use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
+use crate::host::HostState;
 
 /// The largest document, bytes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 << 20;
@@ -28,11 +30,12 @@ const DEFAULT_WORKSPACE: &str = "default";
 const PAGE: u32 = 50;
 const LONGEST_PAGE: u32 = 1_000;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/documents", get(list).post(import).layer(DefaultBodyLimit::max(MAX_IMPORT_BYTES)))
-        .route("/v1/documents/{id}", get(show))
-        .route("/v1/documents/{id}/export", get(export))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::Audit, "/documents", get(list))
+        .on(Right::Operate, "/documents", post(import).layer(DefaultBodyLimit::max(MAX_IMPORT_BYTES)))
+        .on(Right::Audit, "/documents/{id}", get(show))
+        .on(Right::Audit, "/documents/{id}/export", get(export))
 }
 
 /// A document to be stored.
@@ -118,7 +121,11 @@ async fn workspace_named(host: &HostState, name: &str) -> Result<Option<Workspac
     }
 }
 
-async fn import(State(host): Host, Document(request): Document<ImportRequest>) -> Result<Response, Refusal> {
+async fn import(
+    State(host): Host,
+    caller: Caller,
+    Document(request): Document<ImportRequest>,
+) -> Result<Response, Refusal> {
     let bytes = request.text.len();
     if bytes > MAX_DOCUMENT_BYTES {
         let problem = format!("the document has {bytes} bytes; at most {MAX_DOCUMENT_BYTES} are taken");
@@ -132,13 +139,13 @@ async fn import(State(host): Host, Document(request): Document<ImportRequest>) -
     let title = request.title.as_deref();
     let imported = documents::import(ids, workspace_id, new, title, &request.name, &request.text)
         .map_err(|error| CliError::bad_input(&error))?;
-    let context = EditContext {
-        kind: EditorKind::Human,
-        actor_id: person().id,
-        job: None,
-        run: None,
-        trace: TraceId::fresh(ids),
+    let kind = match caller.actor.kind {
+        ActorKind::Human => EditorKind::Human,
+        // The guard refuses those: what a program edits, it edits in a job.
+        ActorKind::Agent => EditorKind::Ai,
+        ActorKind::System => EditorKind::System,
     };
+    let context = EditContext { kind, actor_id: caller.actor.id, job: None, run: None, trace: TraceId::fresh(ids) };
     let documents::Imported { document_id, title, blocks, changes } = imported;
     editor(&host).edit(context, changes).await?;
     let answer = Imported { document_id, title, workspace_id, blocks };

@@ -1,22 +1,21 @@
 //! Grants: what people have said yes to, and taking it back.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::capability::{Grant, PermissionRequest};
 use handshake_core::storage::{GrantFilter, Page};
+use handshake_core::token::Right;
 use handshake_core::{ApprovalId, GrantId};
 use handshake_recorder::MatrixQuery;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host, Parameters, Refusal};
+use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
+use crate::host::HostState;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/grants", get(list)).route("/v1/grants/{id}/revoke", post(revoke))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Audit, "/grants", get(list)).on(Right::Operate, "/grants/{id}/revoke", post(revoke))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +70,7 @@ async fn list(State(host): Host, Parameters(parameters): Parameters<ListParamete
 /// Answers when no call is let through any more that only this grant allowed.
 async fn revoke(
     State(host): Host,
+    caller: Caller,
     Path(id): Path<String>,
     Document(request): Document<RevokeRequest>,
 ) -> Answer<Grant> {
@@ -79,7 +79,7 @@ async fn revoke(
         Refusal(refused.hint("handshake capabilities grants shows them"))
     })?;
     // It comes to that although whoever asked may go away.
-    let revoked = tokio::spawn(async move { host.engine.revoke(id, request.reason, &person()).await }).await;
+    let revoked = tokio::spawn(async move { host.engine.revoke(id, request.reason, &caller.actor).await }).await;
     Ok(Json(revoked.map_err(|error| CliError::internal("taking the grant back failed").because(&error))??))
 }
 

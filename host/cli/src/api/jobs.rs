@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::approval::Approval;
 use handshake_core::capability::Extent;
 use handshake_core::event::Actor;
@@ -18,6 +18,7 @@ use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
 use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::{JobFilter, Payloads};
+use handshake_core::token::{Right, Role};
 use handshake_core::{JobId, RunId, StepId};
 use handshake_engine::{EngineError, InputValue, Proposals, Question, RunUpdate, Submission, SubmittedJob, Voted};
 use serde::{Deserialize, Serialize};
@@ -27,22 +28,23 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::grants::{self, PermissionHistory};
 use super::workflows::WorkflowText;
-use super::{Answer, Document, Host, Parameters, Refusal};
+use super::{Answer, Caller, Document, Host, IdempotencyKey, Parameters, Refusal, Routes};
 use crate::error::{CliError, ErrorDocument};
 use crate::executions::Execution;
-use crate::host::{HostState, person};
+use crate::host::HostState;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/jobs", get(list).post(submit))
-        .route("/v1/jobs/{id}", get(show))
-        .route("/v1/jobs/{id}/cancel", post(cancel))
-        .route("/v1/jobs/{id}/pause", post(pause))
-        .route("/v1/jobs/{id}/watch", get(watch))
-        .route("/v1/jobs/{id}/resume", post(resume))
-        .route("/v1/jobs/{id}/retry", post(retry))
-        .route("/v1/jobs/{id}/vote", post(vote))
-        .route("/v1/runs/{id}/updates", get(updates))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::See, "/jobs", get(list))
+        .on(Right::Submit, "/jobs", post(submit))
+        .on(Right::See, "/jobs/{id}", get(show))
+        .on(Right::Operate, "/jobs/{id}/cancel", post(cancel))
+        .on(Right::Operate, "/jobs/{id}/pause", post(pause))
+        .on(Right::See, "/jobs/{id}/watch", get(watch))
+        .on(Right::Operate, "/jobs/{id}/resume", post(resume))
+        .on(Right::Operate, "/jobs/{id}/retry", post(retry))
+        .on(Right::Decide, "/jobs/{id}/vote", post(vote))
+        .on(Right::See, "/runs/{id}/updates", get(updates))
 }
 
 /// A job to be run.
@@ -57,8 +59,10 @@ pub(crate) struct SubmitRequest {
     /// Inputs as text, converted to the types that the workflow declares.
     #[serde(default)]
     pub(crate) text_inputs: BTreeMap<String, String>,
-    /// Folder that relative mount paths start from; absolute.
-    pub(crate) base: PathBuf,
+    /// Folder that relative mount paths start from; absolute. Only the owner of the data directory names one; for others,
+    /// and by default, it is the folder of the host's project.
+    #[serde(default)]
+    pub(crate) base: Option<PathBuf>,
     /// The same key gives the same job.
     #[serde(default)]
     pub(crate) idempotency_key: Option<String>,
@@ -194,18 +198,23 @@ pub(crate) struct VoteRequest {
 }
 
 /// Counts a vote. When it decides, the job goes on here.
-async fn vote(State(host): Host, Path(id): Path<String>, Document(request): Document<VoteRequest>) -> Answer<Voted> {
+async fn vote(
+    State(host): Host,
+    caller: Caller,
+    Path(id): Path<String>,
+    Document(request): Document<VoteRequest>,
+) -> Answer<Voted> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let VoteRequest { question, approve, extent, reason } = request;
-    let answer = handshake_engine::Answer { approve, extent, reason };
-    let voted = host.engine.vote(job_id(&id)?, question.as_ref(), answer, &person()).await?;
+    let answer = handshake_engine::Answer { approve, extent, reason, role: caller.token_role() };
+    let voted = host.engine.vote(job_id(&id)?, question.as_ref(), answer, &caller.actor).await?;
     if let Some((run_id, job_id)) = voted.goes_on {
         begin(&host, &SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }, Actor::system());
     }
     Ok(Json(voted))
 }
 
-async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> {
+async fn cancel(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Cancelled> {
     let id = job_id(&id)?;
     if host.executions.cancel_job(id) {
         return Ok(Json(Cancelled { cancelled: true }));
@@ -213,7 +222,7 @@ async fn cancel(State(host): Host, Path(id): Path<String>) -> Answer<Cancelled> 
     if host.database.job(id).await?.state.is_final() {
         return Ok(Json(Cancelled { cancelled: false }));
     }
-    host.engine.cancel(id, &person()).await?;
+    host.engine.cancel(id, &caller.actor).await?;
     Ok(Json(Cancelled { cancelled: true }))
 }
 
@@ -224,9 +233,9 @@ pub(crate) struct Paused {
     pub(crate) paused: bool,
 }
 
-async fn pause(State(host): Host, Path(id): Path<String>) -> Answer<Paused> {
+async fn pause(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Paused> {
     let id = job_id(&id)?;
-    if host.executions.pause_job(id, &person()) {
+    if host.executions.pause_job(id, &caller.actor) {
         return Ok(Json(Paused { paused: true }));
     }
     let job = host.database.job(id).await?;
@@ -254,6 +263,7 @@ pub(crate) struct RetryRequest {
 
 async fn resume(
     State(host): Host,
+    caller: Caller,
     Path(id): Path<String>,
     Parameters(parameters): Parameters<SubmitParameters>,
 ) -> Result<Response, Refusal> {
@@ -268,19 +278,20 @@ async fn resume(
         _ => return Err(refused(&job, "only a job that waits or was interrupted goes on")),
     };
     let started = SubmittedJob { job_id: job.job_id, run_id, existing: false, warnings: Vec::new() };
-    let execution = begin(&host, &started, person());
+    let execution = begin(&host, &started, caller.actor);
     answer(&host, &started, parameters.watch, updates, Some(execution))
 }
 
 async fn retry(
     State(host): Host,
+    caller: Caller,
     Path(id): Path<String>,
     Parameters(parameters): Parameters<SubmitParameters>,
     Document(request): Document<RetryRequest>,
 ) -> Result<Response, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let updates = host.engine.watch();
-    let started = host.engine.retry(job_id(&id)?, request.from.as_ref(), &person()).await?;
+    let started = host.engine.retry(job_id(&id)?, request.from.as_ref(), &caller.actor).await?;
     let execution = begin(&host, &started, Actor::system());
     answer(&host, &started, parameters.watch, updates, Some(execution))
 }
@@ -321,24 +332,48 @@ fn answer(
 
 async fn submit(
     State(host): Host,
+    caller: Caller,
     Parameters(parameters): Parameters<SubmitParameters>,
-    Document(request): Document<SubmitRequest>,
+    IdempotencyKey(key): IdempotencyKey,
+    Document(mut request): Document<SubmitRequest>,
 ) -> Result<Response, Refusal> {
-    let answer = begin_submission(&host, request, parameters.watch).await?;
+    request.idempotency_key = match (key, request.idempotency_key) {
+        (Some(header), Some(body)) if header != body => {
+            let problem = "the header idempotency-key and the body's idempotency_key differ";
+            return Err(Refusal(CliError::usage(problem)));
+        }
+        (header, body) => header.or(body),
+    };
+    let answer = begin_submission(&host, &caller, request, parameters.watch).await?;
     host.start_projection();
     Ok(answer)
+}
+
+/// The folder that relative paths of what somebody submits start from.
+pub(super) fn base_of(host: &HostState, caller: &Caller, base: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    match base {
+        None => Ok(host.project.clone()),
+        Some(_) if caller.role != Role::Owner => {
+            Err(CliError::denied("only the owner of the data directory says where paths start")
+                .code("forbidden")
+                .hint("leave out `base`; paths start in the folder of the host's project"))
+        }
+        Some(base) if !base.is_absolute() => {
+            Err(CliError::usage(format!("base: `{}` is not an absolute path", base.display())))
+        }
+        Some(base) => Ok(base),
+    }
 }
 
 /// Submits a job and has it begin. Its record is complete without a projection; who needs one starts it.
 pub(super) async fn begin_submission(
     host: &Arc<HostState>,
+    caller: &Caller,
     request: SubmitRequest,
     watch: bool,
 ) -> Result<Response, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
-    if !request.base.is_absolute() {
-        return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
-    }
+    let base = base_of(host, caller, request.base)?;
     let mut inputs: BTreeMap<String, InputValue> =
         request.inputs.into_iter().map(|(name, value)| (name, InputValue::Json(value))).collect();
     for (name, text) in request.text_inputs {
@@ -350,9 +385,9 @@ pub(super) async fn begin_submission(
     let submission = Submission {
         source: request.workflow.into(),
         inputs,
-        base: request.base,
+        base,
         idempotency_key: request.idempotency_key,
-        actor: person(),
+        actor: caller.actor.clone(),
     };
     // Before the run can begin, so that no update is missed.
     let updates = host.engine.watch();

@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod bundle;
+mod caller;
 pub(crate) mod database;
 pub(crate) mod documents;
 pub(crate) mod grants;
@@ -16,6 +17,7 @@ pub(crate) mod recorder;
 mod request;
 mod response;
 pub(crate) mod server;
+pub(crate) mod tokens;
 pub(crate) mod triggers;
 pub(crate) mod workflows;
 
@@ -25,9 +27,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::map_response_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
+use handshake_core::token::Right;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use request::{Document, Parameters};
+pub(crate) use caller::{Caller, Routes};
+pub(crate) use request::{Document, IdempotencyKey, Parameters};
 pub(crate) use response::Refusal;
 
 use crate::error::CliError;
@@ -41,10 +45,10 @@ pub(crate) type Host = State<Arc<HostState>>;
 /// What every handler answers.
 pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
 
-/// The whole API.
+/// The whole API. Whoever lets a request in adds the [`Caller`].
 pub(crate) fn router(state: Arc<HostState>) -> Router {
-    Router::new()
-        .route("/v1/health", get(health))
+    let routes = Routes::new()
+        .on(Right::See, "/health", get(health))
         .merge(jobs::routes())
         .merge(proposals::routes())
         .merge(pins::routes())
@@ -59,6 +63,9 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(database::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())
+        .merge(tokens::routes());
+    routes
+        .below("/api/v1")
         .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(map_response_with_state(state.redaction.clone(), response::say))

@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::capability::{Axis, CapabilityId, EffectiveRights, Profile, Resource};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, Call};
 use handshake_core::job::AccessMode;
 use handshake_core::model::{GenerateRequest, GenerateResponse, Message, ModelError, ModelInfo, Role};
+use handshake_core::token::Right;
 use handshake_core::{Digest, ProfileId, TraceId};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Host};
+use super::{Answer, Caller, Host, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
 
 /// Short, and with something to pick from for an extractive model.
 const QUESTION: &str = "Answer in one short sentence: does this model work? A model that works gives back some text. Anything else is an error.";
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/models", get(list)).route("/v1/models/{name}/test", post(test))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::See, "/models", get(list)).on(Right::Operate, "/models/{name}/test", post(test))
 }
 
 /// Configured models.
@@ -46,7 +46,7 @@ async fn list(State(host): Host) -> Answer<ModelList> {
 }
 
 /// Asks the model for real, through a gate of the person's own: the operator's policy still decides.
-async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> {
+async fn test(State(host): Host, caller: Caller, Path(name): Path<String>) -> Answer<ModelTest> {
     if !host.models.list().iter().any(|model| model.name == name) {
         return Err(ModelError::Unknown(name).into());
     }
@@ -66,7 +66,7 @@ async fn test(State(host): Host, Path(name): Path<String>) -> Answer<ModelTest> 
     };
     let identity = AttemptIdentity {
         trace: TraceId::fresh(&*host.gate.ids),
-        actor: person(),
+        actor: caller.actor,
         component_sha256: None,
         span: None,
         place: None,

@@ -1,19 +1,17 @@
 //! Pinned jobs, which the janitor spares.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::post;
-use axum::{Json, Router};
 use handshake_core::job::AiJob;
+use handshake_core::token::Right;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::job_id;
-use super::{Answer, Host};
-use crate::host::{HostState, person};
+use super::{Answer, Caller, Host, Routes};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/jobs/{id}/pin", post(pin)).route("/v1/jobs/{id}/unpin", post(unpin))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Operate, "/jobs/{id}/pin", post(pin)).on(Right::Operate, "/jobs/{id}/unpin", post(unpin))
 }
 
 /// The job as it is now.
@@ -23,10 +21,10 @@ pub(crate) struct Pinned {
     pub(crate) job: AiJob,
 }
 
-async fn pin(State(host): Host, Path(id): Path<String>) -> Answer<Pinned> {
-    Ok(Json(Pinned { job: host.engine.pin(job_id(&id)?, true, &person()).await? }))
+async fn pin(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Pinned> {
+    Ok(Json(Pinned { job: host.engine.pin(job_id(&id)?, true, &caller.actor).await? }))
 }
 
-async fn unpin(State(host): Host, Path(id): Path<String>) -> Answer<Pinned> {
-    Ok(Json(Pinned { job: host.engine.pin(job_id(&id)?, false, &person()).await? }))
+async fn unpin(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Pinned> {
+    Ok(Json(Pinned { job: host.engine.pin(job_id(&id)?, false, &caller.actor).await? }))
 }

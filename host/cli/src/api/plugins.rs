@@ -1,34 +1,33 @@
 //! Plugins: which there are, whether one is what its manifest says, and those that are added.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path as UrlPath, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor};
+use handshake_core::token::Right;
 use handshake_runtime::manifest::{MANIFEST, ManifestFile};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host, Refusal, jobs};
+use super::{Answer, Caller, Document, Host, Refusal, Routes, jobs};
 use crate::error::CliError;
-use crate::host::HostState;
 use crate::plugins::added::{self, AddRequest, Offer, RemoveRequest, Removed};
 use crate::plugins::cases::{self, TestReport, TestRequest};
 use crate::plugins::check::{self, ImportedInterface};
 use crate::plugins::single::{self, Recorded, SingleRequest};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/plugins", get(list))
-        .route("/v1/plugins/check", post(check))
-        .route("/v1/plugins/run", post(run))
-        .route("/v1/plugins/runs/{job}", get(recorded))
-        .route("/v1/plugins/test", post(test))
-        .route("/v1/plugins/offer", post(offer))
-        .route("/v1/plugins/add", post(add))
-        .route("/v1/plugins/remove", post(remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::See, "/plugins", get(list))
+        .on(Right::Own, "/plugins/check", post(check))
+        .on(Right::Own, "/plugins/run", post(run))
+        .on(Right::Own, "/plugins/runs/{job}", get(recorded))
+        .on(Right::Own, "/plugins/test", post(test))
+        .on(Right::Own, "/plugins/offer", post(offer))
+        .on(Right::Own, "/plugins/add", post(add))
+        .on(Right::Own, "/plugins/remove", post(remove))
 }
 
 /// Plugins, by id.
@@ -183,8 +182,12 @@ pub(crate) fn source_folder(folder: &Path) -> Result<PathBuf, CliError> {
 }
 
 /// Runs one step; the answer is the stream of its run.
-async fn run(State(host): Host, Document(request): Document<SingleRequest>) -> Result<Response, Refusal> {
-    jobs::begin_submission(&host, single::submission(&host, request)?, true).await
+async fn run(
+    State(host): Host,
+    caller: Caller,
+    Document(request): Document<SingleRequest>,
+) -> Result<Response, Refusal> {
+    jobs::begin_submission(&host, &caller, single::submission(&host, request)?, true).await
 }
 
 async fn recorded(State(host): Host, UrlPath(job): UrlPath<String>) -> Answer<Recorded> {
@@ -206,10 +209,10 @@ async fn offer(State(host): Host, Document(request): Document<OfferRequest>) -> 
     Ok(Json(added::offer(&host, &request.path).await?))
 }
 
-async fn add(State(host): Host, Document(request): Document<AddRequest>) -> Answer<Offer> {
-    Ok(Json(added::add(&host, &request).await?))
+async fn add(State(host): Host, caller: Caller, Document(request): Document<AddRequest>) -> Answer<Offer> {
+    Ok(Json(added::add(&host, caller.actor, &request).await?))
 }
 
-async fn remove(State(host): Host, Document(request): Document<RemoveRequest>) -> Answer<Removed> {
-    Ok(Json(added::remove(&host, &request).await?))
+async fn remove(State(host): Host, caller: Caller, Document(request): Document<RemoveRequest>) -> Answer<Removed> {
+    Ok(Json(added::remove(&host, caller.actor, &request).await?))
 }

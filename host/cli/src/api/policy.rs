@@ -1,22 +1,20 @@
 //! The operator's policy: read again.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
-use axum::{Json, Router};
+use handshake_core::token::Right;
 
-use super::{Answer, Host};
+use super::{Answer, Caller, Host, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
 use crate::policy_keeper::Reloaded;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/policy/reload", post(reload))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Own, "/policy/reload", post(reload))
 }
 
 /// Answers when the new policy is in force. It comes to that although whoever asked may go away.
-async fn reload(State(host): Host) -> Answer<Reloaded> {
-    let reloaded = tokio::spawn(async move { host.policy_keeper.reload(person()).await }).await;
+async fn reload(State(host): Host, caller: Caller) -> Answer<Reloaded> {
+    let reloaded = tokio::spawn(async move { host.policy_keeper.reload(caller.actor).await }).await;
     Ok(Json(reloaded.map_err(|error| CliError::internal("reading the policy again failed").because(&error))??))
 }

@@ -1,24 +1,22 @@
 //! What jobs propose for documents: looking at it, accepting it, declining it.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::JobId;
 use handshake_core::job::AiJob;
+use handshake_core::token::Right;
 use handshake_engine::Proposals;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host, Refusal};
+use super::{Answer, Caller, Document, Host, Refusal, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/jobs/{id}/proposals", get(show))
-        .route("/v1/jobs/{id}/accept", post(accept))
-        .route("/v1/jobs/{id}/decline", post(decline))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::Audit, "/jobs/{id}/proposals", get(show))
+        .on(Right::Decide, "/jobs/{id}/accept", post(accept))
+        .on(Right::Decide, "/jobs/{id}/decline", post(decline))
 }
 
 /// What somebody says about a job's proposals.
@@ -54,12 +52,22 @@ async fn show(State(host): Host, Path(id): Path<String>) -> Answer<JobProposals>
     Ok(Json(JobProposals { proposals: host.engine.proposals(&job).await? }))
 }
 
-async fn accept(State(host): Host, Path(id): Path<String>, Document(verdict): Document<Verdict>) -> Answer<Decided> {
-    let job = host.engine.accept(job_id(&id)?, &person(), verdict.reason).await?;
+async fn accept(
+    State(host): Host,
+    caller: Caller,
+    Path(id): Path<String>,
+    Document(verdict): Document<Verdict>,
+) -> Answer<Decided> {
+    let job = host.engine.accept(job_id(&id)?, &caller.actor, verdict.reason).await?;
     Ok(Json(Decided { job }))
 }
 
-async fn decline(State(host): Host, Path(id): Path<String>, Document(verdict): Document<Verdict>) -> Answer<Decided> {
-    let job = host.engine.decline(job_id(&id)?, &person(), verdict.reason).await?;
+async fn decline(
+    State(host): Host,
+    caller: Caller,
+    Path(id): Path<String>,
+    Document(verdict): Document<Verdict>,
+) -> Answer<Decided> {
+    let job = host.engine.decline(job_id(&id)?, &caller.actor, verdict.reason).await?;
     Ok(Json(Decided { job }))
 }

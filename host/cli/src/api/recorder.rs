@@ -1,13 +1,13 @@
 //! The flight recorder's files: how they stand, and looking after them at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::StorageError;
+use handshake_core::token::Right;
 use handshake_core::{Digest, EventId};
 use handshake_recorder::head::Head;
 use handshake_recorder::signing::Signed;
@@ -15,21 +15,20 @@ use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Proof, Rebuilt, 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Answer, Document, Host, Refusal};
+use super::{Answer, Document, Host, Refusal, Routes};
 use crate::copies;
 use crate::error::{CliError, Exit, store_failure};
-use crate::host::HostState;
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/recorder", get(status))
-        .route("/v1/recorder/public-key", get(public_key))
-        .route("/v1/recorder/seal", post(seal))
-        .route("/v1/recorder/compact", post(compact))
-        .route("/v1/recorder/rebuild", post(rebuild))
-        .route("/v1/recorder/copies", post(copy))
-        .route("/v1/recorder/verify", post(verify))
-        .route("/v1/recorder/proofs/{event}", post(prove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::Audit, "/recorder", get(status))
+        .on(Right::Audit, "/recorder/public-key", get(public_key))
+        .on(Right::Own, "/recorder/seal", post(seal))
+        .on(Right::Own, "/recorder/compact", post(compact))
+        .on(Right::Own, "/recorder/rebuild", post(rebuild))
+        .on(Right::Own, "/recorder/copies", post(copy))
+        .on(Right::Audit, "/recorder/verify", post(verify))
+        .on(Right::Audit, "/recorder/proofs/{event}", post(prove))
 }
 
 /// How long the status waits for events that are about to be projected.

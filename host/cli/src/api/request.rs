@@ -46,3 +46,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
         Ok(Self(value))
     }
 }
+
+/// The key that makes a submission happen once however often it is sent.
+pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let text = value.to_str().map_err(|_| {
+            Refusal(CliError::usage("the header idempotency-key holds other characters than those of ASCII"))
+        })?;
+        Ok(Self(Some(text.to_owned())))
+    }
+}

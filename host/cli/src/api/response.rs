@@ -23,6 +23,8 @@ fn status(error: &CliError) -> StatusCode {
         ("not_found", _) => StatusCode::NOT_FOUND,
         ("conflict", _) => StatusCode::CONFLICT,
         ("busy", _) => StatusCode::SERVICE_UNAVAILABLE,
+        ("unauthorized", _) => StatusCode::UNAUTHORIZED,
+        ("too_many", _) => StatusCode::TOO_MANY_REQUESTS,
         ("too_large", _) => StatusCode::PAYLOAD_TOO_LARGE,
         (_, Exit::Denied) => StatusCode::FORBIDDEN,
         (_, Exit::Internal) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use handshake_core::storage::{Page, StorageError};
+use handshake_core::token::Right;
 use handshake_core::trigger::{Trigger, TriggerRef};
 use handshake_core::{TriggerId, TriggerName};
 use handshake_engine::{InputValue, Submission, TriggerError};
 use serde::{Deserialize, Serialize};
 
+use super::jobs::base_of;
 use super::workflows::WorkflowText;
-use super::{Answer, Document, Host, Parameters, Refusal};
+use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
-use crate::host::{HostState, person};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new()
-        .route("/v1/triggers", get(list).post(add))
-        .route("/v1/triggers/{name}", get(show))
-        .route("/v1/triggers/{name}/remove", post(remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .on(Right::See, "/triggers", get(list))
+        .on(Right::Operate, "/triggers", post(add))
+        .on(Right::See, "/triggers/{name}", get(show))
+        .on(Right::Operate, "/triggers/{name}/remove", post(remove))
 }
 
 /// A trigger to be added.
@@ -39,7 +40,8 @@ pub(crate) struct AddRequest {
     #[serde(default)]
     pub(crate) text_inputs: BTreeMap<String, String>,
     /// Folder that relative mount paths start from; absolute.
-    pub(crate) base: PathBuf,
+    #[serde(default)]
+    pub(crate) base: Option<PathBuf>,
 }
 
 /// Triggers, newest first.
@@ -94,24 +96,23 @@ async fn show(State(host): Host, Path(name): Path<String>) -> Answer<Trigger> {
 
 async fn add(
     State(host): Host,
+    caller: Caller,
     Document(request): Document<AddRequest>,
 ) -> Result<(StatusCode, Json<Trigger>), Refusal> {
-    if !request.base.is_absolute() {
-        return Err(Refusal(CliError::usage(format!("base: `{}` is not an absolute path", request.base.display()))));
-    }
+    let base = base_of(&host, &caller, request.base)?;
     let inputs = request.text_inputs.into_iter().map(|(name, text)| (name, InputValue::Text(text)));
     let submission = Submission {
         source: request.workflow.into(),
         inputs: inputs.collect(),
-        base: request.base,
+        base,
         idempotency_key: None,
-        actor: person(),
+        actor: caller.actor,
     };
     let trigger = host.engine.add_trigger(request.name, submission).await?;
     host.trigger_added.notify_one();
     Ok((StatusCode::CREATED, Json(trigger)))
 }
 
-async fn remove(State(host): Host, Path(name): Path<String>) -> Answer<Trigger> {
-    Ok(Json(host.engine.remove_trigger(&reference(&name)?, &person()).await?))
+async fn remove(State(host): Host, caller: Caller, Path(name): Path<String>) -> Answer<Trigger> {
+    Ok(Json(host.engine.remove_trigger(&reference(&name)?, &caller.actor).await?))
 }

@@ -1,18 +1,16 @@
 //! Workflows: checking without running.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
-use axum::{Json, Router};
+use handshake_core::token::Right;
 use handshake_engine::{CheckedWorkflow, Format, WorkflowSource};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Document, Host};
-use crate::host::HostState;
+use super::{Answer, Document, Host, Routes};
 
-pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route("/v1/workflows/check", post(check))
+pub(super) fn routes() -> Routes {
+    Routes::new().on(Right::Submit, "/workflows/check", post(check))
 }
 
 /// A workflow's text on its way to the process that checks it.

@@ -252,7 +252,7 @@ fn explain(context: &Context<'_>, id: &CapabilityId) -> Result<(), CliError> {
 async fn grants(context: &Context<'_>, args: &GrantsArgs) -> Result<(), CliError> {
     let output = context.output;
     let path = with_parameters(
-        "/v1/grants",
+        "/api/v1/grants",
         [
             ("all", Some(args.all.to_string())),
             ("limit", Some(args.limit.to_string())),
@@ -301,7 +301,7 @@ async fn revoke(context: &Context<'_>, args: &RevokeArgs) -> Result<(), CliError
     let output = context.output;
     let access = context.access(Need::Answers).await?;
     let request = RevokeRequest { reason: args.reason.clone() };
-    let answer = access.post::<Grant>(&format!("/v1/grants/{}/revoke", args.grant), &request).await;
+    let answer = access.post::<Grant>(&format!("/api/v1/grants/{}/revoke", args.grant), &request).await;
     let grant = access.finish(output, answer).await?;
     if output.is_json() {
         return output.json(&grant);

@@ -74,7 +74,7 @@ async fn status(context: &Context<'_>) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let access = context.access(Need::Answers).await?;
-    let status = access.get::<DatabaseStatus>("/v1/db").await;
+    let status = access.get::<DatabaseStatus>("/api/v1/db").await;
     let status = access.finish(context.output, status).await?;
     show_status(context.output, &status)?;
     Ok(Exit::Done)
@@ -161,7 +161,7 @@ async fn migrate(context: &Context<'_>, dry_run: bool) -> Result<Exit, CliError>
         // Whoever owns the directory has migrated the database.
         None => {
             let access = context.access(Need::Answers).await?;
-            let status = access.get::<DatabaseStatus>("/v1/db").await;
+            let status = access.get::<DatabaseStatus>("/api/v1/db").await;
             access.finish(context.output, status).await?.schema
         }
         // A look does not refuse a database of a later version.
@@ -191,7 +191,7 @@ async fn migrate(context: &Context<'_>, dry_run: bool) -> Result<Exit, CliError>
 async fn prune(context: &Context<'_>, dry_run: bool) -> Result<Exit, CliError> {
     let dry_run = dry_run || context.settings()?.retention.dry_run;
     let access = context.access(Need::Answers).await?;
-    let report = access.post::<PruneReport>("/v1/db/prune", &PruneRequest { dry_run }).await;
+    let report = access.post::<PruneReport>("/api/v1/db/prune", &PruneRequest { dry_run }).await;
     let report = access.finish(context.output, report).await?;
     let output = context.output;
     if output.is_json() {

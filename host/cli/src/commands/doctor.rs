@@ -176,15 +176,15 @@ async fn check_host(context: &Context<'_>, settings: &Settings, findings: &mut F
             return findings.failed(check, &error);
         }
     };
-    match access.get::<DatabaseStatus>("/v1/db").await {
+    match access.get::<DatabaseStatus>("/api/v1/db").await {
         Ok(status) => check_databases(&status, findings),
         Err(error) => findings.failed("database", &error),
     }
-    match access.get::<PluginList>("/v1/plugins").await {
+    match access.get::<PluginList>("/api/v1/plugins").await {
         Ok(list) => check_plugins(&list, findings),
         Err(error) => findings.failed("plugins", &error),
     }
-    match access.get::<ModelList>("/v1/models").await {
+    match access.get::<ModelList>("/api/v1/models").await {
         Ok(list) => check_models(settings, &list, findings),
         Err(error) => findings.failed("models", &error),
     }

@@ -87,7 +87,7 @@ pub(crate) async fn documents(context: &Context<'_>, command: &DocumentsCommand)
         }
         DocumentsCommand::List(args) => {
             let path = with_parameters(
-                "/v1/documents",
+                "/api/v1/documents",
                 [
                     ("limit", Some(args.limit.to_string())),
                     ("after", args.after.map(|id| id.to_string())),
@@ -97,12 +97,12 @@ pub(crate) async fn documents(context: &Context<'_>, command: &DocumentsCommand)
             show_list(output, &ask(context, async |access| access.get::<DocumentList>(&path).await).await?)?;
         }
         DocumentsCommand::Show(args) => {
-            let path = format!("/v1/documents/{}", args.id);
+            let path = format!("/api/v1/documents/{}", args.id);
             let details = ask(context, async |access| access.get::<DocumentDetails>(&path).await).await?;
             show_details(output, &details, args.blocks)?;
         }
         DocumentsCommand::Export(args) => {
-            let path = format!("/v1/documents/{}/export", args.id);
+            let path = format!("/api/v1/documents/{}/export", args.id);
             let exported = ask(context, async |access| access.get::<Exported>(&path).await).await?;
             write(output, &exported, args.file.as_deref())?;
         }
@@ -164,7 +164,7 @@ fn read(path: &Path) -> Result<String, CliError> {
 async fn import(access: &Access, requests: Vec<ImportRequest>) -> Result<Vec<Imported>, CliError> {
     let mut imported = Vec::new();
     for request in requests {
-        let answer = access.post("/v1/documents", &request).await.map_err(|error: CliError| {
+        let answer = access.post("/api/v1/documents", &request).await.map_err(|error: CliError| {
             let message = format!("`{}`: {}", request.name, error.message);
             CliError { message, ..error }
         });

@@ -155,22 +155,22 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
     let output = context.output;
     match command {
         JobsCommand::Resume(args) => {
-            return start(context, &format!("/v1/jobs/{}/resume?watch=true", args.id), &()).await;
+            return start(context, &format!("/api/v1/jobs/{}/resume?watch=true", args.id), &()).await;
         }
         JobsCommand::Retry(args) => {
             let request = RetryRequest { from: args.from.clone() };
-            return start(context, &format!("/v1/jobs/{}/retry?watch=true", args.id), &request).await;
+            return start(context, &format!("/api/v1/jobs/{}/retry?watch=true", args.id), &request).await;
         }
         JobsCommand::Watch(args) => return watch(context, args.id).await,
         JobsCommand::Approve(args) => return vote(context, &args.vote, true, args.extent()).await,
         JobsCommand::Reject(args) => return vote(context, args, false, None).await,
         JobsCommand::Pause(args) => {
-            let path = format!("/v1/jobs/{}/pause", args.id);
+            let path = format!("/api/v1/jobs/{}/pause", args.id);
             let paused = ask(context, async |access| access.post::<Paused>(&path, &()).await).await?;
             said(output, &paused, "pausing: it waits once the steps that run have ended")?;
         }
         JobsCommand::Cancel(args) => {
-            let path = format!("/v1/jobs/{}/cancel", args.id);
+            let path = format!("/api/v1/jobs/{}/cancel", args.id);
             let cancelled = ask(context, async |access| access.post::<Cancelled>(&path, &()).await).await?;
             if !cancelled.cancelled {
                 let problem = format!("job `{}` has ended already", args.id);
@@ -182,7 +182,7 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
         JobsCommand::Unpin(args) => pin(context, args, false).await?,
         JobsCommand::List(args) => {
             let path = with_parameters(
-                "/v1/jobs",
+                "/api/v1/jobs",
                 [
                     ("state", args.state.map(|state| state.to_string())),
                     ("kind", args.kind.map(|kind| kind.to_string())),
@@ -193,7 +193,7 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
             show_list(output, &ask(context, async |access| access.get::<JobList>(&path).await).await?)?;
         }
         JobsCommand::Show(args) => {
-            let path = format!("/v1/jobs/{}?payloads={}", args.id, args.payloads);
+            let path = format!("/api/v1/jobs/{}?payloads={}", args.id, args.payloads);
             show_details(output, &ask(context, async |access| access.get::<JobDetails>(&path).await).await?)?;
         }
     }
@@ -203,7 +203,7 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
 /// Pins a job or lets go of it.
 async fn pin(context: &Context<'_>, args: &JobArgs, pinned: bool) -> Result<(), CliError> {
     let (word, meaning) = if pinned { ("pin", "pinned: it is kept") } else { ("unpin", "not pinned any more") };
-    let path = format!("/v1/jobs/{}/{word}", args.id);
+    let path = format!("/api/v1/jobs/{}/{word}", args.id);
     let answer = ask(context, async |access| access.post::<Pinned>(&path, &()).await).await?;
     said(context.output, &answer, meaning)
 }
@@ -213,7 +213,7 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool, extent: Opt
     let output = context.output;
     let request = VoteRequest { question: args.step.clone(), approve, extent, reason: args.reason.clone() };
     let access = context.access(Need::Jobs).await?;
-    let details = match access.get::<JobDetails>(&format!("/v1/jobs/{}", args.id)).await {
+    let details = match access.get::<JobDetails>(&format!("/api/v1/jobs/{}", args.id)).await {
         Ok(details) => details,
         Err(error) => return access.finish(output, Err(error)).await,
     };
@@ -222,12 +222,12 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool, extent: Opt
     if details.job.state == JobState::AwaitingUser && over && args.step.is_none() {
         let word = if approve { "accept" } else { "decline" };
         let verdict = Verdict { reason: args.reason.clone() };
-        let decided = access.post::<Decided>(&format!("/v1/jobs/{}/{word}", args.id), &verdict).await;
+        let decided = access.post::<Decided>(&format!("/api/v1/jobs/{}/{word}", args.id), &verdict).await;
         let decided = access.finish(output, decided).await?;
         said(output, &decided, &format!("{}: {}", decided.job.state, decided.job.status_reason))?;
         return Ok(Exit::Done);
     }
-    let voted = access.post::<Voted>(&format!("/v1/jobs/{}/vote", args.id), &request).await;
+    let voted = access.post::<Voted>(&format!("/api/v1/jobs/{}/vote", args.id), &request).await;
     let voted = match voted {
         Ok(voted) => voted,
         Err(error) => return access.finish(output, Err(error)).await,
@@ -241,7 +241,7 @@ async fn vote(context: &Context<'_>, args: &VoteArgs, approve: bool, extent: Opt
         said(output, &voted, &format!("counted: {votes} of {quorum} needed"))?;
         return Ok(if voted.approval.state == ApprovalState::Pending { Exit::Waiting } else { Exit::Done });
     };
-    let lines = access.get_lines(&format!("/v1/jobs/{job}/watch")).await;
+    let lines = access.get_lines(&format!("/api/v1/jobs/{job}/watch")).await;
     to_the_end(context, access, lines, true).await
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod recorder;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod triggers;
 pub(crate) mod workflow;
 
@@ -67,6 +68,7 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Db(command) => db::db(context, command).await,
         Command::Recorder(command) => recorder::recorder(context, command).await,
+        Command::Token(command) => token::token(context, command).await,
         Command::Doctor(args) => doctor::doctor(context, args).await,
         Command::Schema(args) => schema::schema(context, args),
         Command::Completions(args) => completions::completions(context, args),

@@ -29,7 +29,7 @@ pub(crate) async fn models(context: &Context<'_>, command: &ModelsCommand) -> Re
     let access = context.access(Need::Answers).await?;
     match command {
         ModelsCommand::List => {
-            let list = access.get::<ModelList>("/v1/models").await;
+            let list = access.get::<ModelList>("/api/v1/models").await;
             let list = access.finish(output, list).await?;
             if output.is_json() {
                 output.json(&list)?;
@@ -49,7 +49,7 @@ pub(crate) async fn models(context: &Context<'_>, command: &ModelsCommand) -> Re
         }
         ModelsCommand::Test(args) => {
             let tested =
-                access.post::<ModelTest>(&format!("/v1/models/{}/test", percent_encoded(&args.name)), &()).await;
+                access.post::<ModelTest>(&format!("/api/v1/models/{}/test", percent_encoded(&args.name)), &()).await;
             let test = access.finish(output, tested).await?;
             if output.is_json() {
                 output.json(&test)?;

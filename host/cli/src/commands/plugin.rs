@@ -49,7 +49,7 @@ pub(crate) async fn plugin(context: &Context<'_>, command: &PluginCommand) -> Re
         PluginCommand::Remove(args) => return add::remove(context, args).await,
         PluginCommand::List => {
             let access = context.access(Need::Answers).await?;
-            let list = access.get::<PluginList>("/v1/plugins").await;
+            let list = access.get::<PluginList>("/api/v1/plugins").await;
             show_list(output, &access.finish(output, list).await?)?;
         }
     }

@@ -21,7 +21,7 @@ pub(crate) async fn policy(context: &Context<'_>, command: &PolicyCommand) -> Re
     let PolicyCommand::Reload = command;
     let output = context.output;
     let access = context.access(Need::Answers).await?;
-    let answer = access.post::<Reloaded>("/v1/policy/reload", &json!({})).await;
+    let answer = access.post::<Reloaded>("/api/v1/policy/reload", &json!({})).await;
     let reloaded = access.finish(output, answer).await?;
     if output.is_json() {
         output.json(&reloaded)?;

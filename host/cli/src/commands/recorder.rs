@@ -48,12 +48,12 @@ pub(crate) struct ProbeArgs {
 pub(crate) async fn recorder(context: &Context<'_>, command: &RecorderCommand) -> Result<Exit, CliError> {
     let output = context.output;
     match command {
-        RecorderCommand::Status => show_status(output, &get(context, "/v1/recorder").await?)?,
-        RecorderCommand::Seal => show_seal(output, &post(context, "/v1/recorder/seal").await?)?,
-        RecorderCommand::Compact => show_compaction(output, &post(context, "/v1/recorder/compact").await?)?,
-        RecorderCommand::Rebuild => show_rebuilt(output, &post(context, "/v1/recorder/rebuild").await?)?,
+        RecorderCommand::Status => show_status(output, &get(context, "/api/v1/recorder").await?)?,
+        RecorderCommand::Seal => show_seal(output, &post(context, "/api/v1/recorder/seal").await?)?,
+        RecorderCommand::Compact => show_compaction(output, &post(context, "/api/v1/recorder/compact").await?)?,
+        RecorderCommand::Rebuild => show_rebuilt(output, &post(context, "/api/v1/recorder/rebuild").await?)?,
         RecorderCommand::PublicKey => {
-            let key: PublicKeyDocument = get(context, "/v1/recorder/public-key").await?;
+            let key: PublicKeyDocument = get(context, "/api/v1/recorder/public-key").await?;
             if output.is_json() { output.json(&key)? } else { output.lines(&key.public_key)? }
         }
         RecorderCommand::Probe(args) => {

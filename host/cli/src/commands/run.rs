@@ -84,14 +84,16 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
         workflow: read_workflow(&args.file)?,
         inputs: BTreeMap::new(),
         text_inputs,
-        base: std::env::current_dir()
-            .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
+        base: Some(
+            std::env::current_dir()
+                .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
+        ),
         idempotency_key: args.idempotency_key.clone(),
     };
     if args.detach {
         return detach(context, &request).await;
     }
-    start(context, "/v1/jobs?watch=true", &request).await
+    start(context, "/api/v1/jobs?watch=true", &request).await
 }
 
 /// Hands a job to the process that serves.
@@ -102,7 +104,7 @@ async fn detach(context: &Context<'_>, request: &SubmitRequest) -> Result<Exit, 
         let nobody = nobody.hint("start `handshake serve`, or run it without --detach");
         return access.finish(context.output, Err(nobody)).await;
     }
-    let submitted: SubmittedJob = access.post("/v1/jobs", request).await?;
+    let submitted: SubmittedJob = access.post("/api/v1/jobs", request).await?;
     if context.output.is_json() {
         context.output.json(&submitted)?;
     } else {
@@ -121,7 +123,7 @@ pub(super) async fn start(context: &Context<'_>, path: &str, request: &impl Seri
 /// Follows a job that somebody else started.
 pub(super) async fn watch(context: &Context<'_>, job: JobId) -> Result<Exit, CliError> {
     let access = context.access(Need::Answers).await?;
-    let lines = access.get_lines(&format!("/v1/jobs/{job}/watch")).await;
+    let lines = access.get_lines(&format!("/api/v1/jobs/{job}/watch")).await;
     to_the_end(context, access, lines, false).await
 }
 
@@ -177,7 +179,7 @@ pub(super) async fn follow(
         |error: serde_json::Error| CliError::internal("a line of the local API cannot be understood").because(&error);
     let first = lines.next().await.ok_or_else(|| CliError::internal("the local API gave no answer"))??;
     let submitted: SubmittedJob = serde_json::from_slice(&first).map_err(not_understood)?;
-    let job = format!("/v1/jobs/{}", submitted.job_id);
+    let job = format!("/api/v1/jobs/{}", submitted.job_id);
     if submitted.existing {
         output.note(&format!("the idempotency key was used before, for job {}", submitted.job_id));
     }

@@ -30,7 +30,7 @@ pub(crate) async fn serve(context: &Context<'_>, _: &ServeArgs) -> Result<Exit, 
     let host = match access {
         Access::Owner(host) => host,
         Access::Remote(_) => {
-            let health: Health = access.get("/v1/health").await?;
+            let health: Health = access.get("/api/v1/health").await?;
             let problem = format!("process {} has the data directory and takes jobs already", health.pid);
             return Err(
                 CliError::busy(problem).hint("other commands reach it by themselves; end it first to serve here")

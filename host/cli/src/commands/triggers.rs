@@ -69,25 +69,25 @@ pub(crate) async fn triggers(context: &Context<'_>, command: &TriggersCommand) -
         TriggersCommand::Add(args) => {
             let request = request(args)?;
             let (trigger, served) =
-                ask(context, async |access| access.post::<Trigger>("/v1/triggers", &request).await).await?;
+                ask(context, async |access| access.post::<Trigger>("/api/v1/triggers", &request).await).await?;
             show_added(output, &trigger)?;
             note_nobody(output, served);
         }
         TriggersCommand::List(args) => {
             let (limit, after) = (Some(args.limit.to_string()), args.after.map(|id| id.to_string()));
-            let path = with_parameters("/v1/triggers", [("limit", limit), ("after", after)]);
+            let path = with_parameters("/api/v1/triggers", [("limit", limit), ("after", after)]);
             let (list, served) = ask(context, async |access| access.get::<TriggerList>(&path).await).await?;
             show_list(output, &list)?;
             note_nobody(output, served || list.triggers.is_empty());
         }
         TriggersCommand::Show(args) => {
-            let path = format!("/v1/triggers/{}", percent_encoded(&args.name));
+            let path = format!("/api/v1/triggers/{}", percent_encoded(&args.name));
             let (trigger, served) = ask(context, async |access| access.get::<Trigger>(&path).await).await?;
             show(output, &trigger)?;
             note_nobody(output, served);
         }
         TriggersCommand::Remove(args) => {
-            let path = format!("/v1/triggers/{}/remove", percent_encoded(&args.name));
+            let path = format!("/api/v1/triggers/{}/remove", percent_encoded(&args.name));
             let (trigger, _) = ask(context, async |access| access.post::<Trigger>(&path, &()).await).await?;
             if output.is_json() {
                 output.json(&trigger)?;
@@ -110,8 +110,10 @@ fn request(args: &AddArgs) -> Result<AddRequest, CliError> {
         workflow: read_workflow(&args.file)?,
         name: args.name.clone(),
         text_inputs,
-        base: std::env::current_dir()
-            .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
+        base: Some(
+            std::env::current_dir()
+                .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
+        ),
     })
 }
 
@@ -124,7 +126,9 @@ async fn ask<T>(
     let answer = match request(&access).await {
         Ok(answer) => match &access {
             Access::Owner(_) => Ok((answer, false)),
-            Access::Remote(_) => access.get::<Health>("/v1/health").await.map(|health| (answer, health.accepts_jobs)),
+            Access::Remote(_) => {
+                access.get::<Health>("/api/v1/health").await.map(|health| (answer, health.accepts_jobs))
+            }
         },
         Err(error) => Err(error),
     };

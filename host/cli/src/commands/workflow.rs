@@ -55,7 +55,7 @@ pub(crate) async fn workflow(context: &Context<'_>, command: &WorkflowCommand) -
     };
     let text = read_workflow(file)?;
     let access = context.access(Need::Answers).await?;
-    let checked = access.post::<Graph>("/v1/workflows/check", &text).await;
+    let checked = access.post::<Graph>("/api/v1/workflows/check", &text).await;
     let graph = access.finish(context.output, checked).await?;
     let output = context.output;
     if output.is_json() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use handshake_core::capability::CapabilityId;
-use handshake_core::event::{Event, EventBody};
+use handshake_core::event::{Actor, Event, EventBody};
 use handshake_core::manifest::{DeclaredCapability, Limits, PluginManifest};
 use handshake_core::step::{Plugin, PluginRequest, StepExecutor};
 use handshake_core::{Digest, EventId, TraceId};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use crate::error::CliError;
-use crate::host::{HostState, person};
+use crate::host::HostState;
 
 /// What a plugin asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub(crate) async fn offer(host: &HostState, path: &Path) -> Result<Offer, CliErr
 
 /// Adds what somebody has looked at. It is copied first, and what was copied is compared, checked and kept: what becomes
 /// of the original meanwhile makes no difference.
-pub(crate) async fn add(host: &HostState, request: &AddRequest) -> Result<Offer, CliError> {
+pub(crate) async fn add(host: &HostState, actor: Actor, request: &AddRequest) -> Result<Offer, CliError> {
     let staged = stage(host, &request.path).await?;
     if staged.plugin.manifest_sha256 != request.manifest_sha256 {
         return Err(CliError::conflict(format!(
@@ -101,7 +101,7 @@ pub(crate) async fn add(host: &HostState, request: &AddRequest) -> Result<Offer,
         offer.component_sha256,
         if asks.is_empty() { "nothing".to_owned() } else { asks.join(", ") }
     );
-    record(host, "plugin_added", detail).await?;
+    record(host, actor, "plugin_added", detail).await?;
     host.plugin_store().keep(staged)?;
     Ok(offer)
 }
@@ -124,7 +124,7 @@ pub(crate) struct Removed {
 }
 
 /// Removes one version of an added plugin. Runs that it is part of do not go on without it.
-pub(crate) async fn remove(host: &HostState, request: &RemoveRequest) -> Result<Removed, CliError> {
+pub(crate) async fn remove(host: &HostState, actor: Actor, request: &RemoveRequest) -> Result<Removed, CliError> {
     let wanted: PluginRequest = request.plugin.parse().map_err(CliError::usage)?;
     let store = host.plugin_store();
     let versions = store.versions(wanted.id.as_str());
@@ -147,7 +147,7 @@ pub(crate) async fn remove(host: &HostState, request: &RemoveRequest) -> Result<
         }
     };
     let label = format!("{}@{}", added.id, added.version);
-    record(host, "plugin_removed", format!("`{label}`, manifest {}", added.manifest_sha256)).await?;
+    record(host, actor, "plugin_removed", format!("`{label}`, manifest {}", added.manifest_sha256)).await?;
     store.remove(added)?;
     Ok(Removed { plugin: label, manifest_sha256: added.manifest_sha256 })
 }
@@ -229,11 +229,11 @@ fn wider(before: &Limits, now: &Limits) -> Vec<String> {
 }
 
 /// Puts on record what is about to be done.
-async fn record(host: &HostState, kind: &str, detail: String) -> Result<(), CliError> {
+async fn record(host: &HostState, actor: Actor, kind: &str, detail: String) -> Result<(), CliError> {
     let services = &host.gate;
     let ids = &*services.ids;
     let body = EventBody::System { kind: kind.to_owned(), detail };
-    let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), services.clock.now(), person(), body);
+    let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), services.clock.now(), actor, body);
     Ok(services.recorder.record_event(&event).await?)
 }
 

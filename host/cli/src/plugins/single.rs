@@ -80,7 +80,13 @@ pub(crate) fn submission(host: &HostState, request: SingleRequest) -> Result<Sub
     let text = serde_json::to_string_pretty(&workflow)
         .map_err(|error| CliError::internal("the workflow cannot be written as JSON").because(&error))?;
     let workflow = WorkflowText { file: FILE.to_owned(), text };
-    Ok(SubmitRequest { workflow, inputs, text_inputs: BTreeMap::new(), base: request.base, idempotency_key: None })
+    Ok(SubmitRequest {
+        workflow,
+        inputs,
+        text_inputs: BTreeMap::new(),
+        base: Some(request.base),
+        idempotency_key: None,
+    })
 }
 
 /// Values come in as inputs and are referred to by number, so that nothing in them is taken for an expression.

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use handshake_core::event::{Actor, ActorKind, Event, EventBody, EventType, Judgement, SignOff};
+use handshake_core::token::Role;
 use handshake_core::{Digest, EventId, RunId};
 use handshake_recorder::signing::Signed;
 use handshake_recorder::{EventQuery, SignOffStatement};
 use serde::{Deserialize, Serialize};
 
+use crate::api::Caller;
 use crate::api::recorder::failed;
 use crate::error::{CliError, Exit};
 use crate::host::HostState;
@@ -20,8 +22,9 @@ const LONGEST_NOTE: usize = 4000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignOffRequest {
-    /// Who.
-    pub(crate) name: String,
+    /// Who; given by the owner of the data directory, for others it is who they came in as.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
     /// What.
     pub(crate) verdict: Judgement,
     /// Why.
@@ -79,13 +82,27 @@ pub(crate) async fn sign_offs(host: &HostState, run: RunId) -> Result<SignOffLis
 }
 
 /// Records what a person says about a run that is over and whose record verifies.
-pub(crate) async fn sign_off(host: &HostState, run: RunId, request: SignOffRequest) -> Result<SignOffLine, CliError> {
-    for (what, text, most) in [("name", &request.name, LONGEST_NAME), ("note", &request.note, LONGEST_NOTE)] {
+pub(crate) async fn sign_off(
+    host: &HostState,
+    caller: &Caller,
+    run: RunId,
+    request: SignOffRequest,
+) -> Result<SignOffLine, CliError> {
+    let name = match request.name {
+        Some(name) if caller.role == Role::Owner || name == caller.actor.id => name,
+        Some(_) => {
+            let problem = format!("you sign as `{}`, not in another name", caller.actor.id);
+            return Err(CliError::denied(problem).code("forbidden").hint("leave out `name`"));
+        }
+        None if caller.role == Role::Owner => String::new(),
+        None => caller.actor.id.clone(),
+    };
+    for (what, text, most) in [("name", &name, LONGEST_NAME), ("note", &request.note, LONGEST_NOTE)] {
         if text.len() > most {
             return Err(CliError::usage(format!("the {what} has {} bytes; at most {most} are kept", text.len())));
         }
     }
-    if request.name.trim().is_empty() {
+    if name.trim().is_empty() {
         return Err(CliError::usage("the name is empty").hint("--as NAME says who vouches"));
     }
     let run = host.database.run(run).await?;
@@ -105,7 +122,7 @@ pub(crate) async fn sign_off(host: &HostState, run: RunId, request: SignOffReque
         schema: 1,
         run: run.run_id,
         job: run.job_id,
-        name: request.name.clone(),
+        name: name.clone(),
         verdict: request.verdict,
         note: request.note,
         host: verified.host,
@@ -123,7 +140,7 @@ pub(crate) async fn sign_off(host: &HostState, run: RunId, request: SignOffReque
         verdict: Some(request.verdict),
     });
     let id = EventId::fresh(&*host.gate.ids);
-    let actor = Actor { kind: ActorKind::Human, id: request.name };
+    let actor = Actor { kind: ActorKind::Human, id: name };
     let mut event = Event::new(id, run.trace_id, host.gate.clock.now(), actor, body);
     (event.job_id, event.workflow_run_id) = (Some(run.job_id), Some(run.run_id));
     host.gate.recorder.record_event(&event).await?;

@@ -6,7 +6,7 @@ use handshake_core::capability::{
     Axis, CapabilityId, CapabilitySet, DenialLabel, EffectiveRights, Layer, LayerAnswer, Policy, PolicyInForce,
     Resource, ScopeForm, Verdict,
 };
-use handshake_core::event::{Event, EventBody, Outcome, SimulationRecord};
+use handshake_core::event::{Actor, Event, EventBody, Outcome, SimulationRecord};
 use handshake_core::step::{PluginRequest, StepExecutor};
 use handshake_core::workflow::Step;
 use handshake_core::{EventId, JobId, StepId};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rights::{StoredRun, everywhere};
 use crate::error::CliError;
-use crate::host::{HostState, person};
+use crate::host::HostState;
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,7 +86,11 @@ impl From<LayerAnswer> for SimulatedLayer {
 }
 
 /// Answers a question, and records that it was asked.
-pub(crate) async fn simulate(host: &HostState, request: &SimulateRequest) -> Result<Simulated, CliError> {
+pub(crate) async fn simulate(
+    host: &HostState,
+    actor: &Actor,
+    request: &SimulateRequest,
+) -> Result<Simulated, CliError> {
     let id = CapabilityId::from_str(&request.capability).map_err(|error| CliError::bad_input(&error))?;
     let axis = id.axis();
     let resource = resource(&id, request.resource.as_deref())?;
@@ -137,7 +141,7 @@ pub(crate) async fn simulate(host: &HostState, request: &SimulateRequest) -> Res
             layers: layers.into_iter().map(SimulatedLayer::from).collect(),
             event,
         };
-        record(host, &stored, &answer, axis, &resource).await?;
+        record(host, actor, &stored, &answer, axis, &resource).await?;
         answers.push(answer);
     }
     let allowed = answers.iter().any(|answer| answer.outcome == Outcome::Allow);
@@ -146,6 +150,7 @@ pub(crate) async fn simulate(host: &HostState, request: &SimulateRequest) -> Res
 
 async fn record(
     host: &HostState,
+    actor: &Actor,
     stored: &StoredRun,
     answer: &SimulatedStep,
     axis: Axis,
@@ -161,7 +166,7 @@ async fn record(
         plugin: Some(answer.plugin.clone()),
         layer: Some(answer.layer),
     });
-    let mut event = Event::new(answer.event, stored.run.trace_id, host.gate.clock.now(), person(), body);
+    let mut event = Event::new(answer.event, stored.run.trace_id, host.gate.clock.now(), actor.clone(), body);
     event.job_id = Some(stored.job.job_id);
     event.workflow_run_id = Some(stored.run.run_id);
     event.step_id = answer.step.clone();

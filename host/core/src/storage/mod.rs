@@ -12,6 +12,7 @@ mod outbox;
 mod page;
 mod retention;
 mod runs;
+mod tokens;
 mod triggers;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ pub use self::retention::{
     Candidate, ContentSweeper, MOST_PRUNED, PruneReason, PruneReport, Pruned, RetentionPolicy, RetentionStore, Swept,
 };
 pub use self::runs::{Arrivals, Claim, OnClaim, Payloads, RunChange, RunStore, WorkQueue};
+pub use self::tokens::TokenStore;
 pub use self::triggers::TriggerStore;
 use crate::{HostId, Timestamp};
 
@@ -99,7 +101,7 @@ impl<T: JobStore + RunStore + WorkQueue + ApprovalStore + GrantStore + TriggerSt
 
 /// The database as a whole.
 #[async_trait]
-pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore {
+pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore + TokenStore {
     /// The host whose data this is.
     fn host(&self) -> HostId;
     /// Answers when the database does.

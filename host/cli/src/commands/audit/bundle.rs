@@ -84,7 +84,7 @@ async fn write(access: &Access, args: &BundleArgs, file: &std::path::Path) -> Re
         Mode::Workspace => RedactionMode::Workspace,
         Mode::FullLocal => RedactionMode::FullLocal,
     };
-    let path = format!("/v1/audit/bundles/{}", args.job);
+    let path = format!("/api/v1/audit/bundles/{}", args.job);
     let headers = access.post_for_file(&path, &BundleRequest { mode }, &mut target, file).await?;
     target.sync_all().map_err(|error| failed(&error))?;
     let bytes = target.metadata().map_err(|error| failed(&error))?.len();

@@ -51,7 +51,7 @@ pub(crate) struct DecisionsArgs {
 
 /// Lists decisions.
 pub(super) async fn decisions(access: Access, output: &Output, args: &DecisionsArgs) -> Result<(), CliError> {
-    let page = access.get::<EventPage>(&path_of("/v1/audit/events", &args.query())?).await;
+    let page = access.get::<EventPage>(&path_of("/api/v1/audit/events", &args.query())?).await;
     show_decisions(output, &access.finish(output, page).await?)
 }
 

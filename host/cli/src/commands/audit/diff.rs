@@ -19,7 +19,7 @@ pub(crate) struct DiffArgs {
 /// Compares.
 pub(super) async fn diff(access: Access, output: &Output, args: &DiffArgs) -> Result<(), CliError> {
     let request = DiffRequest { a: args.a.clone(), b: args.b.clone() };
-    let diff = access.post::<Diff>("/v1/audit/diff", &request).await;
+    let diff = access.post::<Diff>("/api/v1/audit/diff", &request).await;
     let diff = access.finish(output, diff).await?;
     if output.is_json() {
         return output.json(&diff);

@@ -45,7 +45,7 @@ pub(super) async fn events(context: &Context<'_>, args: &EventsArgs) -> Result<(
 }
 
 async fn ask(context: &Context<'_>, query: &EventQuery) -> Result<EventPage, CliError> {
-    let path = path_of("/v1/audit/events", query)?;
+    let path = path_of("/api/v1/audit/events", query)?;
     let access = context.access(Need::Answers).await?;
     let page = access.get::<EventPage>(&path).await;
     access.finish(context.output, page).await

@@ -20,7 +20,7 @@ pub(crate) struct ExplainArgs {
 
 /// Explains a decision.
 pub(super) async fn explain(access: Access, output: &Output, args: &ExplainArgs) -> Result<(), CliError> {
-    let explained = access.get::<Explanation>(&format!("/v1/audit/explain/{}", args.event)).await;
+    let explained = access.get::<Explanation>(&format!("/api/v1/audit/explain/{}", args.event)).await;
     let explained = access.finish(output, explained).await?;
     if output.is_json() { output.json(&explained) } else { show(output, &explained) }
 }

@@ -87,7 +87,7 @@ async fn write(access: &Access, output: &Output, args: &ExportArgs) -> Result<Op
     let mut query = EventQuery { after: Some("0".to_owned()), limit: PAGE, ..args.filters.query() };
     let (mut events, mut incomplete_before, mut end) = (0, None, None);
     loop {
-        let page = access.get::<EventPage>(&path_of("/v1/audit/events", &query)?).await?;
+        let page = access.get::<EventPage>(&path_of("/api/v1/audit/events", &query)?).await?;
         if events == 0 {
             note_missing(output, page.incomplete_before);
             incomplete_before = page.incomplete_before;

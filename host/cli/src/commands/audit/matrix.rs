@@ -30,7 +30,7 @@ pub(crate) struct MatrixArgs {
 /// Shows the matrix.
 pub(super) async fn matrix(access: Access, output: &Output, args: &MatrixArgs) -> Result<(), CliError> {
     let query = MatrixQuery { run_id: args.run, job_id: args.job, plugin: args.plugin.clone(), since: args.since };
-    let matrix = access.get::<Matrix>(&path_of("/v1/audit/matrix", &query)?).await;
+    let matrix = access.get::<Matrix>(&path_of("/api/v1/audit/matrix", &query)?).await;
     let matrix = access.finish(output, matrix).await?;
     if !matrix.new_is_known && (args.run.is_some() || args.job.is_some() || args.since.is_some()) {
         output.note("what is new is not looked for in so many calls; ask about one run, or a shorter time");

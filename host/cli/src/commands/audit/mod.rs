@@ -145,7 +145,7 @@ mod tests {
             from: Timestamp::parse("2026-01-31T12:00:00Z"),
             ..EventQuery::default()
         };
-        let path = path_of("/v1/audit/events", &query).unwrap();
+        let path = path_of("/api/v1/audit/events", &query).unwrap();
         let uri: axum::http::Uri = path.parse().unwrap();
         let axum::extract::Query(back) = axum::extract::Query::<EventQuery>::try_from_uri(&uri).unwrap();
         assert_eq!(back, query);

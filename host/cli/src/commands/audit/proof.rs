@@ -51,7 +51,7 @@ pub(crate) async fn verify(context: &Context<'_>, args: &VerifyArgs) -> Result<E
         None => None,
     };
     let access = context.access(Need::Answers).await?;
-    let verified = access.post::<Verification>("/v1/recorder/verify", &VerifyRequest { head }).await;
+    let verified = access.post::<Verification>("/api/v1/recorder/verify", &VerifyRequest { head }).await;
     let verified = access.finish(context.output, verified).await?;
     show(context.output, &verified)?;
     Ok(if verified.finding.is_some() { Exit::Verification } else { Exit::Done })
@@ -88,7 +88,7 @@ fn show(output: &Output, verified: &Verification) -> Result<(), CliError> {
 /// Prints a proof of one event.
 pub(crate) async fn prove(context: &Context<'_>, args: &ProveArgs) -> Result<Exit, CliError> {
     let access = context.access(Need::Answers).await?;
-    let path = format!("/v1/recorder/proofs/{}", args.event);
+    let path = format!("/api/v1/recorder/proofs/{}", args.event);
     let proof = access.post::<Proof>(&path, &serde_json::json!({})).await;
     // A proof is for a program, whatever the form of other output.
     context.output.json(&access.finish(context.output, proof).await?)?;

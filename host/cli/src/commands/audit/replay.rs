@@ -33,7 +33,7 @@ pub(super) async fn replay(context: &Context<'_>, args: &ReplayArgs) -> Result<(
     policy::rules_of(&file)?;
     let access = context.access(Need::Answers).await?;
     let request = ReplayRequest { name: file.name, text: file.text, since: args.since };
-    let replayed = access.post::<Replayed>("/v1/audit/replay", &request).await;
+    let replayed = access.post::<Replayed>("/api/v1/audit/replay", &request).await;
     let replayed = access.finish(context.output, replayed).await?;
     show(context.output, &replayed)
 }

@@ -43,7 +43,7 @@ pub(super) async fn report(context: &Context<'_>, args: &ReportArgs) -> Result<(
     let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.html", args.run)));
     unfinished::check(&file, args.force)?;
     let access = context.access(Need::Answers).await?;
-    let data = access.get::<ReportData>(&format!("/v1/audit/reports/{}", args.run)).await;
+    let data = access.get::<ReportData>(&format!("/api/v1/audit/reports/{}", args.run)).await;
     let data = access.finish(output, data).await?;
     let page = page::render(&data)?;
     let failed = |error: &std::io::Error| CliError::file("write", &file, error);

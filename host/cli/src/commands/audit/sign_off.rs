@@ -29,9 +29,9 @@ pub(crate) struct SignOffArgs {
 
 /// Signs, or shows what was signed.
 pub(super) async fn sign_off(access: Access, output: &Output, args: &SignOffArgs) -> Result<(), CliError> {
-    let path = format!("/v1/audit/sign-offs/{}", args.run);
+    let path = format!("/api/v1/audit/sign-offs/{}", args.run);
     if let (Some(name), Some(verdict)) = (&args.name, args.verdict) {
-        let request = SignOffRequest { name: name.clone(), verdict, note: args.note.clone() };
+        let request = SignOffRequest { name: Some(name.clone()), verdict, note: args.note.clone() };
         let signed = access.post::<SignOffLine>(&path, &request).await;
         let signed = access.finish(output, signed).await?;
         if output.is_json() {

@@ -35,7 +35,7 @@ pub(super) async fn simulate(access: Access, output: &Output, args: &SimulateArg
         capability: args.capability.clone(),
         resource: args.resource.clone(),
     };
-    let simulated = access.post::<Simulated>("/v1/audit/simulate", &request).await;
+    let simulated = access.post::<Simulated>("/api/v1/audit/simulate", &request).await;
     let simulated = access.finish(output, simulated).await?;
     if output.is_json() {
         return output.json(&simulated);

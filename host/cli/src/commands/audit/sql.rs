@@ -61,7 +61,7 @@ pub(super) async fn sql(context: &Context<'_>, args: &SqlArgs) -> Result<(), Cli
     let settings = context.settings()?;
     let folder = CopiesFolder::create(&DataDirectory::prepare(&settings.data_dir)?, &SystemIds)?;
     let access = Access::open(&settings, Need::Answers, output).await?;
-    let copied = access.post::<RecordCopy>("/v1/recorder/copies", &CopyRequest { folder: folder.name() }).await;
+    let copied = access.post::<RecordCopy>("/api/v1/recorder/copies", &CopyRequest { folder: folder.name() }).await;
     // The query itself needs nobody: whoever wants the data directory can have it meanwhile.
     let copied = access.finish(output, copied).await?;
     for missing in &copied.missing {

@@ -36,7 +36,7 @@ pub(super) async fn suggest(context: &Context<'_>, args: &SuggestArgs) -> Result
     let output = context.output;
     let access = context.access(Need::Answers).await?;
     let request = SuggestRequest { runs: args.runs.clone(), with_denied: args.with_denied };
-    let suggested = access.post::<Suggested>("/v1/audit/suggest", &request).await;
+    let suggested = access.post::<Suggested>("/api/v1/audit/suggest", &request).await;
     let suggested = access.finish(output, suggested).await?;
     if let Some(folder) = &args.folder {
         write(&suggested, folder, args.force)?;

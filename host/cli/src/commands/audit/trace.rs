@@ -25,7 +25,7 @@ fn id(text: &str) -> Result<Uuid, String> {
 
 /// Shows the tree.
 pub(super) async fn trace(access: Access, output: &Output, args: &TraceArgs) -> Result<(), CliError> {
-    let tree = access.get::<TraceTree>(&format!("/v1/audit/trace/{}", args.id)).await;
+    let tree = access.get::<TraceTree>(&format!("/api/v1/audit/trace/{}", args.id)).await;
     let tree = access.finish(output, tree).await?;
     if output.is_json() {
         return output.json(&tree);

@@ -38,7 +38,7 @@ pub(crate) async fn add(context: &Context<'_>, args: &AddArgs) -> Result<Exit, C
     let path = args.path.canonicalize().map_err(|error| CliError::file("open", &args.path, &error))?;
     let access = context.access(Need::Answers).await?;
     let added = async {
-        let offer: Offer = access.post("/v1/plugins/offer", &json!({ "path": path })).await?;
+        let offer: Offer = access.post("/api/v1/plugins/offer", &json!({ "path": path })).await?;
         show(output, &offer)?;
         if let Some(problem) = offer.problems.first() {
             let mut error = CliError::usage(format!("plugin `{}@{}` is not added: {problem}", offer.id, offer.version));
@@ -49,7 +49,7 @@ pub(crate) async fn add(context: &Context<'_>, args: &AddArgs) -> Result<Exit, C
             agree(output, &offer)?;
         }
         let request = AddRequest { path, manifest_sha256: offer.manifest_sha256 };
-        access.post::<Offer>("/v1/plugins/add", &request).await
+        access.post::<Offer>("/api/v1/plugins/add", &request).await
     };
     let added = added.await;
     let offer = access.finish(output, added).await?;
@@ -115,7 +115,7 @@ pub(crate) async fn remove(context: &Context<'_>, args: &RemoveArgs) -> Result<E
     let output = context.output;
     let access = context.access(Need::Answers).await?;
     let request = RemoveRequest { plugin: args.plugin.clone() };
-    let removed = access.post::<Removed>("/v1/plugins/remove", &request).await;
+    let removed = access.post::<Removed>("/api/v1/plugins/remove", &request).await;
     let removed = access.finish(output, removed).await?;
     if output.is_json() {
         output.json(&removed)?;

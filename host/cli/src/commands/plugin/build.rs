@@ -87,7 +87,7 @@ async fn check_built(context: &Context<'_>, built: &[Built]) -> Result<Vec<Plugi
         let mut checks = Vec::with_capacity(built.len());
         for plugin in built {
             let folder = plugin.folder.parent().unwrap_or(&plugin.folder).to_owned();
-            checks.push(access.post::<PluginCheck>("/v1/plugins/check", &CheckRequest::Folder(folder)).await?);
+            checks.push(access.post::<PluginCheck>("/api/v1/plugins/check", &CheckRequest::Folder(folder)).await?);
         }
         Ok(checks)
     }

@@ -23,7 +23,7 @@ pub(crate) struct CheckArgs {
 pub(crate) async fn check(context: &Context<'_>, args: &CheckArgs) -> Result<Exit, CliError> {
     let request = request(&args.plugin)?;
     let access = context.access(Need::Answers).await?;
-    let checked = access.post::<PluginCheck>("/v1/plugins/check", &request).await;
+    let checked = access.post::<PluginCheck>("/api/v1/plugins/check", &request).await;
     show(context.output, &access.finish(context.output, checked).await?)
 }
 

@@ -80,10 +80,10 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> Result<Exit, C
         base: std::env::current_dir()
             .map_err(|error| CliError::usage("cannot find the current folder").because(&error))?,
     };
-    let (access, lines) = run::post(context, "/v1/plugins/run", &request).await?;
+    let (access, lines) = run::post(context, "/api/v1/plugins/run", &request).await?;
     let ran = async {
         let details = run::follow(output, &access, lines?, true).await?;
-        let recorded: Recorded = access.get(&format!("/v1/plugins/runs/{}", details.job.job_id)).await?;
+        let recorded: Recorded = access.get(&format!("/api/v1/plugins/runs/{}", details.job.job_id)).await?;
         Ok((details, recorded))
     };
     let ran = ran.await;

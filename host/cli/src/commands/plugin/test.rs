@@ -35,7 +35,7 @@ pub(crate) async fn test(context: &Context<'_>, args: &TestArgs) -> Result<Exit,
     let folder = folder.map_err(|error| CliError::file("open the folder", &args.folder, &error))?;
     let access = context.access(Need::Answers).await?;
     let request = TestRequest { folder, filter: args.filter.clone() };
-    let tested = access.post::<TestReport>("/v1/plugins/test", &request).await;
+    let tested = access.post::<TestReport>("/api/v1/plugins/test", &request).await;
     let mut report = access.finish(output, tested).await?;
     if args.update {
         for case in report.cases.iter_mut().filter(|case| !case.passed) {
