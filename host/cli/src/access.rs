@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::directory::DataDirectory;
 use crate::error::{CliError, ErrorDocument};
 use crate::host::Host;
+use crate::network::health::Status;
 use crate::output::Output;
 use crate::settings::Settings;
 
@@ -72,6 +73,12 @@ impl Access {
                     return Err(
                         CliError::busy(message).hint(format!("wait for process {pid} to end, or use its version"))
                     );
+                }
+                if health.status == Status::Starting {
+                    // It says so itself, so it is not stuck.
+                    stuck = now + PATIENCE;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
                 if need == Need::Answers || health.accepts_jobs {
                     return Ok(Self::Remote(client));

@@ -6,9 +6,9 @@ use axum::body::Body;
 use axum::http::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 
-use crate::api::Health;
 use crate::directory::DataDirectory;
 use crate::error::CliError;
+use crate::network::health::Health;
 
 /// Reaches the process that owns a data directory.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Client {
     pub(crate) async fn reach(directory: &DataDirectory, patience: Duration) -> Option<(Self, Health)> {
         let client = Self { directory: directory.clone(), pid: 0 };
         let asked = async {
-            let request = Request::get("/api/v1/health").body(Body::empty()).ok()?;
+            let request = Request::get("/health").body(Body::empty()).ok()?;
             let response = client.send(request).await.ok()?;
             let body = axum::body::to_bytes(response.into_body(), 64 << 10).await.ok()?;
             serde_json::from_slice::<Health>(&body).ok()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::routing::get;
 use axum::{Extension, Router};
 use handshake_core::capability::{PolicyInForce, Profile};
 use handshake_core::credential::Credentials;
@@ -37,6 +38,8 @@ use crate::error::{CliError, store_failure};
 use crate::executions::Executions;
 use crate::fault::not_opened;
 use crate::keyring;
+use crate::network::Gateway;
+use crate::network::health::health;
 use crate::output::Output;
 use crate::policy;
 use crate::policy_keeper::{self, PolicyKeeper};
@@ -235,6 +238,10 @@ impl Host {
         need: Need,
         redaction: Redaction,
     ) -> Result<Self, CliError> {
+        // At once, so that other commands can tell a host that starts from one that is stuck.
+        let (gateway, stop_server) = (Gateway::default(), CancellationToken::new());
+        let ends_with_failure = stop_server.clone().drop_guard();
+        let server = tokio::spawn(api::server::serve(ownership.listen()?, gateway.clone(), stop_server.clone()));
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (policy, policy_text) = policy::load_with_text(settings)?;
@@ -390,9 +397,10 @@ impl Host {
         if need == Need::Jobs {
             state.go_on(state.engine.resumable().await?);
         }
-        let router = api::router(Arc::clone(&state)).layer(Extension(Caller::owner()));
-        let stop_server = CancellationToken::new();
-        let server = tokio::spawn(api::server::serve(ownership.listen()?, router.clone(), stop_server.clone()));
+        let router = Router::new().route("/health", get(health)).with_state(Arc::clone(&state));
+        let router = router.merge(api::router(Arc::clone(&state))).layer(Extension(Caller::owner()));
+        gateway.open(router.clone());
+        ends_with_failure.disarm();
         let watch = (need == Need::Jobs).then(|| tokio::spawn(look(Arc::clone(&state))));
         let policies = (need == Need::Jobs).then(|| tokio::spawn(policy_keeper::watch(Arc::clone(&state))));
         let triggers = (need == Need::Jobs).then(|| tokio::spawn(triggers::keep_firing(Arc::clone(&state))));
@@ -404,6 +412,11 @@ impl Host {
         let stop_keeping = CancellationToken::new();
         let keeping = tokio::spawn(recorder::keep(Arc::clone(&state), stop_keeping.clone()));
         Ok(Self { state, router, stop_server, server, tasks, stop_keeping, keeping, exporter, _ownership: ownership })
+    }
+
+    /// What the API answers from.
+    pub(crate) fn state(&self) -> Arc<HostState> {
+        Arc::clone(&self.state)
     }
 
     /// The API, for requests of this process.
@@ -433,10 +446,13 @@ impl Host {
     }
 
     /// Leaves what is executed to the next process, once the steps that run have ended; then writes and closes
-    /// everything.
-    pub(crate) async fn leave(self) -> Result<(), CliError> {
+    /// everything. Steps that take longer than `grace` are left as they are: the next process finds them interrupted.
+    pub(crate) async fn leave(self, grace: Duration) -> Result<(), CliError> {
         self.state.executions.leave();
-        self.state.executions.finished().await;
+        if tokio::time::timeout(grace, self.state.executions.finished()).await.is_err() {
+            let left = self.state.executions.count();
+            tracing::warn!("{left} runs did not come to a rest in time; the next process finds them interrupted");
+        }
         self.end().await
     }
 

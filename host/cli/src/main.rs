@@ -19,6 +19,7 @@ mod guest_build;
 mod host;
 mod keyring;
 mod log;
+mod network;
 mod output;
 mod page;
 mod plugins;

@@ -16,6 +16,7 @@ use crate::budget::BudgetFile;
 use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::environment::EnvironmentFile;
 use crate::error::CliError;
+use crate::network::{NetworkFile, NetworkSettings};
 use crate::recorder::{RecorderFile, RecorderSettings};
 use crate::retention::{RetentionFile, RetentionSettings};
 use crate::secrets::SecretSource;
@@ -54,6 +55,8 @@ pub(crate) struct SettingsFile {
     budget: BudgetFile,
     /// Where traces are exported to.
     telemetry: TelemetryFile,
+    /// Where `handshake serve` listens.
+    serve: NetworkFile,
     /// Models by name; `default` is the built-in extractive one unless given here.
     models: BTreeMap<String, ModelSettings>,
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
@@ -104,6 +107,8 @@ pub(crate) struct Settings {
     pub(crate) budget: Budget,
     /// Where traces are exported to.
     pub(crate) telemetry: TelemetrySettings,
+    /// Where `handshake serve` listens.
+    pub(crate) network: NetworkSettings,
     /// Models by name.
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
@@ -120,7 +125,7 @@ impl Settings {
     /// What the host reads and no guest may write: plugins, configuration, policy, secrets, database.
     pub(crate) fn trusted_paths(&self) -> Vec<PathBuf> {
         let secrets = self.secrets.values().filter_map(|source| source.file.as_deref());
-        let files = secrets.chain(self.database.url.file()).chain(self.recorder.files());
+        let files = secrets.chain(self.database.url.file()).chain(self.recorder.files()).chain(self.network.files());
         let paths = self.plugin_folders.iter().map(PathBuf::as_path).chain(files);
         // These two are named from the current folder on, all others from the project's.
         let named = self.file.iter().chain(&self.policy).filter_map(|path| std::path::absolute(path).ok());
@@ -202,6 +207,7 @@ impl SettingsFile {
         let retention = self.retention.resolve(&name)?;
         let recorder = self.recorder.resolve(&name, &project)?;
         let budget = self.budget.resolve(&name)?;
+        let network = self.serve.resolve(&name, &project)?;
         let telemetry = self.telemetry.resolve(&name, &|variable| std::env::var(variable).ok())?;
         let mut models = self.models;
         for model in models.values_mut() {
@@ -219,6 +225,7 @@ impl SettingsFile {
             recorder,
             budget,
             telemetry,
+            network,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
             environment: self.environment,

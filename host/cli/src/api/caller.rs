@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::routing::MethodRouter;
+use axum::{Extension, Router};
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::token::{ApiToken, Right, Role};
 
@@ -71,6 +71,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// In the extensions of an answer: the caller has not got the right.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forbidden;
+
 /// Routes that each name their right.
 pub(crate) struct Routes(Router<Arc<HostState>>);
 
@@ -85,7 +89,7 @@ impl Routes {
         let gate = from_fn(move |caller: Caller, request: Request, next: Next| async move {
             match caller.require(right) {
                 Ok(()) => next.run(request).await,
-                Err(error) => Refusal(error).into_response(),
+                Err(error) => (Extension(Forbidden), Refusal(error)).into_response(),
             }
         });
         Self(self.0.route(path, methods.route_layer(gate)))

@@ -28,7 +28,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::grants::{self, PermissionHistory};
 use super::workflows::WorkflowText;
-use super::{Answer, Caller, Document, Host, IdempotencyKey, Parameters, Refusal, Routes};
+use super::{Answer, Caller, Document, Host, IdempotencyKey, LINES, Parameters, Refusal, Routes};
 use crate::error::{CliError, ErrorDocument};
 use crate::executions::Execution;
 use crate::host::HostState;
@@ -451,7 +451,7 @@ fn stream_of(
         let line = following.next().await?;
         Some((Ok::<_, Infallible>(line), following))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines))
+    ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines))
 }
 
 impl Following {

@@ -25,12 +25,9 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::map_response_with_state;
-use axum::routing::get;
 use axum::{Json, Router};
-use handshake_core::token::Right;
-use serde::{Deserialize, Serialize};
 
-pub(crate) use caller::{Caller, Routes};
+pub(crate) use caller::{Caller, Forbidden, Routes};
 pub(crate) use request::{Document, IdempotencyKey, Parameters};
 pub(crate) use response::Refusal;
 
@@ -40,6 +37,9 @@ use crate::host::HostState;
 /// The largest request, in bytes.
 pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 20;
 
+/// The type of an answer that comes line by line, each a JSON document.
+pub(crate) const LINES: &str = "application/x-ndjson";
+
 /// What every handler works with.
 pub(crate) type Host = State<Arc<HostState>>;
 /// What every handler answers.
@@ -48,7 +48,6 @@ pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
 /// The whole API. Whoever lets a request in adds the [`Caller`].
 pub(crate) fn router(state: Arc<HostState>) -> Router {
     let routes = Routes::new()
-        .on(Right::See, "/health", get(health))
         .merge(jobs::routes())
         .merge(proposals::routes())
         .merge(pins::routes())
@@ -70,23 +69,4 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(map_response_with_state(state.redaction.clone(), response::say))
         .with_state(state)
-}
-
-/// Who answers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Health {
-    /// The process.
-    pub(crate) pid: u32,
-    /// Its version.
-    pub(crate) version: String,
-    /// Whether it takes jobs; a process that only looks something up does not.
-    pub(crate) accepts_jobs: bool,
-}
-
-async fn health(State(host): Host) -> Json<Health> {
-    Json(Health {
-        pid: std::process::id(),
-        version: crate::VERSION.to_owned(),
-        accepts_jobs: host.executions.accepts(),
-    })
 }

@@ -44,7 +44,11 @@ impl IntoResponse for Refusal {
 /// Writes the error of a refusal into its response, without secrets. Wraps the whole API.
 pub(crate) async fn say(State(redaction): State<Redaction>, mut response: Response) -> Response {
     match response.extensions_mut().remove::<CliError>() {
-        Some(error) => (response.status(), Json(ErrorDocument { error: error.clean(&redaction) })).into_response(),
+        Some(error) => {
+            let mut said = (response.status(), Json(ErrorDocument { error: error.clean(&redaction) })).into_response();
+            *said.extensions_mut() = std::mem::take(response.extensions_mut());
+            said
+        }
         None => response,
     }
 }

@@ -1,5 +1,6 @@
 //! Serves the API on the data directory's Unix socket, to this user only.
 
+use crate::network::Gateway;
 use axum::Router;
 use axum::serve::Listener;
 use tokio::net::unix::SocketAddr;
@@ -31,7 +32,8 @@ impl Listener for OwnUserOnly {
 }
 
 /// Serves until `stop`; requests under way are answered first.
-pub(crate) async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: UnixListener, gateway: Gateway, stop: CancellationToken) {
+    let router = Router::new().fallback(async move |request| gateway.answer(request).await);
     let served = axum::serve(OwnUserOnly(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the local API ended");

@@ -182,8 +182,8 @@ async fn named(host: &HostState, name: &str) -> Result<Option<ApiToken>, CliErro
 pub(crate) enum Unwelcome {
     /// It is none, or not one of this host's. Which of the two nobody is told.
     Unknown,
-    /// It was one: its name, and why it is none any more.
-    Over(String, &'static str),
+    /// It was one: whose, and why it is none any more.
+    Over(Actor, &'static str),
 }
 
 /// Whose token this is.
@@ -207,7 +207,7 @@ pub(crate) async fn authenticate(
     Ok(match found {
         Some(token) if same => match token.over(now) {
             None => Ok(token),
-            Some(why) => Err(Unwelcome::Over(token.name, why)),
+            Some(why) => Err(Unwelcome::Over(token.actor(), why)),
         },
         _ => Err(Unwelcome::Unknown),
     })

@@ -77,6 +77,15 @@ policy = "policy.toml"
 # otlp_endpoint = "http://127.0.0.1:4318"
 # headers_env = "OTEL_EXPORTER_OTLP_HEADERS"
 
+# Where `handshake serve` listens besides the Unix socket. Who comes in shows a token: `handshake token new`.
+# [serve]
+# listen = "127.0.0.1:7420"        # or "off"; other addresses take TLS, or plain_http behind a proxy that has it
+# hosts = ["handshake.example.com"] # names by which clients call it
+# tls_certificate = "fullchain.pem"
+# tls_key = "privkey.pem"
+# plain_http = false
+# grace = "30s"                    # for running steps, when it is asked to end
+
 # Models by name. Steps ask for a name; which model that is, and its key, is known only here.
 [models.default]
 provider = "builtin/extractive"    # picks the most telling sentences; offline, the same result every time

@@ -10,9 +10,9 @@ use handshake_core::{Timestamp, TriggerId, TriggerName};
 use super::Context;
 use super::run::{parse_input, read_workflow};
 use crate::access::{Access, Need, percent_encoded, with_parameters};
-use crate::api::Health;
 use crate::api::triggers::{AddRequest, TriggerList};
 use crate::error::{CliError, Exit};
+use crate::network::health::Health;
 use crate::output::{ALERT, Output};
 
 /// Said when nobody serves.
@@ -126,9 +126,7 @@ async fn ask<T>(
     let answer = match request(&access).await {
         Ok(answer) => match &access {
             Access::Owner(_) => Ok((answer, false)),
-            Access::Remote(_) => {
-                access.get::<Health>("/api/v1/health").await.map(|health| (answer, health.accepts_jobs))
-            }
+            Access::Remote(_) => access.get::<Health>("/health").await.map(|health| (answer, health.accepts_jobs)),
         },
         Err(error) => Err(error),
     };
