@@ -379,7 +379,7 @@ fn idle(figures: &mut Vec<Figure>) {
     let Some(binary) = std::env::var_os("HANDSHAKE_BIN") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut served = Command::new(binary)
-        .arg("serve")
+        .args(["serve", "--listen", "127.0.0.1:0"])
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -114,6 +114,8 @@ impl Project {
         command
             .env_remove("HANDSHAKE_DATA_DIR")
             .env_remove("HANDSHAKE_LOG")
+            // Any free port: tests run side by side.
+            .env("HANDSHAKE_LISTEN", "127.0.0.1:0")
             .env_remove("NO_COLOR")
             .env_remove("DATABASE_URL")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -192,7 +192,7 @@ impl Raw {
             }
             Self::Postgres(_) => {
                 "SELECT tablename::TEXT, ('index ' || indexname)::TEXT, \
-                 regexp_replace(indexdef, '^.*\\((.*)\\)$', '\\1')::TEXT, '', '' FROM pg_indexes \
+                 regexp_replace(indexdef, '^[^(]*\\(([^)]*)\\).*$', '\\1')::TEXT, '', '' FROM pg_indexes \
                  WHERE schemaname = current_schema() AND indexname !~ '_(pkey|key)$' AND tablename <> '_sqlx_migrations'"
             }
         };

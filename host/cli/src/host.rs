@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Need;
+use crate::api::live::Newsroom;
 use crate::api::{self, Caller};
 use crate::directory::{DataDirectory, Ownership};
 use crate::documents::StoredDocuments;
@@ -106,6 +107,8 @@ pub(crate) struct HostState {
     pub(crate) keeper: Keeper,
     /// The record itself, which is there before the projection has it.
     pub(crate) log: Arc<RecordLog>,
+    /// Tells of what is recorded.
+    pub(crate) newsroom: Arc<Newsroom>,
     retention: Duration,
     projection: OnceCell<Projection>,
     projecting: AtomicBool,
@@ -388,6 +391,7 @@ impl Host {
             trigger_added: Notify::new(),
             workshop,
             keeper,
+            newsroom: Newsroom::new(Arc::clone(&log)),
             log,
             retention: settings.recorder.policy.retention,
             projection: OnceCell::new(),

@@ -50,6 +50,8 @@ const PAYLOAD: &[(&str, RedactionScope)] = &[
     ("rule", RedactionScope::Identity),
     // A guest that asked for `/etc/shadow` did ask for it.
     ("resource", RedactionScope::Text),
+    // A path of the API; whoever reads of a refusal must know what was attempted.
+    ("attempted", RedactionScope::Text),
 ];
 
 /// How a field of the payload is looked at, when the payload as a whole is looked at like that.

@@ -244,13 +244,18 @@ async fn pause(State(host): Host, caller: Caller, Path(id): Path<String>) -> Ans
 }
 
 async fn watch(State(host): Host, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let job = host.database.job(job_id(&id)?).await?;
+    Ok(lines(follow(&host, &id).await?).into_response())
+}
+
+/// Follows the latest run of a job, from now on to its end.
+pub(super) async fn follow(host: &Arc<HostState>, id: &str) -> Result<Following, Refusal> {
+    let job = host.database.job(job_id(id)?).await?;
     let updates = host.engine.watch();
     let Some(run_id) = job.workflow_run_id else {
         return Err(Refusal(CliError::conflict(format!("job `{id}` has no run to watch"))));
     };
     let watched = SubmittedJob { job_id: job.job_id, run_id, existing: false, warnings: Vec::new() };
-    answer(&host, &watched, true, updates, host.executions.of_run(run_id))
+    following(host, &watched, updates, host.executions.of_run(run_id))
 }
 
 /// From which step a job is tried again; none reuses everything that was completed.
@@ -323,11 +328,20 @@ fn answer(
     if !watch {
         return Ok((StatusCode::CREATED, Json(started)).into_response());
     }
+    Ok((StatusCode::CREATED, lines(following(host, started, updates, execution)?)).into_response())
+}
+
+fn following(
+    host: &Arc<HostState>,
+    started: &SubmittedJob,
+    updates: broadcast::Receiver<RunUpdate>,
+    execution: Option<Arc<Execution>>,
+) -> Result<Following, Refusal> {
     let ending = Some((Arc::clone(host), started.job_id));
     let mut first = serde_json::to_vec(started)
         .map_err(|error| CliError::internal("the answer cannot be written as JSON").because(&error))?;
     first.push(b'\n');
-    Ok((StatusCode::CREATED, stream_of(Some(first.into()), started.run_id, updates, execution, ending)).into_response())
+    Ok(Following { first: Some(first.into()), run: started.run_id, updates, execution, ending })
 }
 
 async fn submit(
@@ -419,11 +433,23 @@ async fn updates(State(host): Host, Path(id): Path<String>) -> Result<Response, 
         // Tells an unknown run from one that is over, whose stream is empty.
         host.database.run(id).await?;
     }
-    Ok(stream_of(None, id, updates, execution, None).into_response())
+    Ok(lines(Following { first: None, run: id, updates, execution, ending: None }).into_response())
+}
+
+/// What a stream of updates says.
+pub(super) enum News {
+    /// Which run it is.
+    Begun(Bytes),
+    /// What happened in it.
+    Update(Bytes),
+    /// How its job stands now that it is over.
+    Ended(Bytes),
+    /// Why it could not be driven to its end.
+    Failed(Bytes),
 }
 
 /// Where a stream of updates stands.
-struct Following {
+pub(super) struct Following {
     first: Option<Bytes>,
     run: RunId,
     updates: broadcast::Receiver<RunUpdate>,
@@ -439,16 +465,11 @@ pub(crate) struct Ended {
     pub(crate) ended: JobDetails,
 }
 
-fn stream_of(
-    first: Option<Bytes>,
-    run: RunId,
-    updates: broadcast::Receiver<RunUpdate>,
-    execution: Option<Arc<Execution>>,
-    ending: Option<(Arc<HostState>, JobId)>,
-) -> impl IntoResponse {
-    let start = Following { first, run, updates, execution, ending };
-    let lines = futures::stream::unfold(start, |mut following| async move {
-        let line = following.next().await?;
+/// The stream, a JSON document a line.
+fn lines(following: Following) -> impl IntoResponse {
+    let lines = futures::stream::unfold(following, |mut following| async move {
+        let (News::Begun(line) | News::Update(line) | News::Ended(line) | News::Failed(line)) =
+            following.next().await?;
         Some((Ok::<_, Infallible>(line), following))
     });
     ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines))
@@ -456,14 +477,17 @@ fn stream_of(
 
 impl Following {
     /// The next line: what came first, then the run's updates until it is over, then why it failed to end well.
-    async fn next(&mut self) -> Option<Bytes> {
+    pub(super) async fn next(&mut self) -> Option<News> {
         if let Some(first) = self.first.take() {
-            return Some(first);
+            return Some(News::Begun(first));
         }
         loop {
             let Some(execution) = self.execution.clone() else {
-                let (host, job) = self.ending.take()?;
-                return line(&Ended { ended: details(&host, job, Payloads::LeftOut).await.ok()? });
+                // Taken only afterwards: whoever waits may have to give up meanwhile and come back.
+                let (host, job) = self.ending.clone()?;
+                let ended = Ended { ended: details(&host, job, Payloads::LeftOut).await.ok()? };
+                self.ending = None;
+                return line(&ended).map(News::Ended);
             };
             let update = tokio::select! {
                 biased;
@@ -475,14 +499,14 @@ impl Following {
                 },
             };
             match update {
-                Ok(update) if update.run_id == self.run => return line(&update),
+                Ok(update) if update.run_id == self.run => return line(&update).map(News::Update),
                 // A reader that is too slow misses some; how the run ended it finds with the job.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => {
                     self.execution = None;
                     if let Some(failure) = execution.failure.get() {
                         self.ending = None;
-                        return line(&ErrorDocument { error: failure.clone() });
+                        return line(&ErrorDocument { error: failure.clone() }).map(News::Failed);
                     }
                 }
             }

@@ -8,6 +8,7 @@ pub(crate) mod database;
 pub(crate) mod documents;
 pub(crate) mod grants;
 pub(crate) mod jobs;
+pub(crate) mod live;
 pub(crate) mod models;
 pub(crate) mod pins;
 pub(crate) mod plugins;
@@ -62,7 +63,8 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(database::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())
-        .merge(tokens::routes());
+        .merge(tokens::routes())
+        .merge(live::routes());
     routes
         .below("/api/v1")
         .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })

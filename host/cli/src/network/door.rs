@@ -123,7 +123,7 @@ async fn let_in(State(door): State<Arc<Door>>, mut request: Request, next: Next)
 }
 
 /// What to do about a token that does not help.
-const HINT: &str = "`handshake token new` makes one; send it as `authorization: Bearer hsk_…`";
+const HINT: &str = "`handshake token new` makes one; it is sent as a bearer token in the header `authorization`";
 
 fn nobody() -> Actor {
     Actor::system()
