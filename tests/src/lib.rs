@@ -16,6 +16,7 @@ pub mod gates;
 pub mod guest_tools;
 pub mod postgres;
 pub mod runtime;
+pub mod service;
 pub mod storage;
 
 use std::path::PathBuf;

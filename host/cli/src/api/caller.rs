@@ -44,6 +44,10 @@ impl Caller {
 
     /// Refuses whoever has not got a right.
     pub(crate) fn require(&self, right: Right) -> Result<(), CliError> {
+        if right == Right::Decide && self.actor.kind == ActorKind::Agent {
+            let error = CliError::denied("a program does not answer for people").code("forbidden");
+            return Err(error.hint("a person answers, with a token that is not an agent's"));
+        }
         if self.role.has(right) {
             return Ok(());
         }

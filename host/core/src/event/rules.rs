@@ -17,9 +17,10 @@ const fn actors(kind: EventType) -> &'static [ActorKind] {
         | EventType::LlmInference
         | EventType::TerminalCommand
         | EventType::EditorEdit => &[Human, Agent],
-        EventType::ContentMutation | EventType::SecurityViolation => &[Human, Agent, System],
-        EventType::System
-        | EventType::GcSummary
+        // Programs act too, with tokens of their own.
+        EventType::ContentMutation
+        | EventType::SecurityViolation
+        | EventType::System
         | EventType::SpanStart
         | EventType::SpanEnd
         | EventType::JobTransition
@@ -27,8 +28,8 @@ const fn actors(kind: EventType) -> &'static [ActorKind] {
         | EventType::Diagnostic
         | EventType::DebugBundleExport
         | EventType::AuthRefusal
-        | EventType::PolicyChange
-        | EventType::Simulation => &[Human, System],
+        | EventType::Simulation => &[Human, Agent, System],
+        EventType::GcSummary | EventType::PolicyChange => &[Human, System],
         EventType::WorkflowRecovery | EventType::Gap => &[System],
         EventType::SignOff => &[Human],
     }
