@@ -22,6 +22,7 @@ mod log;
 mod network;
 mod output;
 mod page;
+mod pages;
 mod plugins;
 mod policy;
 mod policy_keeper;

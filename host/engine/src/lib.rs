@@ -33,7 +33,7 @@ pub use engine::{Engine, EngineError, EngineServices};
 pub use janitor::{Janitor, JanitorServices};
 pub use proposals::{ProposalStatus, Proposals, ProposedDocument};
 pub use recovery::{MOST_RECOVERIES, Recovered};
-pub use run::{RunSummary, steps_of};
+pub use run::{RunSummary, graph_of, steps_of};
 pub use safeguards::Safeguards;
 pub use submission::{InputError, InputValue, SecretInputs, Submission, SubmitError, SubmittedJob};
 pub use triggers::TriggerError;

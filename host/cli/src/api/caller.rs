@@ -91,10 +91,13 @@ impl Routes {
     /// Adds one, for those who have the right.
     pub(crate) fn on(self, right: Right, path: &str, methods: MethodRouter<Arc<HostState>>) -> Self {
         let gate = from_fn(move |caller: Caller, request: Request, next: Next| async move {
-            match caller.require(right) {
+            let mut response = match caller.require(right) {
                 Ok(()) => next.run(request).await,
                 Err(error) => (Extension(Forbidden), Refusal(error)).into_response(),
-            }
+            };
+            // A page of what went wrong still knows who looks at it.
+            response.extensions_mut().insert(caller);
+            response
         });
         Self(self.0.route(path, methods.route_layer(gate)))
     }
@@ -102,6 +105,11 @@ impl Routes {
     /// Adds others.
     pub(crate) fn merge(self, others: Self) -> Self {
         Self(self.0.merge(others.0))
+    }
+
+    /// All of them as they are.
+    pub(crate) fn at_root(self) -> Router<Arc<HostState>> {
+        self.0
     }
 
     /// All of them below a path.

@@ -181,7 +181,8 @@ async fn list(State(host): Host, Parameters(parameters): Parameters<ListParamete
     Ok(Json(DocumentList { documents, next }))
 }
 
-async fn stored(host: &HostState, id: &str) -> Result<documents::State, Refusal> {
+/// A document with its blocks.
+pub(crate) async fn stored(host: &HostState, id: &str) -> Result<documents::State, Refusal> {
     let id = document_id(id)?;
     let document = host.database.document(id).await?;
     Ok(documents::State { document, blocks: host.database.blocks(id).await? })

@@ -117,7 +117,7 @@ pub(crate) struct Cancelled {
     pub(crate) cancelled: bool,
 }
 
-pub(super) fn job_id(text: &str) -> Result<JobId, Refusal> {
+pub(crate) fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse().map_err(|_| {
         Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
     })
@@ -148,7 +148,8 @@ async fn show(
     Ok(Json(details(&host, id, payloads).await?))
 }
 
-async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, CliError> {
+/// A job with everything about it.
+pub(crate) async fn details(host: &HostState, id: JobId, payloads: Payloads) -> Result<JobDetails, CliError> {
     let job = host.database.job(id).await?;
     let mut runs = Vec::new();
     for run in host.database.runs_of(id).await? {
@@ -198,7 +199,7 @@ pub(crate) struct VoteRequest {
 }
 
 /// Counts a vote. When it decides, the job goes on here.
-async fn vote(
+pub(crate) async fn vote(
     State(host): Host,
     caller: Caller,
     Path(id): Path<String>,
@@ -214,7 +215,7 @@ async fn vote(
     Ok(Json(voted))
 }
 
-async fn cancel(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Cancelled> {
+pub(crate) async fn cancel(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Cancelled> {
     let id = job_id(&id)?;
     if host.executions.cancel_job(id) {
         return Ok(Json(Cancelled { cancelled: true }));
@@ -233,7 +234,7 @@ pub(crate) struct Paused {
     pub(crate) paused: bool,
 }
 
-async fn pause(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Paused> {
+pub(crate) async fn pause(State(host): Host, caller: Caller, Path(id): Path<String>) -> Answer<Paused> {
     let id = job_id(&id)?;
     if host.executions.pause_job(id, &caller.actor) {
         return Ok(Json(Paused { paused: true }));
@@ -266,14 +267,28 @@ pub(crate) struct RetryRequest {
     pub(crate) from: Option<StepId>,
 }
 
+/// A run that began, and how to follow it.
+pub(crate) struct Begun {
+    /// Which.
+    pub(crate) started: SubmittedJob,
+    updates: broadcast::Receiver<RunUpdate>,
+    execution: Option<Arc<Execution>>,
+}
+
 async fn resume(
     State(host): Host,
     caller: Caller,
     Path(id): Path<String>,
     Parameters(parameters): Parameters<SubmitParameters>,
 ) -> Result<Response, Refusal> {
+    let begun = go_on(&host, &caller, &id).await?;
+    answer(&host, begun, parameters.watch)
+}
+
+/// Goes on with a job that waits or was interrupted.
+pub(crate) async fn go_on(host: &Arc<HostState>, caller: &Caller, id: &str) -> Result<Begun, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
-    let job = host.database.job(job_id(&id)?).await?;
+    let job = host.database.job(job_id(id)?).await?;
     host.engine.require_whole(&job).await?;
     host.engine.require_sound(&job)?;
     let updates = host.engine.watch();
@@ -283,8 +298,8 @@ async fn resume(
         _ => return Err(refused(&job, "only a job that waits or was interrupted goes on")),
     };
     let started = SubmittedJob { job_id: job.job_id, run_id, existing: false, warnings: Vec::new() };
-    let execution = begin(&host, &started, caller.actor);
-    answer(&host, &started, parameters.watch, updates, Some(execution))
+    let execution = Some(begin(host, &started, caller.actor.clone()));
+    Ok(Begun { started, updates, execution })
 }
 
 async fn retry(
@@ -294,11 +309,22 @@ async fn retry(
     Parameters(parameters): Parameters<SubmitParameters>,
     Document(request): Document<RetryRequest>,
 ) -> Result<Response, Refusal> {
+    let begun = try_again(&host, &caller, &id, &request).await?;
+    answer(&host, begun, parameters.watch)
+}
+
+/// Tries a job again that has failed.
+pub(crate) async fn try_again(
+    host: &Arc<HostState>,
+    caller: &Caller,
+    id: &str,
+    request: &RetryRequest,
+) -> Result<Begun, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let updates = host.engine.watch();
-    let started = host.engine.retry(job_id(&id)?, request.from.as_ref(), &caller.actor).await?;
-    let execution = begin(&host, &started, Actor::system());
-    answer(&host, &started, parameters.watch, updates, Some(execution))
+    let started = host.engine.retry(job_id(id)?, request.from.as_ref(), &caller.actor).await?;
+    let execution = Some(begin(host, &started, Actor::system()));
+    Ok(Begun { started, updates, execution })
 }
 
 /// Starts a run, and with it the projection of what it will leave on record.
@@ -318,17 +344,12 @@ fn takes_no_jobs() -> Refusal {
 }
 
 /// Says which run began, and follows it to its end if that was asked for.
-fn answer(
-    host: &Arc<HostState>,
-    started: &SubmittedJob,
-    watch: bool,
-    updates: broadcast::Receiver<RunUpdate>,
-    execution: Option<Arc<Execution>>,
-) -> Result<Response, Refusal> {
+pub(super) fn answer(host: &Arc<HostState>, begun: Begun, watch: bool) -> Result<Response, Refusal> {
     if !watch {
-        return Ok((StatusCode::CREATED, Json(started)).into_response());
+        return Ok((StatusCode::CREATED, Json(begun.started)).into_response());
     }
-    Ok((StatusCode::CREATED, lines(following(host, started, updates, execution)?)).into_response())
+    let Begun { started, updates, execution } = begun;
+    Ok((StatusCode::CREATED, lines(following(host, &started, updates, execution)?)).into_response())
 }
 
 fn following(
@@ -358,9 +379,9 @@ async fn submit(
         }
         (header, body) => header.or(body),
     };
-    let answer = begin_submission(&host, &caller, request, parameters.watch).await?;
+    let begun = begin_submission(&host, &caller, request).await?;
     host.start_projection();
-    Ok(answer)
+    answer(&host, begun, parameters.watch)
 }
 
 /// The folder that relative paths of what somebody submits start from.
@@ -380,12 +401,11 @@ pub(super) fn base_of(host: &HostState, caller: &Caller, base: Option<PathBuf>) 
 }
 
 /// Submits a job and has it begin. Its record is complete without a projection; who needs one starts it.
-pub(super) async fn begin_submission(
+pub(crate) async fn begin_submission(
     host: &Arc<HostState>,
     caller: &Caller,
     request: SubmitRequest,
-    watch: bool,
-) -> Result<Response, Refusal> {
+) -> Result<Begun, Refusal> {
     let Some(_open) = host.executions.admit() else { return Err(takes_no_jobs()) };
     let base = base_of(host, caller, request.base)?;
     let mut inputs: BTreeMap<String, InputValue> =
@@ -405,9 +425,9 @@ pub(super) async fn begin_submission(
     };
     // Before the run can begin, so that no update is missed.
     let updates = host.engine.watch();
-    let submitted = host.engine.submit(submission).await?;
-    let execution = execution_of(host, &submitted).await?;
-    answer(host, &submitted, watch, updates, execution)
+    let started = host.engine.submit(submission).await?;
+    let execution = execution_of(host, &started).await?;
+    Ok(Begun { started, updates, execution })
 }
 
 /// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a

@@ -187,7 +187,8 @@ async fn run(
     caller: Caller,
     Document(request): Document<SingleRequest>,
 ) -> Result<Response, Refusal> {
-    jobs::begin_submission(&host, &caller, single::submission(&host, request)?, true).await
+    let begun = jobs::begin_submission(&host, &caller, single::submission(&host, request)?).await?;
+    jobs::answer(&host, begun, true)
 }
 
 async fn recorded(State(host): Host, UrlPath(job): UrlPath<String>) -> Answer<Recorded> {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -24,6 +25,7 @@ use crate::api::tokens::{Unwelcome, authenticate};
 use crate::api::{self, Caller, Forbidden, LINES};
 use crate::error::{CliError, ErrorDocument};
 use crate::host::HostState;
+use crate::pages;
 
 /// The cookie that browsers show instead of the header. Its value is the token itself, so that revoking that ends the
 /// session too.
@@ -33,7 +35,23 @@ const BODY_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub(crate) struct Peer {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
+}
+
+/// Whether a request came over TLS.
+pub(crate) struct Secure(pub(crate) bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for Secure {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls)))
+    }
+}
 
 /// What the door knows.
 pub(crate) struct Door {
@@ -51,10 +69,12 @@ pub(crate) fn router(host: Arc<HostState>, settings: &NetworkSettings) -> Router
         requests: Limit::of_requests(),
         refusals: Limit::of_refusals(),
     });
-    let inside = api::router(Arc::clone(&host)).layer(from_fn_with_state(Arc::clone(&door), let_in));
+    let inside = api::router(Arc::clone(&host)).merge(pages::router(Arc::clone(&host)));
+    let inside = inside.layer(from_fn_with_state(Arc::clone(&door), let_in));
     Router::new()
         .route("/health", get(health))
-        .with_state(host)
+        .with_state(Arc::clone(&host))
+        .merge(pages::public(host))
         .merge(inside)
         .layer(from_fn_with_state(door, known_place))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
@@ -139,7 +159,7 @@ impl From<&Request> for Attempt {
     fn from(request: &Request) -> Self {
         // Without what stands behind the `?`: it may hold anything.
         let what = format!("{} {}", request.method(), request.uri().path());
-        Self { what, peer: request.extensions().get::<Peer>().map(|peer| peer.0) }
+        Self { what, peer: request.extensions().get::<Peer>().map(|peer| peer.address) }
     }
 }
 

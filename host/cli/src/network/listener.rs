@@ -118,10 +118,10 @@ async fn take(listener: TcpListener, tls: Option<TlsAcceptor>, gateway: Gateway,
         tokio::spawn(async move {
             let _permit = permit;
             match tls {
-                None => serve(stream, peer, gateway, watcher).await,
+                None => serve(stream, (peer, false), gateway, watcher).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = tokio::time::timeout(TLS_TIME, tls.accept(stream)).await {
-                        serve(stream, peer, gateway, watcher).await;
+                        serve(stream, (peer, true), gateway, watcher).await;
                     }
                 }
             }
@@ -134,13 +134,13 @@ async fn take(listener: TcpListener, tls: Option<TlsAcceptor>, gateway: Gateway,
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: SocketAddr,
+    (peer, tls): (SocketAddr, bool),
     gateway: Gateway,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(Peer(peer.ip()));
+        request.extensions_mut().insert(Peer { address: peer.ip(), tls });
         gateway.clone().answer(request)
     });
     let mut builder = http1::Builder::new();

@@ -60,21 +60,22 @@ pub(super) fn denials(report: &ReportData) -> Markup {
     )
 }
 
-pub(super) fn timeline(report: &ReportData) -> Markup {
+/// When which attempt ran.
+pub(crate) fn timeline_of(attempts: &[ReportedAttempt], made: Timestamp) -> Markup {
     /// Attempts that are drawn.
     const DRAWN: usize = 500;
-    let start = report.attempts.iter().map(|attempt| attempt.started_at).min().unwrap_or(report.run.created_at);
-    let ends = report.attempts.iter().map(|attempt| attempt.finished_at.unwrap_or(attempt.started_at));
+    let start = attempts.iter().map(|attempt| attempt.started_at).min().unwrap_or(made);
+    let ends = attempts.iter().map(|attempt| attempt.finished_at.unwrap_or(attempt.started_at));
     let whole = ends.max().unwrap_or(start).since(start).as_secs_f64().max(0.001);
     part(
         "timeline",
         "Timeline",
         html! {
-            @if report.attempts.is_empty() { p { "No step has run." } } @else {
+            @if attempts.is_empty() { p { "No step has run." } } @else {
                 ol class="timeline" {
-                    @for attempt in report.attempts.iter().take(DRAWN) { (drawn(attempt, start, whole)) }
+                    @for attempt in attempts.iter().take(DRAWN) { (drawn(attempt, start, whole)) }
                 }
-                @if report.attempts.len() > DRAWN { p { "The first " (DRAWN) " of " (report.attempts.len()) " attempts." } }
+                @if attempts.len() > DRAWN { p { "The first " (DRAWN) " of " (attempts.len()) " attempts." } }
             }
         },
     )

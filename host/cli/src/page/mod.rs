@@ -16,14 +16,18 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::CliError;
 use crate::review::report::ReportData;
-use lists::{decisions, denials, models, timeline};
-use overview::{badges, matrix, sign_offs, summary};
+use lists::{decisions, denials, models};
+use overview::{badges, summary};
 
-const STYLE: &str = include_str!("report.css");
+pub(crate) use lists::timeline_of;
+pub(crate) use overview::{matrix_of, sign_offs_of};
+
+/// The style of the report, which pages share.
+pub(crate) const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// Text from outside, with what would hide or reorder it made visible.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     handshake_core::terminal::escape(text, false).into_owned()
 }
 
@@ -61,10 +65,11 @@ pub(crate) fn render(report: &ReportData) -> Result<String, CliError> {
                 }
                 main {
                     (summary(report))
-                    (sign_offs(report))
-                    (matrix(report))
+                    (sign_offs_of(&report.sign_offs))
+                    @if report.sign_offs.is_empty() { p class="id" { code { "handshake audit sign-off " (report.run.run_id.to_string()) " --as NAME --verdict accept" } } }
+                    (matrix_of(&report.matrix.rows))
                     (denials(report))
-                    (timeline(report))
+                    (timeline_of(&report.attempts, report.run.created_at))
                     (models(report))
                     (decisions(report))
                 }
@@ -91,16 +96,19 @@ const PARTS: [(&str, &str); 7] = [
     ("decisions", "Decisions"),
 ];
 
-fn moment(time: Timestamp) -> String {
+/// A moment, to the second.
+pub(crate) fn moment(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z")).replace('T', " ")
 }
 
-fn badge(tone: &str, text: &str) -> Markup {
+/// A word with a colour.
+pub(crate) fn badge(tone: &str, text: &str) -> Markup {
     html! { span class={ "badge " (tone) } { (shown(text)) } }
 }
 
-fn part(id: &str, name: &str, content: Markup) -> Markup {
+/// A part of a page.
+pub(crate) fn part(id: &str, name: &str, content: Markup) -> Markup {
     html! { section id=(id) aria-labelledby={ (id) "-name" } { h2 id={ (id) "-name" } { (name) } (content) } }
 }
 

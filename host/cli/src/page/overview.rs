@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::{badge, moment, part, shown};
 use crate::review::matrix::MatrixLine;
 use crate::review::report::ReportData;
+use crate::review::sign_off::SignOffLine;
 
 pub(super) fn badges(report: &ReportData) -> Markup {
     let denied: u64 = report.denials.values().sum();
@@ -88,21 +89,17 @@ pub(super) fn summary(report: &ReportData) -> Markup {
     )
 }
 
-pub(super) fn sign_offs(report: &ReportData) -> Markup {
+/// Who has signed.
+pub(crate) fn sign_offs_of(signed: &[SignOffLine]) -> Markup {
     part(
         "sign-off",
         "Sign-off",
         html! {
-            @if report.sign_offs.is_empty() {
-                p {
-                    "Nobody has signed. "
-                    code { "handshake audit sign-off " (report.run.run_id.to_string()) " --as NAME --verdict accept" }
-                }
-            } @else {
+            @if signed.is_empty() { p { "Nobody has signed." } } @else {
                 div class="wide" { table class="cards" {
                     thead { tr { @for name in ["Signed", "Who", "Verdict", "Note", "Signature"] { th scope="col" { (name) } } } }
                     tbody {
-                        @for line in &report.sign_offs {
+                        @for line in signed {
                             @let said = &line.statement.body;
                             tr {
                                 th scope="row" { (moment(said.signed_at)) }
@@ -134,10 +131,11 @@ fn ids(axis: &str, ids: &[String]) -> Markup {
     html! { @if ids.is_empty() { "–" } @else { @for id in ids { code { (scope(id)) } " " } } }
 }
 
-pub(super) fn matrix(report: &ReportData) -> Markup {
+/// What was declared, granted, used and denied.
+pub(crate) fn matrix_of(rows: &[MatrixLine]) -> Markup {
     // What is only declared is what the plugin's author thought of; it is there for who looks for it.
     let is_quiet = |line: &&MatrixLine| line.granted.is_empty() && line.row.allowed + line.row.denied == 0;
-    let quiet: Vec<_> = report.matrix.rows.iter().filter(is_quiet).collect();
+    let quiet: Vec<_> = rows.iter().filter(is_quiet).collect();
     let header = ["Plugin", "Capability", "Declared", "Granted", "Allowed", "Denied", "What stands out"];
     part(
         "matrix",
@@ -147,7 +145,7 @@ pub(super) fn matrix(report: &ReportData) -> Markup {
                 thead { tr {
                     @for name in header { th scope="col" class=[matches!(name, "Allowed" | "Denied").then_some("number")] { (name) } }
                 } }
-                tbody { @for line in report.matrix.rows.iter().filter(|line| !is_quiet(line)) { (matrix_row(line)) } }
+                tbody { @for line in rows.iter().filter(|line| !is_quiet(line)) { (matrix_row(line)) } }
             } }
             @if !quiet.is_empty() {
                 details {

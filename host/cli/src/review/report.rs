@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use handshake_core::event::EventType;
 use handshake_core::job::{AccessMode, JobMetrics, JobState, SafetyMode};
+use handshake_core::node::NodeExecution;
 use handshake_core::run::{PinnedDigests, RunState};
 use handshake_core::storage::Payloads;
 use handshake_core::{JobId, RunId, Timestamp, TraceId};
@@ -104,24 +105,28 @@ pub(crate) struct ReportedAttempt {
     pub(crate) finished_at: Option<Timestamp>,
 }
 
+impl ReportedAttempt {
+    /// An attempt as it is stored.
+    pub(crate) fn of(node: &NodeExecution) -> Self {
+        Self {
+            step: node.node.to_string(),
+            attempt: node.attempt,
+            plugin: node.plugin.as_ref().map(ToString::to_string),
+            state: node.state.to_string(),
+            error: node.error.as_ref().map(|error| format!("{}: {}", error.kind, error.message)),
+            started_at: node.started_at,
+            finished_at: node.finished_at,
+        }
+    }
+}
+
 /// Gathers everything about a run.
 pub(crate) async fn gather(host: &HostState, id: RunId) -> Result<ReportData, CliError> {
     let run = host.database.run(id).await?;
     let job = host.database.job(run.job_id).await?;
     let projection = host.projection().await?;
     let nodes = host.database.nodes(id, Payloads::LeftOut).await?;
-    let mut attempts: Vec<_> = nodes
-        .into_iter()
-        .map(|node| ReportedAttempt {
-            step: node.node.to_string(),
-            attempt: node.attempt,
-            plugin: node.plugin.map(|plugin| plugin.to_string()),
-            state: node.state.to_string(),
-            error: node.error.map(|error| format!("{}: {}", error.kind, error.message)),
-            started_at: node.started_at,
-            finished_at: node.finished_at,
-        })
-        .collect();
+    let mut attempts: Vec<_> = nodes.into_iter().map(|node| ReportedAttempt::of(&node)).collect();
     attempts.sort_by_key(|attempt| attempt.started_at);
     let matrix = matrix::matrix(host, &MatrixQuery { run_id: Some(id), ..MatrixQuery::default() }).await?;
     let mut denials = BTreeMap::new();

@@ -17,8 +17,8 @@ mod waiting;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use poison::Violation;
-pub use prepared::steps_of;
 pub(crate) use prepared::{compile, rights};
+pub use prepared::{graph_of, steps_of};
 pub(crate) use waiting::given_up;
 
 use budget::Budget;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use handshake_core::StepId;
 use handshake_core::capability::{EffectiveRights, Profile};
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::job::AiJob;
@@ -68,6 +69,14 @@ pub(crate) fn compile(run: &WorkflowRun) -> Result<Plan, EngineError> {
 /// The steps of the workflow that a run was made with, the job's validators among them.
 pub fn steps_of(run: &WorkflowRun) -> Result<Vec<Step>, EngineError> {
     Ok(compile(run)?.steps.into_iter().map(|planned| planned.step).collect())
+}
+
+/// The steps of the workflow that a run was made with, each behind those that it needs, with those.
+pub fn graph_of(run: &WorkflowRun) -> Result<Vec<(StepId, Vec<StepId>)>, EngineError> {
+    let plan = compile(run)?;
+    let id = |position: &usize| plan.steps.get(*position).map(|planned| planned.step.id.clone());
+    let steps = plan.order.iter().filter_map(|position| plan.steps.get(*position));
+    Ok(steps.map(|planned| (planned.step.id.clone(), planned.needs.iter().filter_map(id).collect())).collect())
 }
 
 /// Looks everything up again, in the order of the plan's steps, at the word of `by`.
