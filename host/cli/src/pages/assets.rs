@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
@@ -21,7 +21,9 @@ const SCRIPT: &str = include_str!("assets/live.js");
 const KEEP: &str = "private, max-age=300";
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
-    Router::new().route(STYLE_PATH, get(style)).route(SCRIPT_PATH, get(script))
+    // Browsers ask for an icon whatever a page says.
+    let nothing = get(async || StatusCode::NO_CONTENT);
+    Router::new().route(STYLE_PATH, get(style)).route(SCRIPT_PATH, get(script)).route("/favicon.ico", nothing)
 }
 
 async fn style() -> impl IntoResponse {

@@ -15,6 +15,7 @@ use super::{Frame, Trouble, badge, moment, shown};
 use crate::access::with_parameters;
 use crate::api::{Caller, Host, Routes};
 use crate::error::CliError;
+use crate::review::summary;
 
 /// Events on a page.
 const ROWS: u32 = 50;
@@ -170,8 +171,8 @@ fn row(event: &RecordedEvent) -> Markup {
     html! {
         tr class=[(event.event["payload"]["decision_outcome"] == "deny").then_some("alert")] {
             th scope="row" class="id" { a href={ "/recorder/" (of("event_id")) } { (moment(event.recorded_at)) } }
-            td class="what" data-name="Who" { (shown(event.event["actor"]["id"].as_str().unwrap_or_default())) }
-            td data-name="Type" { code { (of("event_type")) } }
+            td class="who" data-name="Who" { (shown(event.event["actor"]["id"].as_str().unwrap_or_default())) }
+            td data-name="Type" { code class="axis" { (of("event_type")) } }
             td data-name="Step" { (shown(of("step_id"))) }
             td class="what" { (what(event)) }
         }
@@ -182,26 +183,13 @@ fn row(event: &RecordedEvent) -> Markup {
 pub(super) fn what(event: &RecordedEvent) -> Markup {
     let payload = &event.event["payload"];
     let of = |name: &str| payload[name].as_str().unwrap_or_default();
-    let line = match event.event["event_type"].as_str().unwrap_or_default() {
-        "capability_action" => {
-            let outcome = of("decision_outcome");
-            return html! {
-                (badge(if outcome == "allow" { "good" } else { "bad" }, outcome)) " " code { (shown(of("capability_id"))) } " "
-                (cut(&shown(of("resource"))))
-                @if let Some(reason) = payload["reason"].as_str() { " " (shown(reason)) }
-            };
-        }
-        "job_transition" => {
-            format!("{} → {}: {}", payload["from_state"].as_str().unwrap_or("new"), of("to_state"), of("reason"))
-        }
-        "capability_outcome" => of("result").to_owned(),
-        "llm_inference" => event.event["model_id"].as_str().unwrap_or_default().to_owned(),
-        "system" => format!("{}: {}", of("kind"), of("detail")),
-        "auth_refusal" => format!("{} {}", of("attempted"), of("reason")),
-        "content_mutation" => format!("{} {}", of("action"), of("kind")),
-        _ => payload.to_string(),
-    };
-    html! { (cut(&shown(&line))) }
+    if event.event["event_type"] != "capability_action" {
+        return html! { (cut(&shown(&summary::what(&event.event)))) };
+    }
+    let (tone, outcome) = if of("decision_outcome") == "deny" { ("bad", "denied") } else { ("good", "allowed") };
+    html! {
+        (badge(tone, outcome)) " " code { (shown(of("capability_id"))) } " " (cut(&shown(of("resource")))) " " (shown(of("reason")))
+    }
 }
 
 fn cut(text: &str) -> String {

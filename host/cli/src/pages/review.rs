@@ -46,7 +46,7 @@ async fn show(State(host): Host, caller: Caller, Filter(wanted): Filter<Wanted>)
                 button { "Filter" }
                 a href="/capabilities" { "All" }
             }
-            p { "About " (found.runs) " runs." @if found.more_runs { " There are more, whose declarations and grants are not shown." } }
+            p { "About " (found.runs) @if found.runs == 1 { " run." } @else { " runs." } @if found.more_runs { " There are more, whose declarations and grants are not shown." } }
         }
         (page::matrix_of(&found.rows))
         (ask(""))
@@ -101,7 +101,7 @@ fn result(replayed: &Replayed) -> Markup {
 }
 
 fn row(flip: &FlipLine) -> Markup {
-    let tone = |fate: &str| if fate == "allowed" { "good" } else { "bad" };
+    let tone = |fate: &str| if fate == "allow" { "good" } else { "bad" };
     let (was, becomes) = (flip.was.to_string(), flip.becomes.to_string());
     html! {
         tr {

@@ -12,6 +12,7 @@ mod scopes;
 pub(crate) mod sign_off;
 pub(crate) mod simulate;
 pub(crate) mod suggest;
+pub(crate) mod summary;
 
 use serde::{Deserialize, Serialize};
 

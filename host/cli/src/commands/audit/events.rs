@@ -6,11 +6,12 @@ use clap::Args;
 use handshake_recorder::{EventPage, EventQuery};
 
 use super::filters::Filters;
-use super::{note_missing, path_of, summary};
+use super::{note_missing, path_of};
 use crate::access::Need;
 use crate::commands::Context;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::review::summary;
 use crate::signals::Signals;
 
 /// How often following asks for more.

@@ -4,11 +4,12 @@ use clap::Args;
 use handshake_core::EventId;
 use serde_json::Value;
 
-use super::{filters, summary};
+use super::filters;
 use crate::access::Access;
 use crate::error::CliError;
 use crate::output::{ALERT, Output, Tone};
 use crate::review::explain::{Explanation, LayerLine, Said};
+use crate::review::summary;
 
 /// Arguments of `handshake audit explain`.
 #[derive(Debug, Args)]

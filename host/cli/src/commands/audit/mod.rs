@@ -17,7 +17,6 @@ mod sign_off;
 mod simulate;
 mod sql;
 mod suggest;
-mod summary;
 mod trace;
 mod unfinished;
 

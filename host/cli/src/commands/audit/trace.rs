@@ -5,10 +5,11 @@ use handshake_core::Timestamp;
 use handshake_recorder::{TraceNode, TraceNodeKind, TraceTree};
 use uuid::Uuid;
 
-use super::{note_missing, summary};
+use super::note_missing;
 use crate::access::Access;
 use crate::error::CliError;
 use crate::output::{ALERT, Output};
+use crate::review::summary;
 
 /// Arguments of `handshake audit trace`.
 #[derive(Debug, Args)]

@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::output::ALERT;
 
 /// When it was recorded, to the second.
-pub(super) fn second(time: Timestamp) -> String {
+pub(crate) fn second(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z"))
 }
 
 /// Time, actor, type, step, and what it says.
-pub(super) fn row(recorded: &RecordedEvent) -> Vec<String> {
+pub(crate) fn row(recorded: &RecordedEvent) -> Vec<String> {
     let event = &recorded.event;
     vec![
         second(recorded.recorded_at),
@@ -25,7 +25,7 @@ pub(super) fn row(recorded: &RecordedEvent) -> Vec<String> {
 }
 
 /// The same on one line, for events that come one by one.
-pub(super) fn line(recorded: &RecordedEvent) -> String {
+pub(crate) fn line(recorded: &RecordedEvent) -> String {
     let cells = row(recorded);
     cells.iter().filter(|cell| !cell.is_empty()).cloned().collect::<Vec<_>>().join("  ")
 }
@@ -34,7 +34,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn what(event: &Value) -> String {
+/// What it says.
+pub(crate) fn what(event: &Value) -> String {
     let payload = &event["payload"];
     let of = |name: &str| text(&payload[name]);
     let joined = |names: &[&str]| {

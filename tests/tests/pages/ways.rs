@@ -1,0 +1,189 @@
+//! The ways that people go.
+
+use handshake_tests::binary::Project;
+use handshake_tests::service::Service;
+use serde_json::Value;
+
+use crate::browser::Browser;
+
+/// Asks for more than it was granted: reads the folder, but may not ask the model.
+const DENIED: &str = "name: too-much\nmounts:\n  in: { path: docs, access: read }\nsteps:\n  - id: read\n    uses: read-folder\n    \
+    with: { mount: in }\n    grants: [\"fs.read:in\", \"artifact.write\"]\n  - id: summarize\n    uses: summarize\n    for_each: steps.read.output.documents\n    \
+    with: { document: \"${item}\", sentences: 1 }\n    grants: [\"artifact.read\"]\n";
+
+async fn started(scheme: &str, width: u32, role: &str) -> Option<(Service, Browser)> {
+    let project = Project::new();
+    project.write("docs/a.md", "# Title\n\nHello world. This is a text about boats. Boats float.\n");
+    let service = Service::of(project);
+    let token = service.token(role, "ada");
+    let browser = Browser::start(&service, scheme, width).await?;
+    browser.sign_in(&token).await;
+    Some((service, browser))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_started_and_watched_as_it_goes() {
+    let Some((_service, browser)) = started("light", 1280, "operator").await else { return };
+    browser.open("/jobs/new").await;
+    let workflow = "name: slow\nsteps:\n  - { id: first, sleep: 6s }\n  - { id: second, needs: [first], sleep: 1s }\n";
+    browser.fill("workflow", workflow).await;
+    browser.press("Run").await;
+    assert!(browser.path().await.starts_with("/jobs/"), "{}", browser.path().await);
+    // Nobody loads the page again.
+    browser.wait_for("slow · running").await;
+    browser.wait_for("not begun").await;
+    browser.wait_for("slow · completed").await;
+    assert!(browser.text().await.contains("every step is done"));
+    browser.check("the page of a run").await;
+    browser.open("/").await;
+    browser.wait_for("slow").await;
+    browser.check("the list of runs").await;
+    // A mistake is told as a page.
+    browser.open("/jobs/new").await;
+    browser.fill("workflow", "name: [").await;
+    browser.press("Run").await;
+    browser.wait_for("That did not work").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorder_is_filtered_and_a_denial_explains_itself() {
+    let Some((service, browser)) = started("dark", 1280, "reviewer").await else { return };
+    let run = |text: &str| service.project.run_workflow(text, &["--output", "json"]);
+    assert_eq!(run(DENIED).code, 3);
+    let other = run("name: other\nsteps:\n  - { id: nap, sleep: 1ms }\n").success().json();
+    let list: Value = service.project.run(&["jobs", "list", "--output", "json"]).success().json();
+    let job = list["jobs"].as_array().unwrap().iter().find(|job| job["protocol_id"] == "too-much").unwrap().clone();
+
+    browser.open("/recorder").await;
+    browser.wait_for("other").await;
+    browser.fill("job_id", job["job_id"].as_str().unwrap()).await;
+    browser.fill("decision_outcome", "deny").await;
+    browser.press("Filter").await;
+    browser.wait_for("not-granted").await;
+    assert!(!browser.rows().await.contains("job_transition"));
+    browser.check("the filtered recorder").await;
+    // By trace and time: nothing was recorded before it began.
+    browser.open(&format!("/recorder?trace_id={}&to=2020-01-01", other["job"]["trace_id"].as_str().unwrap())).await;
+    browser.wait_for("No events.").await;
+    browser.open(&format!("/recorder?trace_id={}&from=2020-01-01", other["job"]["trace_id"].as_str().unwrap())).await;
+    browser.wait_for("span_end").await;
+    assert!(!browser.rows().await.contains("capability_action"));
+
+    browser.open(&format!("/recorder?job_id={}&decision_outcome=deny", job["job_id"].as_str().unwrap())).await;
+    browser.follow("tbody a").await;
+    let permalink = browser.path().await;
+    for text in
+        ["How it was decided", "refuses", "decided", "To allow it:", "was not asked any more", "As it was recorded"]
+    {
+        browser.wait_for(text).await;
+    }
+    browser.open("/").await;
+    browser.open(&permalink).await;
+    browser.wait_for("How it was decided").await;
+    browser.check("an explained denial").await;
+    browser.open("/recorder?from=yesterday").await;
+    browser.wait_for("is not a moment").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_looked_at_and_approved_and_the_document_changes() {
+    let Some((service, browser)) = started("light", 1280, "operator").await else { return };
+    service.project.write("guide.md", "Guide\n=====\n\n* one\n* two\n\nBoats float. Boats are made of wood.\n");
+    let imported = service.project.run(&["documents", "import", "guide.md", "--output", "json"]).success().json();
+    let document = imported["imported"][0]["document_id"].as_str().unwrap().to_owned();
+    let workflow = handshake_tests::root().join("workflows/rewrite-document.yaml");
+    let input = format!("doc={document}");
+    let waits = service.project.run(&["run", workflow.to_str().unwrap(), "-i", &input, "--output", "json"]);
+    assert_eq!(waits.code, 4, "{waits:?}");
+
+    browser.open("/approvals").await;
+    for text in ["rewrite-document", "Changes to", "-* one", "+- one", "tidy@0.1.0"] {
+        browser.wait_for(text).await;
+    }
+    browser.check("the inbox").await;
+    browser.fill("reason", "reads well").await;
+    browser.press("Apply the changes").await;
+    browser.wait_for("rewrite-document · completed").await;
+    browser.open(&format!("/documents/{document}")).await;
+    browser.wait_for("- one").await;
+    let text = browser.text().await;
+    assert!(!text.contains("* one") && text.contains("Who changed what is there"), "{text}");
+    // Who, and through which job.
+    assert!(text.contains("tidy@0.1.0") || text.contains("AI"), "{text}");
+    browser.follow("#history a").await;
+    browser.wait_for("rewrite-document · completed").await;
+    browser.check("a document's job").await;
+    browser.open("/approvals").await;
+    browser.wait_for("Nothing waits for an answer.").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reviewer_replays_a_policy_and_signs_off() {
+    let Some((service, browser)) = started("light", 1280, "reviewer").await else { return };
+    let summarized = service.project.summarize(&["--output", "json"]).success().json();
+    browser.open("/capabilities").await;
+    browser.wait_for("model.infer").await;
+    browser.check("capabilities").await;
+    browser.fill("policy", "schema = 1\n").await;
+    browser.press("Replay all decisions").await;
+    browser.wait_for("calls would have ended otherwise").await;
+    browser.wait_for("allow deny").await;
+    browser.check("a replay").await;
+    browser.open(&format!("/jobs/{}", summarized["job"]["job_id"].as_str().unwrap())).await;
+    browser.wait_for("Nobody has signed.").await;
+    // A reviewer runs nothing.
+    assert!(!browser.text().await.contains("New run"));
+    browser.fill("note", "looked at").await;
+    browser.press("Accept").await;
+    browser.wait_for("token:ada").await;
+    browser.wait_for("right, on record").await;
+    browser.check("a signed run").await;
+    browser.press("Sign out").await;
+    browser.wait_for("Come in with a token").await;
+    browser.open("/recorder").await;
+    assert_eq!(browser.path().await, "/login?next=%2Frecorder");
+    browser.fill("token", "hsk_wrong").await;
+    browser.press("Come in").await;
+    browser.wait_for("This token lets nobody in.").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_has_its_picture() {
+    for (scheme, width) in [("light", 1280), ("dark", 500)] {
+        let Some((service, browser)) = started(scheme, width, "operator").await else { return };
+        let summarized = service.project.summarize(&["--output", "json"]).success().json();
+        let job = summarized["job"]["job_id"].as_str().unwrap();
+        service.project.run_workflow(DENIED, &[]);
+        service.project.run(&["documents", "import", "docs/a.md"]).success();
+        service
+            .project
+            .write("asks.yaml", "name: asks\nsteps:\n  - id: ask\n    approval: { prompt: Shall it go on? }\n");
+        assert_eq!(service.project.run(&["run", "asks.yaml"]).code, 4);
+        let denied =
+            service.project.run(&["audit", "decisions", "--outcome", "deny", "--output", "json"]).success().json();
+        let event = denied["events"][0]["event"]["event_id"].as_str().unwrap().to_owned();
+        let document = service.project.run(&["documents", "list", "--output", "json"]).success().json();
+        let document = document["documents"][0]["document_id"].as_str().unwrap().to_owned();
+        for (name, path) in [
+            ("runs", "/".to_owned()),
+            ("job", format!("/jobs/{job}")),
+            ("new", "/jobs/new".to_owned()),
+            ("recorder", "/recorder".to_owned()),
+            ("event", format!("/recorder/{event}")),
+            ("approvals", "/approvals".to_owned()),
+            ("capabilities", "/capabilities".to_owned()),
+            ("documents", "/documents".to_owned()),
+            ("document", format!("/documents/{document}")),
+            ("login", "/login".to_owned()),
+        ] {
+            browser.open(&path).await;
+            browser.check(name).await;
+            browser.picture(&format!("{name}-{scheme}-{width}")).await;
+        }
+        browser.close().await;
+    }
+}
