@@ -627,8 +627,7 @@ async fn call(
     context: &handler::Context,
     input: &str,
 ) -> wasmtime::Result<Result<Answer, StepFailure>> {
-    let denied =
-        |store: &Store<StepState>| store.data().last_denial.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let denied = |store: &Store<StepState>| store.data().last_denial.take();
     match entry {
         Entry::Step(step) => {
             let step: Step = step.instantiate_async(&mut *store).await?;

@@ -19,8 +19,9 @@ const MAX_NAME_BYTES: usize = 120;
 /// How wasmtime's form of a backtrace begins.
 const WASMTIME_BACKTRACE: &str = "error while executing at wasm backtrace";
 
-/// WASI has no room for a denial, so a step that fails for good after a refused call is taken to have failed because of
-/// it: whoever reads that learns which line is missing.
+/// WASI has no room for a denial, so a step that fails for good right after a refused call is taken to have failed because
+/// of it: whoever reads that learns which line is missing. [`LastDenial`](crate::state::LastDenial) says which refusals
+/// can explain anything.
 pub(crate) fn for_good(text: String, denied: Option<Denial>) -> StepFailure {
     match denied {
         Some(denial) => {

@@ -142,22 +142,70 @@ impl StepState {
         let (gate, voice, last) = (Arc::clone(&self.gate), self.voice.clone(), self.last_denial.clone());
         async move {
             let permit = gate.permit_answer(call, max_tokens).await;
-            permit.inspect_err(|denial| tell(&voice, &last, denial))
+            last.follow(permit.as_ref().err());
+            permit.inspect_err(|denial| voice.log(LogLevel::Warn, &denial.to_string()))
+        }
+    }
+
+    /// The same for a call that answers a refusal with nothing, so that the guest cannot tell one: it explains no failure.
+    pub(crate) fn permit_unseen(
+        &self,
+        (interface, function): (&'static str, &'static str),
+        axis: Axis,
+        resource: Resource,
+        arguments: Digest,
+    ) -> impl Future<Output = Result<Permit, Denial>> + Send + use<> {
+        let (gate, voice) = (Arc::clone(&self.gate), self.voice.clone());
+        async move {
+            let permit = gate.permit_answer(Call { interface, function, axis, resource, arguments }, None).await;
+            permit.inspect_err(|denial| voice.log(LogLevel::Warn, &denial.to_string()))
         }
     }
 }
 
-/// The last refusal of an attempt.
-pub(crate) type LastDenial = Arc<Mutex<Option<Denial>>>;
+/// The refusal that may explain why an attempt fails: one that the guest was told of, and after which it was allowed
+/// nothing more. What it did then was not what the refusal kept it from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastDenial(Arc<Mutex<Option<Denial>>>);
 
-/// Tells whoever watches, and whoever asks why the step failed.
-pub(crate) fn tell(voice: &Voice, last: &LastDenial, denial: &Denial) {
-    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial.clone());
-    voice.log(LogLevel::Warn, &denial.to_string());
+impl LastDenial {
+    /// What became of the attempt's latest call.
+    pub(crate) fn follow(&self, denial: Option<&Denial>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = denial.cloned();
+    }
+
+    /// What may explain a failure now.
+    pub(crate) fn take(&self) -> Option<Denial> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl WasiView for StepState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handshake_core::capability::{DenialLabel, Layer};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_explains_nothing_once_something_was_allowed_after_it() {
+        let denial = Denial {
+            capability: "fs.read:in".into(),
+            resource: "in/a".into(),
+            reason: DenialLabel::NotGranted,
+            layer: Layer::Grant,
+            remedy: "grant it".into(),
+        };
+        let last = LastDenial::default();
+        last.follow(Some(&denial));
+        assert_eq!(last.take(), Some(denial.clone()));
+        last.follow(Some(&denial));
+        last.follow(None);
+        assert_eq!(last.take(), None);
     }
 }

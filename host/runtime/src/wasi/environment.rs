@@ -37,7 +37,7 @@ fn get_environment(state: &StepState) -> impl Future<Output = Vec<(String, Strin
     };
     let shown: Vec<_> = shown.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let call = ("wasi:cli/environment@0.2", "get-environment");
-    let permit = state.permit(call, Axis::EnvRead, resource, Digest::of_parts(&[]));
+    let permit = state.permit_unseen(call, Axis::EnvRead, resource, Digest::of_parts(&[]));
     async move {
         let Ok(permit) = permit.await else { return Vec::new() };
         let bytes: usize = shown.iter().map(|(name, value)| name.len() + value.len()).sum();

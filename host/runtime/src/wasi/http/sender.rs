@@ -23,7 +23,7 @@ use super::{Broken, Io, Sent, TlsClient, from_hyper};
 use crate::network::NameResolver;
 use crate::observer::Voice;
 use crate::secrets::{AttemptSecrets, Swap};
-use crate::state::{LastDenial, tell};
+use crate::state::LastDenial;
 
 /// Requests of one attempt at the same time, each with a connection of its own.
 const MOST_REQUESTS: usize = 32;
@@ -90,8 +90,9 @@ impl RequestSender {
             Err(problem) => Err(self.gate.refuse_call(call, DenialLabel::NotListed, Layer::Policy, &problem).await),
         };
         drop(in_force);
+        self.last_denial.follow(asked.as_ref().err());
         let (permit, swaps) = asked.map_err(|denial| {
-            tell(&self.voice, &self.last_denial, &denial);
+            self.voice.log(LogLevel::Warn, &denial.to_string());
             Error::HttpRequestDenied
         })?;
         // Nothing else is ever allowed.
