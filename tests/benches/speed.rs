@@ -24,32 +24,13 @@ use handshake_tests::binary::Project;
 use handshake_tests::figures::{Figure, report};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+mod raw;
+use raw::Raw;
 
 fn percentile(mut samples: Vec<Duration>, percent: usize) -> Duration {
     samples.sort();
     samples[(samples.len() * percent / 100).min(samples.len() - 1)]
-}
-
-/// Raw wasmtime: instantiate a prepared component and call its `describe`, with stock WASI behind it.
-mod raw {
-    pub struct State {
-        pub table: super::ResourceTable,
-        pub wasi: super::WasiCtx,
-    }
-    impl super::WasiView for State {
-        fn ctx(&mut self) -> super::WasiCtxView<'_> {
-            super::WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-        }
-    }
-    wasmtime::component::bindgen!({
-        path: "../wit/step-0.1.0",
-        world: "step",
-        exports: { default: async },
-    });
 }
 
 /// The same component, call and result on raw wasmtime and through the host: a step that refuses its input at once, so
@@ -60,57 +41,17 @@ async fn attempt_against_raw() -> Figure {
     let input = json!({});
     let rights = Rights::granting(&[]);
     let plugin = runtime.runtime.find("summarize").unwrap();
-    let file = handshake_tests::root().join("plugins/summarize/dist/summarize.wasm");
-
-    let mut pool = PoolingAllocationConfig::new();
-    pool.max_memory_size(1 << 30);
-    let mut config = Config::new();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let engine = Engine::new(&config).unwrap();
-    let component = Component::from_file(&engine, file).unwrap();
-    let mut linker = Linker::<raw::State>::new(&engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-    // What the component imports and never calls here.
-    for (name, import) in component.component_type().imports(&engine) {
-        let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
-        if !name.starts_with("handshake:step/") {
-            continue;
-        }
-        let mut interface = linker.instance(name).unwrap();
-        for (function, export) in instance.exports(&engine) {
-            if let ComponentItem::ComponentFunc(_) = export.ty {
-                interface.func_new(function, |_, _, _, _| Err(wasmtime::Error::msg("not called"))).unwrap();
-            }
-        }
-    }
-    let prepared = raw::StepPre::new(linker.instantiate_pre(&component).unwrap()).unwrap();
+    let raw = Raw::of(&handshake_tests::root().join("plugins/summarize/dist/summarize.wasm"));
     let text = input.to_string();
-    let context = || raw::exports::handshake::step::handler::Context {
-        run: "r".into(),
-        job: "j".into(),
-        step: "s".into(),
-        index: None,
-        attempt: 1,
-        trace: "t".into(),
-        idempotency_key: "k".into(),
-        access_mode: raw::handshake::step::types::AccessMode::AnalysisOnly,
-        deadline: 0,
-    };
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + 50 {
-        let start = Instant::now();
-        let mut store =
-            Store::new(&engine, raw::State { table: ResourceTable::new(), wasi: WasiCtx::builder().build() });
-        let step = prepared.instantiate_async(&mut store).await.unwrap();
-        step.handshake_step_handler().call_run(&mut store, &context(), &text).await.unwrap().unwrap_err();
-        drop(store);
-        let raw = start.elapsed();
+        let without = raw.refusal(&text).await;
         let start = Instant::now();
         runtime.run_found(&plugin, input.clone(), &rights).await.unwrap_err();
         let host = start.elapsed();
         // The first rounds warm both up.
         if round >= 50 {
-            floor.push(raw);
+            floor.push(without);
             ours.push(host);
         }
     }

@@ -185,7 +185,7 @@ fn a_workflow_proposes_a_person_sees_the_difference_and_accepts() {
     assert_eq!(export(&project, &document), text, "nothing is applied before somebody says so");
     assert_eq!(stored(&project, &document), before);
 
-    let (status, answer) = post(&project, &format!("/v1/jobs/{job}/accept"), &json!({ "reason": "reads well" }));
+    let (status, answer) = post(&project, &format!("/api/v1/jobs/{job}/accept"), &json!({ "reason": "reads well" }));
     assert_eq!((status, &answer["job"]["state"]), (200, &json!("completed")), "{answer}");
     let after = export(&project, &document);
     assert!(after.starts_with("# Onboarding at the observatory\n\n> **In short:** "), "{after}");
@@ -209,7 +209,7 @@ fn a_workflow_proposes_a_person_sees_the_difference_and_accepts() {
     // What is tidy is left alone.
     let again = rewrite(&project, &document, None, 0);
     assert_eq!((&again["job"]["state"], &again["proposals"]), (&json!("completed"), &Value::Null));
-    let (status, answer) = post(&project, &format!("/v1/jobs/{job}/accept"), &json!({}));
+    let (status, answer) = post(&project, &format!("/api/v1/jobs/{job}/accept"), &json!({}));
     assert_eq!((status, &answer["error"]["code"]), (409, &json!("conflict")), "{answer}");
 }
 
@@ -233,7 +233,7 @@ fn what_is_declined_or_only_a_preview_leaves_every_byte_as_it_was() {
     assert_eq!(stored(&project, &document), before);
 
     let job = job_of(&rewrite(&project, &document, None, 4));
-    let (status, answer) = post(&project, &format!("/v1/jobs/{job}/decline"), &json!({ "reason": "not now" }));
+    let (status, answer) = post(&project, &format!("/api/v1/jobs/{job}/decline"), &json!({ "reason": "not now" }));
     assert_eq!((status, &answer["job"]["state"]), (200, &json!("completed_with_issues")), "{answer}");
     let details = project.run(&["jobs", "show", &job, "--output", "json"]).success().json();
     assert!(details["job"]["status_reason"].as_str().unwrap().ends_with(": not now"), "{details}");

@@ -1,6 +1,8 @@
 //! `plugin add`, `list` and `remove`: what is added is what was shown, and what was added is what runs.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
 
 use handshake_tests::binary::Project;
 
@@ -98,4 +100,49 @@ fn what_was_changed_behind_its_back_is_not_run() {
     let refused = project.run(&["plugin", "add", shown(&other), "--yes"]);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("with another content"), "{refused:?}");
+}
+
+/// Runs a command at a terminal of its own, where somebody types this. What it prints there and on standard output.
+fn at_terminal(project: &Project, arguments: &[&str], typed: &[u8]) -> (i32, String, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut command = project.command(arguments);
+    command.stdin(slave.try_clone().unwrap()).stderr(slave).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // The command holds the terminal, and nobody else: then its end is the end of what can be read.
+    drop(command);
+    let mut master = fs::File::from(master);
+    master.write_all(typed).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let mut said = Vec::new();
+    // Linux tells of a terminal that nobody holds any more with an error.
+    let _ = master.read_to_end(&mut said);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap(), text(said), text(output.stdout))
+}
+
+#[test]
+fn somebody_at_a_terminal_is_asked_and_only_yes_adds() {
+    let project = Project::new();
+    let folder = put(&project, "bare", &manifest("bare", "0.1.0", &[]), &component("tests/guests", "bare"));
+    let add = ["plugin", "add", shown(&folder)];
+    let added = || project.run(&["plugin", "list", "--output", "json"]).success().stdout.contains("\"added\": true");
+    // The end of input is Ctrl-D at the beginning of a line.
+    for typed in [&b"n\n"[..], b"\n", b"maybe\n", b"\x04"] {
+        let (code, said, shown) = at_terminal(&project, &add, typed);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("add bare@0.1.0? [y/N]") && said.contains("is not added"), "{said}");
+        assert!(shown.contains("asks for") && shown.contains("nothing"), "{shown}");
+        assert!(!added(), "after {typed:?}");
+    }
+    let (code, said, _) = at_terminal(&project, &add, b"y\n");
+    assert_eq!(code, 0, "{said}");
+    assert!(added());
+    // What is there already is not asked about.
+    let (code, said, shown) = at_terminal(&project, &add, b"");
+    assert!(code == 0 && !said.contains("[y/N]") && shown.contains("is there already"), "{said} {shown}");
 }

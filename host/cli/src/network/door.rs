@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use handshake_core::event::{Actor, AuthRefusal, Event, EventBody};
+use handshake_core::token::Right;
 use handshake_core::{EventId, TokenId, TraceId};
 use tower_http::compression::predicate::{NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, DefaultPredicate};
@@ -18,11 +19,12 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::headers;
 use super::health::health;
+use super::metrics::{self, Metrics, count};
 use super::rate::Limit;
 use super::settings::NetworkSettings;
 use crate::access::percent_encoded;
 use crate::api::tokens::{Unwelcome, authenticate};
-use crate::api::{self, Caller, Forbidden, LINES};
+use crate::api::{self, Caller, Forbidden, LINES, Routes};
 use crate::error::{CliError, ErrorDocument};
 use crate::host::HostState;
 use crate::pages;
@@ -70,7 +72,10 @@ pub(crate) fn router(host: Arc<HostState>, settings: &NetworkSettings) -> Router
         refusals: Limit::of_refusals(),
     });
     let inside = api::router(Arc::clone(&host)).merge(pages::router(Arc::clone(&host)));
-    let inside = inside.layer(from_fn_with_state(Arc::clone(&door), let_in));
+    let metrics = Arc::new(Metrics::default());
+    let numbers = Routes::new().on(Right::See, "/metrics", get(metrics::metrics)).at_root();
+    let numbers = numbers.layer(Extension(Arc::clone(&metrics))).with_state(Arc::clone(&host));
+    let inside = inside.merge(numbers).layer(from_fn_with_state(Arc::clone(&door), let_in));
     Router::new()
         .route("/health", get(health))
         .with_state(Arc::clone(&host))
@@ -78,6 +83,7 @@ pub(crate) fn router(host: Arc<HostState>, settings: &NetworkSettings) -> Router
         .merge(inside)
         .layer(from_fn_with_state(door, known_place))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+        .layer(from_fn_with_state(metrics, count))
         // A stream of lines would wait for a whole block.
         .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::const_new(LINES))))
         .layer(map_response(headers::add))

@@ -5,6 +5,7 @@ pub(crate) mod gateway;
 mod headers;
 pub(crate) mod health;
 mod listener;
+mod metrics;
 mod rate;
 pub(crate) mod settings;
 

@@ -111,7 +111,7 @@ fn nil_ids_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn each_type_has_actors_that_cannot_cause_it() {
+fn each_type_has_the_actors_that_can_cause_it() {
     let kinds = [ActorKind::Human, ActorKind::Agent, ActorKind::System];
     let allowed = |kind: EventType| {
         let admits = |actor: &ActorKind| {
@@ -128,10 +128,10 @@ fn each_type_has_actors_that_cannot_cause_it() {
             | EventType::LlmInference
             | EventType::TerminalCommand
             | EventType::EditorEdit => "human agent",
-            EventType::ContentMutation | EventType::SecurityViolation => "human agent system",
+            EventType::GcSummary | EventType::PolicyChange => "human system",
             EventType::WorkflowRecovery | EventType::Gap => "system",
             EventType::SignOff => "human",
-            _ => "human system",
+            _ => "human agent system",
         };
         assert_eq!(allowed(*kind), expected, "{kind}");
     }

@@ -1,6 +1,7 @@
 // Makes pages look again when something happens. Without it they show how things stood when they were loaded.
 const main = document.getElementById("main");
 const SOON = 600; // ms between two looks
+const AGAIN = 3000; // ms until a stream that has ended is opened again
 
 // Puts the server's new page into this one. It was escaped there; what somebody is typing or reading stays.
 async function look() {
@@ -13,6 +14,7 @@ async function look() {
   const open = new Set([...main.querySelectorAll("details[open][id]")].map((element) => element.id));
   const log = document.getElementById("log");
   main.replaceChildren(...page.childNodes);
+  if (!page.dataset.live) delete main.dataset.live;
   open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
   if (log && document.getElementById("log")) document.getElementById("log").replaceWith(log);
 }
@@ -54,10 +56,19 @@ if (live?.startsWith("every ")) {
   };
   for (const name of main.querySelector("[data-types]").dataset.types.split(" ")) source.addEventListener(name, seen);
 } else if (live) {
-  const source = new EventSource(live);
+  follow(live);
+}
+
+// Follows a run. One that waits for people ends its stream and goes on later, so whoever watches comes back.
+function follow(path) {
+  const source = new EventSource(path);
   source.addEventListener("update", (event) => { say(JSON.parse(event.data)); soon(); });
   for (const name of ["ended", "failed"]) {
-    source.addEventListener(name, () => { source.close(); setTimeout(() => look().catch(() => {}), SOON); });
+    source.addEventListener(name, () => {
+      source.close();
+      soon();
+      setTimeout(() => { if (main.dataset.live) follow(path); }, AGAIN);
+    });
   }
 }
 
