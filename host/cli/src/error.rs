@@ -60,7 +60,7 @@ impl Exit {
 }
 
 /// What went wrong, for a person or a program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CliError {
     /// Stable: an `HSK-…` code where the contract has one, else a word such as `not_found`.
     pub(crate) code: String,
@@ -73,6 +73,7 @@ pub(crate) struct CliError {
     pub(crate) hint: Option<String>,
     /// See [`Exit`].
     #[serde(rename = "exit_code", with = "exit_number")]
+    #[schemars(with = "u8")]
     pub(crate) exit: Exit,
 }
 
@@ -91,7 +92,7 @@ mod exit_number {
 }
 
 /// An error in its JSON envelope, on standard error and in the API alike.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ErrorDocument {
     /// The error.
     pub(crate) error: CliError,

@@ -100,7 +100,7 @@ struct Record {
 }
 
 /// A record as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StampedEvent {
     /// The host that recorded it.
     pub host: HostId,

@@ -207,7 +207,7 @@ impl JobState {
 }
 
 /// Something that a job is about (R1.7).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntityRef {
     /// For example `document`.
@@ -219,7 +219,7 @@ pub struct EntityRef {
 }
 
 /// A change that a job plans, never free JSON (R1.7).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PlannedOperation {
     /// Inserts a block after another, or at the start.
@@ -260,7 +260,7 @@ pub enum PlannedOperation {
 }
 
 /// What a job cost, in numbers; zeroed when it is created, never NULL (R1.5).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobMetrics {
     /// From start to end, milliseconds.
@@ -299,7 +299,7 @@ impl JobMetrics {
 }
 
 /// What somebody asked for, and how it stands (R1.1).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AiJob {
     /// Survives retries.

@@ -15,6 +15,18 @@ use serde_json::value::RawValue;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Arc<str>);
 
+impl schemars::JsonSchema for Json {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Json".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!(true)
+    }
+}
+
 impl Json {
     /// The text of a value.
     pub fn of(value: &Value) -> Self {
@@ -141,7 +153,7 @@ mod tests {
 
     #[test]
     fn it_is_written_and_read_like_the_value() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(untagged)]
         enum Either {
             Payload { payload: Json },

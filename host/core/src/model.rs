@@ -19,7 +19,7 @@ canonical_enum! {
 }
 
 /// One message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// A request for text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GenerateRequest {
     /// The model's name in the host's configuration.
     pub model: String,
@@ -54,7 +54,7 @@ pub struct TokenUsage {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GenerateResponse {
     /// The text.
     pub text: String,
@@ -67,7 +67,7 @@ pub struct GenerateResponse {
 }
 
 /// Vectors for texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EmbedResponse {
     /// One each, in order.
     pub vectors: Vec<Vec<f32>>,
@@ -147,7 +147,7 @@ impl ModelError {
 }
 
 /// What is known about a configured model without asking it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ModelInfo {
     /// Configured name.
     pub name: String,

@@ -27,7 +27,7 @@ canonical_enum! {
 }
 
 /// Which node of a run.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeKey {
     /// The step.
     pub step: StepId,
@@ -45,7 +45,7 @@ impl std::fmt::Display for NodeKey {
 }
 
 /// One attempt of one node, with its payloads, exact (R2.1).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeExecution {
     /// The run.
     pub run_id: RunId,
@@ -77,7 +77,7 @@ pub struct NodeExecution {
 }
 
 /// What an attempt adds to its job: stored with it, so that a run that goes on elsewhere has it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Contribution {
     /// What it cost.
@@ -95,7 +95,7 @@ impl Contribution {
 }
 
 /// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeError {
     /// Stable label, for example `timeout`.
     pub kind: String,

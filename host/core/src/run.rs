@@ -76,12 +76,12 @@ impl RunState {
 }
 
 /// The number that every write of a claimed run must show; a later claim makes it outdated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct FencingToken(pub i64);
 
 /// One execution of a job's workflow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WorkflowRun {
     /// Its id.
     pub run_id: RunId,
@@ -120,7 +120,7 @@ pub struct WorkflowRun {
 }
 
 /// What a run must find unchanged when it resumes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PinnedDigests {
     /// The workflow file.
     pub workflow: Digest,
@@ -134,7 +134,7 @@ pub struct PinnedDigests {
 }
 
 /// One plugin's digests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PinnedPlugin {
     /// SHA-256 of its manifest.
     pub manifest: Digest,

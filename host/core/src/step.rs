@@ -278,7 +278,7 @@ impl PluginError {
 }
 
 /// What a component says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Descriptor {
     /// Plugin id.
     pub name: String,

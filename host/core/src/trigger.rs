@@ -24,7 +24,7 @@ pub const MAX_TRIGGER_ERROR_BYTES: usize = 4 << 10;
 pub const SCHEDULED_AT: &str = "scheduled_at";
 
 /// At which times a trigger fires.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// Five fields, in UTC.
@@ -73,7 +73,7 @@ impl Missed {
 }
 
 /// A workflow that runs by itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trigger {
     /// Its id.

@@ -22,7 +22,7 @@ const MOST_TRIES: usize = 16;
 const NOT_A_CAPABILITY: &str = "the question is not about a capability; leave out how far the answer reaches";
 
 /// Which question somebody answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Question {
     /// The step that asks.
     pub step: StepId,
@@ -51,7 +51,7 @@ impl Answer {
 }
 
 /// What became of a vote.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Voted {
     /// The question as it is now.
     pub approval: Approval,

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::signing::{Document, Signed, SigningKey};
 
 /// Where a host's chain stood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
     /// Version of this form: 1.

@@ -72,7 +72,7 @@ impl From<StorageError> for KeeperError {
 }
 
 /// What sealing did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SealReport {
     /// Segments that were written.
     pub segments: u64,
@@ -83,7 +83,7 @@ pub struct SealReport {
 }
 
 /// How the recorder stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeeperStatus {
     /// The projection in DuckDB.
     pub projection: ProjectionStatus,

@@ -14,7 +14,7 @@ use crate::keeper::Keeper;
 use crate::signing::{Document, Signed};
 
 /// What a person says about a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignOffStatement {
     /// Version of this form: 1.
@@ -44,7 +44,7 @@ impl Document for SignOffStatement {
 }
 
 /// A statement as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeptStatement {
     /// The statement.
     pub statement: Signed<SignOffStatement>,

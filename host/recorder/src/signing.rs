@@ -203,6 +203,32 @@ pub struct Signed<T> {
     pub signature: String,
 }
 
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Signed<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Signed{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = T::json_schema(generator);
+        let members = [
+            ("key_id", generator.subschema_for::<Digest>()),
+            (
+                "signature",
+                schemars::json_schema!({ "type": "string", "description": "64 bytes in hexadecimal digits" }),
+            ),
+        ];
+        for (name, member) in members {
+            let object = schema.ensure_object();
+            if let Some(serde_json::Value::Object(properties)) = object.get_mut("properties") {
+                properties.insert(name.to_owned(), member.into());
+            }
+            if let Some(serde_json::Value::Array(required)) = object.get_mut("required") {
+                required.push(name.into());
+            }
+        }
+        schema
+    }
+}
+
 #[derive(Serialize)]
 struct Covered<'a, T> {
     #[serde(flatten)]

@@ -102,6 +102,7 @@ impl Browser {
         self.open("/login").await;
         self.fill("token", token).await;
         self.press("Come in").await;
+        self.wait_for("Sign out").await;
     }
 
     /// Opens a page of the host.
@@ -140,9 +141,14 @@ impl Browser {
         }
     }
 
+    /// Waits until something is there.
+    async fn found(&self, what: Locator<'_>) -> fantoccini::elements::Element {
+        self.client.wait().at_most(PATIENCE).for_element(what).await.unwrap()
+    }
+
     /// Fills a field.
     pub(crate) async fn fill(&self, name: &str, value: &str) {
-        let field = self.client.find(Locator::Css(&format!("[name={name}]"))).await.unwrap();
+        let field = self.found(Locator::Css(&format!("[name={name}]"))).await;
         if field.tag_name().await.unwrap() == "select" {
             return field.select_by_value(value).await.unwrap();
         }
@@ -153,12 +159,12 @@ impl Browser {
     /// Presses the button with these words.
     pub(crate) async fn press(&self, words: &str) {
         let button = format!("//button[normalize-space()='{words}']");
-        self.client.find(Locator::XPath(&button)).await.unwrap().click().await.unwrap();
+        self.found(Locator::XPath(&button)).await.click().await.unwrap();
     }
 
     /// Follows the first link that fits.
     pub(crate) async fn follow(&self, css: &str) {
-        self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+        self.found(Locator::Css(css)).await.click().await.unwrap();
     }
 
     /// Fails the test when the page has written an error to its console, or is wider than its window.

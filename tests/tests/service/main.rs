@@ -6,5 +6,6 @@
 mod clients;
 mod door;
 mod live;
+mod openapi;
 mod start;
 mod tls;

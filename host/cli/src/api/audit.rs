@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use handshake_core::token::Right;
 use handshake_core::{EventId, RunId};
 use handshake_recorder::{EventPage, EventQuery, MatrixQuery, TraceTree};
@@ -22,17 +21,27 @@ use crate::review::suggest::{SuggestRequest, Suggested};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::Audit, "/audit/events", get(events))
-        .on(Right::Audit, "/audit/matrix", get(matrix))
-        .on(Right::Audit, "/audit/trace/{id}", get(trace))
-        .on(Right::Audit, "/audit/explain/{event}", get(explain))
-        .on(Right::Audit, "/audit/simulate", post(simulate))
-        .on(Right::Audit, "/audit/replay", post(replay))
-        .on(Right::Audit, "/audit/suggest", post(suggest))
-        .on(Right::Audit, "/audit/diff", post(diff))
-        .on(Right::Audit, "/audit/sign-offs/{run}", get(sign_offs))
-        .on(Right::SignOff, "/audit/sign-offs/{run}", post(sign_off))
-        .on(Right::Audit, "/audit/reports/{run}", get(report))
+        .get(Right::Audit, "/audit/events", "Events, newest first, or oldest first behind `after`", events)
+        .get(Right::Audit, "/audit/matrix", "Plugins and capabilities: declared, granted, allowed, denied, new", matrix)
+        .get(Right::Audit, "/audit/trace/{id}", "Everything about a trace, a job or a run, as a tree", trace)
+        .get(Right::Audit, "/audit/explain/{event}", "A decision, layer by layer", explain)
+        .post(Right::Audit, "/audit/simulate", "What would be decided; the question is on record", simulate)
+        .post(Right::Audit, "/audit/replay", "Every recorded call under another policy", replay)
+        .post(
+            Right::Audit,
+            "/audit/suggest",
+            "The smallest manifests, grants and policy that would have been enough",
+            suggest,
+        )
+        .post(Right::Audit, "/audit/diff", "What two runs or versions asked for differently", diff)
+        .get(Right::Audit, "/audit/sign-offs/{run}", "What people have said about a run", sign_offs)
+        .post(
+            Right::SignOff,
+            "/audit/sign-offs/{run}",
+            "Vouches for a run, or does not, once its record is verified",
+            sign_off,
+        )
+        .get(Right::Audit, "/audit/reports/{run}", "Everything about a run", report)
 }
 
 async fn events(State(host): Host, Parameters(query): Parameters<EventQuery>) -> Answer<EventPage> {

@@ -4,7 +4,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use handshake_core::BundleId;
 use handshake_core::event::{BundleScope, DebugBundleExport, Event, EventBody, RedactionMode};
 use handshake_core::token::Right;
@@ -19,11 +18,11 @@ use crate::bundle;
 const PIECE: usize = 64 << 10;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Audit, "/audit/bundles/{job}", post(export))
+    Routes::new().post(Right::Audit, "/audit/bundles/{job}", "What is known about a job, in one ZIP file", export)
 }
 
 /// How much a bundle shows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BundleRequest {
     /// The mode.

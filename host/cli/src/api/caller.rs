@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request};
+use super::describe::{Described, Documented, Operation};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
+use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use axum::routing::MethodRouter;
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::token::{ApiToken, Right, Role};
+use schemars::SchemaGenerator;
 
 use super::Refusal;
 use crate::error::CliError;
@@ -61,7 +64,8 @@ impl Caller {
     }
 }
 
-fn roles_with(right: Right) -> String {
+/// The roles that have a right, in words; empty when only the owner has it.
+pub(super) fn roles_with(right: Right) -> String {
     let roles = Role::ALL.iter().filter(|role| **role != Role::Owner && role.has(right));
     roles.map(|role| role.as_str()).collect::<Vec<_>>().join(" or ")
 }
@@ -80,15 +84,62 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub(crate) struct Forbidden;
 
 /// Routes that each name their right.
-pub(crate) struct Routes(Router<Arc<HostState>>);
+pub(crate) struct Routes {
+    router: Router<Arc<HostState>>,
+    described: Vec<Described>,
+}
 
 impl Routes {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Self(Router::new())
+        Self { router: Router::new(), described: Vec::new() }
     }
 
-    /// Adds one, for those who have the right.
+    /// Adds a resource that is read, for those who have the right.
+    pub(crate) fn get<H, T: 'static, D>(self, right: Right, path: &str, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<HostState>> + Documented<D>,
+    {
+        self.described("get", right, path, summary, H::describe).on(right, path, get(handler))
+    }
+
+    /// Adds something that is done, for those who have the right.
+    pub(crate) fn post<H, T: 'static, D>(self, right: Right, path: &str, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<HostState>> + Documented<D>,
+    {
+        self.described("post", right, path, summary, H::describe).on(right, path, post(handler))
+    }
+
+    /// The same, with a request of at most so many bytes.
+    pub(crate) fn post_of_size<H, T: 'static, D>(
+        self,
+        right: Right,
+        path: &str,
+        summary: &'static str,
+        most: usize,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<HostState>> + Documented<D>,
+    {
+        let methods = post(handler).layer(DefaultBodyLimit::max(most));
+        self.described("post", right, path, summary, H::describe).on(right, path, methods)
+    }
+
+    fn described(
+        mut self,
+        method: &'static str,
+        right: Right,
+        path: &str,
+        summary: &'static str,
+        describe: fn(&mut SchemaGenerator, &mut Operation),
+    ) -> Self {
+        self.described.push(Described { method, path: path.to_owned(), right, summary, describe });
+        self
+    }
+
+    /// Adds one that is no part of the API's description, for those who have the right.
     pub(crate) fn on(self, right: Right, path: &str, methods: MethodRouter<Arc<HostState>>) -> Self {
         let gate = from_fn(move |caller: Caller, request: Request, next: Next| async move {
             let mut response = match caller.require(right) {
@@ -99,21 +150,27 @@ impl Routes {
             response.extensions_mut().insert(caller);
             response
         });
-        Self(self.0.route(path, methods.route_layer(gate)))
+        Self { router: self.router.route(path, methods.route_layer(gate)), ..self }
     }
 
     /// Adds others.
-    pub(crate) fn merge(self, others: Self) -> Self {
-        Self(self.0.merge(others.0))
+    pub(crate) fn merge(mut self, others: Self) -> Self {
+        self.described.extend(others.described);
+        Self { router: self.router.merge(others.router), ..self }
+    }
+
+    /// What is described.
+    pub(super) fn operations(&self) -> &[Described] {
+        &self.described
     }
 
     /// All of them as they are.
     pub(crate) fn at_root(self) -> Router<Arc<HostState>> {
-        self.0
+        self.router
     }
 
     /// All of them below a path.
     pub(crate) fn below(self, path: &str) -> Router<Arc<HostState>> {
-        Router::new().nest(path, self.0)
+        Router::new().nest(path, self.router)
     }
 }

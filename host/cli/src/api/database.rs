@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
 use handshake_core::HostId;
 use handshake_core::storage::{PruneReport, Schema, Statistics};
 use handshake_core::token::Right;
@@ -16,11 +15,16 @@ use super::{Answer, Document, Host, Routes};
 use crate::error::CliError;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Own, "/db", get(status)).on(Right::Own, "/db/prune", post(prune))
+    Routes::new().get(Right::Own, "/db", "How the databases stand", status).post(
+        Right::Own,
+        "/db/prune",
+        "Deletes what need not be kept, or says what it would delete",
+        prune,
+    )
 }
 
 /// How the databases stand.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct DatabaseStatus {
     /// The data directory.
     pub(crate) data_dir: PathBuf,
@@ -41,7 +45,7 @@ pub(crate) struct DatabaseStatus {
 }
 
 /// The projection, or why there is none.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RecorderStatus {
     /// It is open.
@@ -51,7 +55,7 @@ pub(crate) enum RecorderStatus {
 }
 
 /// A request to delete what need not be kept.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PruneRequest {
     /// Only report it.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use handshake_core::content::{ContentBlock, Document as StoredDocument, Stored, Workspace};
 use handshake_core::edit::{EditContext, Editor, EditorKind};
 use handshake_core::event::ActorKind;
@@ -32,14 +31,14 @@ const LONGEST_PAGE: u32 = 1_000;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::Audit, "/documents", get(list))
-        .on(Right::Operate, "/documents", post(import).layer(DefaultBodyLimit::max(MAX_IMPORT_BYTES)))
-        .on(Right::Audit, "/documents/{id}", get(show))
-        .on(Right::Audit, "/documents/{id}/export", get(export))
+        .get(Right::Audit, "/documents", "Documents, newest first", list)
+        .post_of_size(Right::Operate, "/documents", "Takes Markdown in as a document", MAX_IMPORT_BYTES, import)
+        .get(Right::Audit, "/documents/{id}", "A document with its blocks", show)
+        .get(Right::Audit, "/documents/{id}/export", "A document as Markdown", export)
 }
 
 /// A document to be stored.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportRequest {
     /// The Markdown.
@@ -55,7 +54,7 @@ pub(crate) struct ImportRequest {
 }
 
 /// A document that was stored.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Imported {
     /// Its id.
     pub(crate) document_id: DocumentId,
@@ -68,7 +67,7 @@ pub(crate) struct Imported {
 }
 
 /// Documents, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct DocumentList {
     /// The documents, without their blocks.
     pub(crate) documents: Vec<Stored<StoredDocument>>,
@@ -77,7 +76,7 @@ pub(crate) struct DocumentList {
 }
 
 /// A document with its blocks in reading order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct DocumentDetails {
     /// The document.
     pub(crate) document: Stored<StoredDocument>,
@@ -90,7 +89,7 @@ pub(crate) struct DocumentDetails {
 }
 
 /// A document as Markdown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Exported {
     /// Its id.
     pub(crate) document_id: DocumentId,
@@ -158,7 +157,7 @@ fn editor(host: &HostState) -> Editor {
     Editor::new(content, Arc::clone(&gate.recorder), Arc::clone(&gate.clock), Arc::clone(&gate.ids))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ListParameters {
     limit: u32,

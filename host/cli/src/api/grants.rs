@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use handshake_core::capability::{Grant, PermissionRequest};
 use handshake_core::storage::{GrantFilter, Page};
 use handshake_core::token::Right;
@@ -15,10 +14,15 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Audit, "/grants", get(list)).on(Right::Operate, "/grants/{id}/revoke", post(revoke))
+    Routes::new().get(Right::Audit, "/grants", "What people have granted, newest first", list).post(
+        Right::Operate,
+        "/grants/{id}/revoke",
+        "Takes a grant back",
+        revoke,
+    )
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ListParameters {
     /// Those that do not hold any more as well.
@@ -28,7 +32,7 @@ struct ListParameters {
 }
 
 /// Grants, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct GrantList {
     /// The grants.
     pub(crate) grants: Vec<Grant>,
@@ -37,7 +41,7 @@ pub(crate) struct GrantList {
 }
 
 /// Why a grant is taken back.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RevokeRequest {
     /// At most 4 KiB.
@@ -45,7 +49,7 @@ pub(crate) struct RevokeRequest {
 }
 
 /// How a plugin and a capability have got on so far.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PermissionHistory {
     /// The question that it is told with.
     pub(crate) approval_id: ApprovalId,

@@ -10,7 +10,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use handshake_core::approval::Approval;
 use handshake_core::capability::Extent;
 use handshake_core::event::Actor;
@@ -35,20 +34,30 @@ use crate::host::HostState;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::See, "/jobs", get(list))
-        .on(Right::Submit, "/jobs", post(submit))
-        .on(Right::See, "/jobs/{id}", get(show))
-        .on(Right::Operate, "/jobs/{id}/cancel", post(cancel))
-        .on(Right::Operate, "/jobs/{id}/pause", post(pause))
-        .on(Right::See, "/jobs/{id}/watch", get(watch))
-        .on(Right::Operate, "/jobs/{id}/resume", post(resume))
-        .on(Right::Operate, "/jobs/{id}/retry", post(retry))
-        .on(Right::Decide, "/jobs/{id}/vote", post(vote))
-        .on(Right::See, "/runs/{id}/updates", get(updates))
+        .get(Right::See, "/jobs", "Jobs, newest first", list)
+        .post(
+            Right::Submit,
+            "/jobs",
+            "Submits a job; with `watch=true` the answer is the stream of its run, a JSON document a line",
+            submit,
+        )
+        .get(Right::See, "/jobs/{id}", "A job with its runs, attempts, questions and proposals", show)
+        .post(Right::Operate, "/jobs/{id}/cancel", "Gives a job up", cancel)
+        .post(Right::Operate, "/jobs/{id}/pause", "Lets a job wait once the steps that run have ended", pause)
+        .get(Right::See, "/jobs/{id}/watch", "The stream of the latest run, a JSON document a line", watch)
+        .post(Right::Operate, "/jobs/{id}/resume", "Goes on with a job that waits or was interrupted", resume)
+        .post(
+            Right::Operate,
+            "/jobs/{id}/retry",
+            "Tries a job again, with what was completed, or from a step on",
+            retry,
+        )
+        .post(Right::Decide, "/jobs/{id}/vote", "Answers a question of a job", vote)
+        .get(Right::See, "/runs/{id}/updates", "The stream of a run that is under way, a JSON document a line", updates)
 }
 
 /// A job to be run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubmitRequest {
     /// The workflow.
@@ -68,14 +77,14 @@ pub(crate) struct SubmitRequest {
     pub(crate) idempotency_key: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct SubmitParameters {
     watch: bool,
 }
 
 /// Jobs, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct JobList {
     /// The jobs.
     pub(crate) jobs: Vec<AiJob>,
@@ -84,7 +93,7 @@ pub(crate) struct JobList {
 }
 
 /// A job with its runs.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct JobDetails {
     /// The job.
     pub(crate) job: AiJob,
@@ -102,7 +111,7 @@ pub(crate) struct JobDetails {
 }
 
 /// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct RunDetails {
     /// The run.
     pub(crate) run: WorkflowRun,
@@ -111,7 +120,7 @@ pub(crate) struct RunDetails {
 }
 
 /// Whether there was anything to cancel.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Cancelled {
     /// False when no run of the job is under way.
     pub(crate) cancelled: bool,
@@ -131,7 +140,7 @@ async fn list(State(host): Host, Parameters(filter): Parameters<JobFilter>) -> A
     Ok(Json(JobList { jobs, next }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ShowParameters {
     /// Whether the inputs and outputs of all attempts come along; those of a large run are many.
@@ -182,7 +191,7 @@ pub(crate) async fn details(host: &HostState, id: JobId, payloads: Payloads) -> 
 }
 
 /// An answer to a question of a job.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VoteRequest {
     /// Which question; may be left out when there is only one.
@@ -228,7 +237,7 @@ pub(crate) async fn cancel(State(host): Host, caller: Caller, Path(id): Path<Str
 }
 
 /// That a job will wait.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Paused {
     /// It begins no more steps, and waits once those that run have ended.
     pub(crate) paused: bool,
@@ -260,7 +269,7 @@ pub(super) async fn follow(host: &Arc<HostState>, id: &str) -> Result<Following,
 }
 
 /// From which step a job is tried again; none reuses everything that was completed.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RetryRequest {
     /// The step.
@@ -479,7 +488,7 @@ pub(super) struct Following {
 
 /// The last line of a submission's stream: how the job stands now that its run is over. It comes with the stream, because
 /// the owner may be gone before a reader could ask.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Ended {
     /// What `GET /v1/jobs/{id}` answers.
     pub(crate) ended: JobDetails,

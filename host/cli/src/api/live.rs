@@ -13,7 +13,6 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures::Stream;
 use handshake_core::chain::StampedEvent;
 use handshake_core::event::EventType;
@@ -26,6 +25,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::describe::Takes;
 use super::jobs::{self, News};
 use super::{Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
@@ -41,7 +41,12 @@ const BACKLOG: usize = 64;
 const GATHER: Duration = Duration::from_millis(50);
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Audit, "/recorder/live", get(record)).on(Right::See, "/jobs/{id}/live", get(job))
+    Routes::new().get(Right::Audit, "/recorder/live", "Events as they are recorded: server-sent events", record).get(
+        Right::See,
+        "/jobs/{id}/live",
+        "What happens in the latest run of a job: server-sent events",
+        job,
+    )
 }
 
 /// A record, written down once for everybody who listens.
@@ -170,7 +175,7 @@ impl Newsroom {
 }
 
 /// What a listener wants to hear. Everything that is given must match.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Wanted {
     /// Events behind this number; without it, and without the header `last-event-id`, what comes from now on.
@@ -249,6 +254,8 @@ impl Listener {
 
 /// The number in the header that a browser sends when it comes back.
 struct LastEventId(Option<u64>);
+
+impl Takes for LastEventId {}
 
 impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Refusal;

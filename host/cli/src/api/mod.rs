@@ -5,11 +5,13 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 mod caller;
 pub(crate) mod database;
+mod describe;
 pub(crate) mod documents;
 pub(crate) mod grants;
 pub(crate) mod jobs;
 pub(crate) mod live;
 pub(crate) mod models;
+pub(crate) mod openapi;
 pub(crate) mod pins;
 pub(crate) mod plugins;
 pub(crate) mod policy;
@@ -46,9 +48,12 @@ pub(crate) type Host = State<Arc<HostState>>;
 /// What every handler answers.
 pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
 
-/// The whole API. Whoever lets a request in adds the [`Caller`].
-pub(crate) fn router(state: Arc<HostState>) -> Router {
-    let routes = Routes::new()
+/// Where all of it is.
+pub(crate) const PREFIX: &str = "/api/v1";
+
+/// Every route.
+fn everything() -> Routes {
+    Routes::new()
         .merge(jobs::routes())
         .merge(proposals::routes())
         .merge(pins::routes())
@@ -64,9 +69,14 @@ pub(crate) fn router(state: Arc<HostState>) -> Router {
         .merge(workflows::routes())
         .merge(triggers::routes())
         .merge(tokens::routes())
-        .merge(live::routes());
-    routes
-        .below("/api/v1")
+        .merge(live::routes())
+        .merge(openapi::routes())
+}
+
+/// The whole API. Whoever lets a request in adds the [`Caller`].
+pub(crate) fn router(state: Arc<HostState>) -> Router {
+    everything()
+        .below(PREFIX)
         .fallback(|| async { Refusal(CliError::not_found("there is no such resource")) })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(map_response_with_state(state.redaction.clone(), response::say))

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use handshake_core::capability::{Axis, CapabilityId, EffectiveRights, Profile, Resource};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, Call};
 use handshake_core::job::AccessMode;
@@ -20,18 +19,23 @@ use crate::error::CliError;
 const QUESTION: &str = "Answer in one short sentence: does this model work? A model that works gives back some text. Anything else is an error.";
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::See, "/models", get(list)).on(Right::Operate, "/models/{name}/test", post(test))
+    Routes::new().get(Right::See, "/models", "Configured models", list).post(
+        Right::Operate,
+        "/models/{name}/test",
+        "Asks a model",
+        test,
+    )
 }
 
 /// Configured models.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ModelList {
     /// By name.
     pub(crate) models: Vec<ModelInfo>,
 }
 
 /// What a model answered.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ModelTest {
     /// Its configured name.
     pub(crate) name: String,

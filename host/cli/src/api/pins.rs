@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::post;
 use handshake_core::job::AiJob;
 use handshake_core::token::Right;
 use serde::{Deserialize, Serialize};
@@ -11,11 +10,16 @@ use super::jobs::job_id;
 use super::{Answer, Caller, Host, Routes};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Operate, "/jobs/{id}/pin", post(pin)).on(Right::Operate, "/jobs/{id}/unpin", post(unpin))
+    Routes::new().post(Right::Operate, "/jobs/{id}/pin", "Keeps a job however old it gets", pin).post(
+        Right::Operate,
+        "/jobs/{id}/unpin",
+        "Lets a pinned job go",
+        unpin,
+    )
 }
 
 /// The job as it is now.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Pinned {
     /// The job.
     pub(crate) job: AiJob,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use axum::Json;
 use axum::extract::{Path as UrlPath, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor};
 use handshake_core::token::Right;
 use handshake_runtime::manifest::{MANIFEST, ManifestFile};
@@ -20,25 +19,25 @@ use crate::plugins::single::{self, Recorded, SingleRequest};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::See, "/plugins", get(list))
-        .on(Right::Own, "/plugins/check", post(check))
-        .on(Right::Own, "/plugins/run", post(run))
-        .on(Right::Own, "/plugins/runs/{job}", get(recorded))
-        .on(Right::Own, "/plugins/test", post(test))
-        .on(Right::Own, "/plugins/offer", post(offer))
-        .on(Right::Own, "/plugins/add", post(add))
-        .on(Right::Own, "/plugins/remove", post(remove))
+        .get(Right::See, "/plugins", "Plugins, by id", list)
+        .post(Right::Own, "/plugins/check", "Compares a plugin with its manifest", check)
+        .post(Right::Own, "/plugins/run", "Runs one step without a workflow; the answer is the stream of its run", run)
+        .get(Right::Own, "/plugins/runs/{job}", "What is on record about such a run", recorded)
+        .post(Right::Own, "/plugins/test", "Runs a plugin's tests over fakes", test)
+        .post(Right::Own, "/plugins/offer", "What a plugin asks for, before it is added", offer)
+        .post(Right::Own, "/plugins/add", "Adds a plugin that somebody has looked at", add)
+        .post(Right::Own, "/plugins/remove", "Removes an added plugin", remove)
 }
 
 /// Plugins, by id.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PluginList {
     /// The plugins.
     pub(crate) plugins: Vec<PluginLine>,
 }
 
 /// Whether a plugin can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PluginState {
     /// Yes.
@@ -50,7 +49,7 @@ pub(crate) enum PluginState {
 }
 
 /// One plugin.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PluginLine {
     /// Id.
     pub(crate) id: String,
@@ -107,7 +106,7 @@ impl PluginLine {
 }
 
 /// Which plugin to check: by id in the configured folders, or the one in a folder.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum CheckRequest {
     /// `id`, `id@0.1` or `id@0.1.0`.
@@ -117,7 +116,7 @@ pub(crate) enum CheckRequest {
 }
 
 /// What a check found.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PluginCheck {
     /// The plugin.
     pub(crate) plugin: PluginLine,
@@ -199,7 +198,7 @@ async fn test(State(host): Host, Document(request): Document<TestRequest>) -> An
     Ok(Json(cases::run(&host, &request).await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OfferRequest {
     /// Absolute: its folder, its manifest, or its component beside the manifest.

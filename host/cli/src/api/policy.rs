@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
 use handshake_core::token::Right;
 
 use super::{Answer, Caller, Host, Routes};
@@ -10,7 +9,7 @@ use crate::error::CliError;
 use crate::policy_keeper::Reloaded;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Own, "/policy/reload", post(reload))
+    Routes::new().post(Right::Own, "/policy/reload", "Puts a changed policy in force", reload)
 }
 
 /// Answers when the new policy is in force. It comes to that although whoever asked may go away.

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use handshake_core::JobId;
 use handshake_core::job::AiJob;
 use handshake_core::token::Right;
@@ -14,13 +13,13 @@ use crate::error::CliError;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::Audit, "/jobs/{id}/proposals", get(show))
-        .on(Right::Decide, "/jobs/{id}/accept", post(accept))
-        .on(Right::Decide, "/jobs/{id}/decline", post(decline))
+        .get(Right::Audit, "/jobs/{id}/proposals", "What a job proposes for documents", show)
+        .post(Right::Decide, "/jobs/{id}/accept", "Applies what a job proposes", accept)
+        .post(Right::Decide, "/jobs/{id}/decline", "Applies nothing of what a job proposes", decline)
 }
 
 /// What somebody says about a job's proposals.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Verdict {
     /// Why.
@@ -28,14 +27,14 @@ pub(crate) struct Verdict {
 }
 
 /// What a job proposes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct JobProposals {
     /// None if it proposes nothing.
     pub(crate) proposals: Option<Proposals>,
 }
 
 /// The job as it is now.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Decided {
     /// The job.
     pub(crate) job: AiJob,

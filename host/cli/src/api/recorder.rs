@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::StorageError;
 use handshake_core::token::Right;
@@ -21,21 +20,21 @@ use crate::error::{CliError, Exit, store_failure};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::Audit, "/recorder", get(status))
-        .on(Right::Audit, "/recorder/public-key", get(public_key))
-        .on(Right::Own, "/recorder/seal", post(seal))
-        .on(Right::Own, "/recorder/compact", post(compact))
-        .on(Right::Own, "/recorder/rebuild", post(rebuild))
-        .on(Right::Own, "/recorder/copies", post(copy))
-        .on(Right::Audit, "/recorder/verify", post(verify))
-        .on(Right::Audit, "/recorder/proofs/{event}", post(prove))
+        .get(Right::Audit, "/recorder", "How the flight recorder stands", status)
+        .get(Right::Audit, "/recorder/public-key", "The key that its signatures are verified with", public_key)
+        .post(Right::Own, "/recorder/seal", "Seals what is not sealed yet", seal)
+        .post(Right::Own, "/recorder/compact", "Makes the projection's file as small as it can be", compact)
+        .post(Right::Own, "/recorder/rebuild", "Makes the projection anew from the record", rebuild)
+        .post(Right::Own, "/recorder/copies", "Copies the record for a query in SQL", copy)
+        .post(Right::Audit, "/recorder/verify", "Verifies the record", verify)
+        .post(Right::Audit, "/recorder/proofs/{event}", "Proves that an event is in the record", prove)
 }
 
 /// How long the status waits for events that are about to be projected.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// The key that others check signatures with.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PublicKeyDocument {
     /// SHA-256 of its SubjectPublicKeyInfo, as in everything that is signed.
     pub(crate) key_id: Digest,
@@ -44,7 +43,7 @@ pub(crate) struct PublicKeyDocument {
 }
 
 /// A request to check the whole record.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VerifyRequest {
     /// A signed head that was kept elsewhere.
@@ -93,10 +92,11 @@ async fn seal(State(host): Host) -> Answer<SealReport> {
 }
 
 /// A request for copies of the record.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CopyRequest {
     /// The folder that whoever asks has made for them.
+    #[schemars(with = "String")]
     pub(crate) folder: Uuid,
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use handshake_core::event::{Actor, ActorKind, AdmittedEvent, Event, EventBody};
@@ -29,13 +28,14 @@ pub(crate) const DEFAULT_LIFE: Period = Period(std::time::Duration::from_secs(90
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::Own, "/tokens", get(list).post(create))
-        .on(Right::Own, "/tokens/{name}/revoke", post(revoke))
-        .on(Right::See, "/whoami", get(whoami))
+        .get(Right::Own, "/tokens", "Tokens, newest first, never their secrets", list)
+        .post(Right::Own, "/tokens", "Makes a token", create)
+        .post(Right::Own, "/tokens/{name}/revoke", "Revokes a token", revoke)
+        .get(Right::See, "/whoami", "Who asks, and in which role", whoami)
 }
 
 /// A token to be made.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
     /// Whose it is; unique among those that were not revoked.
@@ -59,7 +59,7 @@ fn default_life() -> Option<Period> {
 }
 
 /// A token that was made.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct MadeToken {
     /// What is stored of it.
     pub(crate) token: ApiToken,
@@ -68,7 +68,7 @@ pub(crate) struct MadeToken {
 }
 
 /// Tokens, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct TokenList {
     /// The tokens, those that are over as well.
     pub(crate) tokens: Vec<ApiToken>,
@@ -77,7 +77,7 @@ pub(crate) struct TokenList {
 }
 
 /// Who asks.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct WhoAmI {
     /// The actor of what comes of the request.
     pub(crate) actor: Actor,

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
 use handshake_core::storage::{Page, StorageError};
 use handshake_core::token::Right;
 use handshake_core::trigger::{Trigger, TriggerRef};
@@ -21,14 +20,14 @@ use crate::error::CliError;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .on(Right::See, "/triggers", get(list))
-        .on(Right::Operate, "/triggers", post(add))
-        .on(Right::See, "/triggers/{name}", get(show))
-        .on(Right::Operate, "/triggers/{name}/remove", post(remove))
+        .get(Right::See, "/triggers", "Triggers, newest first", list)
+        .post(Right::Operate, "/triggers", "Runs a workflow at the times that it says", add)
+        .get(Right::See, "/triggers/{name}", "A trigger", show)
+        .post(Right::Operate, "/triggers/{name}/remove", "Removes a trigger", remove)
 }
 
 /// A trigger to be added.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddRequest {
     /// The workflow, which says when.
@@ -45,7 +44,7 @@ pub(crate) struct AddRequest {
 }
 
 /// Triggers, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct TriggerList {
     /// The triggers.
     pub(crate) triggers: Vec<Trigger>,

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
 use handshake_core::token::Right;
 use handshake_engine::{CheckedWorkflow, Format, WorkflowSource};
 use serde::{Deserialize, Serialize};
@@ -10,11 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Document, Host, Routes};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().on(Right::Submit, "/workflows/check", post(check))
+    Routes::new().post(
+        Right::Submit,
+        "/workflows/check",
+        "Finds mistakes in a workflow, and says what depends on what",
+        check,
+    )
 }
 
 /// A workflow's text on its way to the process that checks it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkflowText {
     /// Name of the file, as messages show it; its extension tells the format: `.toml`, `.json`, else YAML.
@@ -31,7 +35,7 @@ impl From<WorkflowText> for WorkflowSource {
 }
 
 /// A checked workflow, as [`CheckedWorkflow`] writes it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Graph {
     /// Name.
     pub(crate) name: String,
@@ -42,7 +46,7 @@ pub(crate) struct Graph {
 }
 
 /// One step of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct GraphStep {
     /// Id.
     pub(crate) id: String,

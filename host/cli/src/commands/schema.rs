@@ -7,6 +7,7 @@ use handshake_core::workflow::Workflow;
 use schemars::schema_for;
 
 use super::Context;
+use crate::api::openapi;
 use crate::error::{CliError, Exit};
 use crate::policy::PolicyFile;
 use crate::settings::SettingsFile;
@@ -31,6 +32,8 @@ enum Subject {
     Policy,
     /// Events of the flight recorder, all types in one
     Events,
+    /// The HTTP API: OpenAPI 3.1
+    Api,
 }
 
 /// Prints the schema; it is JSON in either form of output.
@@ -41,6 +44,10 @@ pub(crate) fn schema(context: &Context<'_>, args: &SchemaArgs) -> Result<Exit, C
         Subject::Config => schema_for!(SettingsFile),
         Subject::Policy => schema_for!(PolicyFile),
         Subject::Events => events_schema(),
+        Subject::Api => {
+            context.output.json(&openapi::document())?;
+            return Ok(Exit::Done);
+        }
     };
     context.output.json(&schema)?;
     Ok(Exit::Done)

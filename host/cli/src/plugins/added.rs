@@ -16,7 +16,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// What a plugin asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Asked {
     /// The capability.
     pub(crate) id: CapabilityId,
@@ -27,7 +27,7 @@ pub(crate) struct Asked {
 }
 
 /// A plugin as it would be added.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Offer {
     /// Id.
     pub(crate) id: String,
@@ -56,7 +56,7 @@ pub(crate) struct Offer {
 }
 
 /// Which plugin to add.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddRequest {
     /// Absolute: its folder, its manifest, or its component beside the manifest.
@@ -107,7 +107,7 @@ pub(crate) async fn add(host: &HostState, actor: Actor, request: &AddRequest) ->
 }
 
 /// Which plugin to remove.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RemoveRequest {
     /// `id`, `id@0.1`, or `id@0.1.0`.
@@ -115,7 +115,7 @@ pub(crate) struct RemoveRequest {
 }
 
 /// What was removed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Removed {
     /// `id@version`.
     pub(crate) plugin: String,

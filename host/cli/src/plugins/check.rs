@@ -23,7 +23,7 @@ pub(crate) struct Findings {
 }
 
 /// An interface that a component imports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ImportedInterface {
     /// Without version.
     pub(crate) interface: String,

@@ -31,7 +31,7 @@ const PAGE: u32 = 1_000;
 const MOST_PAGES: u32 = 1_000;
 
 /// A step to be run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SingleRequest {
     /// The plugin.
@@ -55,7 +55,7 @@ pub(crate) struct SingleRequest {
 }
 
 /// A folder for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SingleMount {
     /// Name in grants.
@@ -115,7 +115,7 @@ fn workflow(plugin: &Plugin, uses: &str, request: &SingleRequest) -> (Value, BTr
 }
 
 /// A decision of such a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Call {
     /// Number of the call.
     pub(crate) call: u64,
@@ -157,7 +157,7 @@ impl Call {
 }
 
 /// What the record says of a run of one step.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Recorded {
     /// Every decision, in order.
     pub(crate) decisions: Vec<Call>,

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// What to compare: ids of runs, or plugins with their versions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DiffRequest {
     /// The one.
@@ -21,7 +21,7 @@ pub(crate) struct DiffRequest {
 }
 
 /// The differences.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Diff {
     /// The one, as it was named.
     pub(crate) a: String,
@@ -34,7 +34,7 @@ pub(crate) struct Diff {
 }
 
 /// What one plugin asked for of one resource.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Difference {
     /// The plugin, without version.
     pub(crate) plugin: String,
@@ -49,7 +49,7 @@ pub(crate) struct Difference {
 }
 
 /// How often, and what was said.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Asked {
     /// Allowed calls.
     pub(crate) allowed: u64,

@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// What a layer said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
     /// It allows the call.
@@ -29,7 +29,7 @@ pub(crate) enum Said {
 }
 
 /// One layer's part in a decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct LayerLine {
     /// The layer's label.
     pub(crate) layer: String,
@@ -48,7 +48,7 @@ pub(crate) struct LayerLine {
 }
 
 /// A decision with everything about it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Explanation {
     /// The decision.
     pub(crate) decision: RecordedEvent,

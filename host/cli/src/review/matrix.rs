@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// Who asked for what, beside what was allowed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Matrix {
     /// By plugin, then capability.
     pub(crate) rows: Vec<MatrixLine>,
@@ -27,7 +27,7 @@ pub(crate) struct Matrix {
 }
 
 /// One plugin and one axis.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct MatrixLine {
     /// Decisions in numbers.
     #[serde(flatten)]

@@ -17,7 +17,7 @@ pub(crate) mod summary;
 use serde::{Deserialize, Serialize};
 
 /// A place in a text that decided, with what stands there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Source {
     /// The file, as records name it.
     pub(crate) file: String,

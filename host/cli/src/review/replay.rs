@@ -12,7 +12,7 @@ use crate::policy;
 use crate::toml_file::TomlFile;
 
 /// Another policy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplayRequest {
     /// What the person calls its file.
@@ -25,7 +25,7 @@ pub(crate) struct ReplayRequest {
 }
 
 /// What would have been different.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Replayed {
     /// SHA-256 of the other policy.
     pub(crate) policy_sha256: Digest,
@@ -44,7 +44,7 @@ pub(crate) struct Replayed {
 }
 
 /// Calls that would have ended otherwise for the same reason.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FlipLine {
     /// The plugin: id and version.
     pub(crate) plugin: String,
@@ -63,7 +63,7 @@ pub(crate) struct FlipLine {
 }
 
 /// One of the calls.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FlipExample {
     /// The resource.
     pub(crate) resource: String,

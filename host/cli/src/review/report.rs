@@ -21,7 +21,7 @@ use crate::host::HostState;
 const MOST_DECISIONS: u32 = 50_000;
 
 /// Everything that a report shows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ReportData {
     /// When it was put together.
     pub(crate) made_at: Timestamp,
@@ -52,7 +52,7 @@ pub(crate) struct ReportData {
 }
 
 /// The run and its job.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ReportedRun {
     /// The run.
     pub(crate) run_id: RunId,
@@ -87,7 +87,7 @@ pub(crate) struct ReportedRun {
 }
 
 /// One attempt of a step.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ReportedAttempt {
     /// The step, with the position within `for_each`.
     pub(crate) step: String,

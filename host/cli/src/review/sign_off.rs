@@ -19,7 +19,7 @@ const LONGEST_NAME: usize = 100;
 const LONGEST_NOTE: usize = 4000;
 
 /// What a person says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignOffRequest {
     /// Who; given by the owner of the data directory, for others it is who they came in as.
@@ -33,14 +33,14 @@ pub(crate) struct SignOffRequest {
 }
 
 /// What people have said about a run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SignOffList {
     /// Oldest first.
     pub(crate) sign_offs: Vec<SignOffLine>,
 }
 
 /// One statement.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SignOffLine {
     /// The signed statement.
     pub(crate) statement: Signed<SignOffStatement>,

@@ -17,7 +17,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// A question.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SimulateRequest {
     /// The job.
@@ -32,7 +32,7 @@ pub(crate) struct SimulateRequest {
 }
 
 /// The answer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Simulated {
     /// Whether some step of the job that uses the plugin would be allowed.
     pub(crate) allowed: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Simulated {
 }
 
 /// The answer for one step.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SimulatedStep {
     /// The step; none when no step of the job uses the plugin.
     pub(crate) step: Option<StepId>,
@@ -66,7 +66,7 @@ pub(crate) struct SimulatedStep {
 }
 
 /// What a layer says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SimulatedLayer {
     /// The layer.
     pub(crate) layer: Layer,

@@ -18,7 +18,7 @@ use crate::error::CliError;
 use crate::host::HostState;
 
 /// Whose uses to look at.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SuggestRequest {
     /// The runs; those of workflows that their steps run belong to them.
@@ -29,7 +29,7 @@ pub(crate) struct SuggestRequest {
 }
 
 /// Files that are ready to use.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Suggested {
     /// The files, by their paths below the folder that they are for.
     pub(crate) files: Vec<SuggestedFile>,
@@ -40,7 +40,7 @@ pub(crate) struct Suggested {
 }
 
 /// A file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SuggestedFile {
     /// `policy.toml`, `NAME.json` of a workflow, `plugins/ID/plugin.toml`.
     pub(crate) path: String,
@@ -49,7 +49,7 @@ pub(crate) struct SuggestedFile {
 }
 
 /// What one step needs.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SuggestedGrants {
     /// The workflow.
     pub(crate) workflow: String,

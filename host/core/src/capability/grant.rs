@@ -32,7 +32,7 @@ pub enum Extent {
 }
 
 /// What a grant was given for: the question that led to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantTerms {
     /// How far it reaches.
@@ -58,7 +58,7 @@ pub struct GrantTerms {
 }
 
 /// A person's yes to what an `ask` rule covers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// Its id.
@@ -170,7 +170,7 @@ impl FromIterator<Grant> for Grants {
 }
 
 /// What an attempt has come to ask a person for: the call did not happen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Asked {
     /// The capability, as narrow as the rule and the resource allow.
     pub capability: CapabilityId,
@@ -181,7 +181,7 @@ pub struct Asked {
 }
 
 /// What a question about a capability tells the person who is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PermissionRequest {
     /// Who asks.

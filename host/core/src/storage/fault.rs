@@ -83,7 +83,7 @@ impl FaultKind {
 }
 
 /// How the schema of a database stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Schema {
     /// The latest applied migration; none for a new database.
     pub version: Option<i64>,
@@ -101,7 +101,7 @@ impl Schema {
 }
 
 /// A migration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Migration {
     /// Its number.
     pub version: i64,

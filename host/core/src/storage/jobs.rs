@@ -11,7 +11,7 @@ use crate::run::WorkflowRun;
 use crate::{JobId, Timestamp};
 
 /// Which jobs to list; newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobFilter {
     /// Only this state.

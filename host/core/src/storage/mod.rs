@@ -115,7 +115,7 @@ pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore + To
 }
 
 /// What is stored, in numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Statistics {
     /// `sqlite` or `postgres`.
     pub backend: String,

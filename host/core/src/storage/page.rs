@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Which part of a list to read. Lists are newest first by creation, then by id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Page<Id> {
     /// At most so many; 0 means 50, and 1,000 is the most.

@@ -12,7 +12,7 @@ use crate::{HostId, JobId, ReportId, Timestamp};
 pub const MOST_PRUNED: usize = 100;
 
 /// Which finished jobs are kept. Pinned ones always are, and those with a run that is not over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RetentionPolicy {
     /// A job is kept for so many days after its last change.
     pub days: u32,
@@ -23,7 +23,7 @@ pub struct RetentionPolicy {
 }
 
 /// Why a job goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PruneReason {
     /// It was kept long enough.
@@ -33,7 +33,7 @@ pub enum PruneReason {
 }
 
 /// A job that need not be kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Candidate {
     /// The job.
     pub job_id: JobId,
@@ -50,7 +50,7 @@ pub struct Candidate {
 }
 
 /// What was deleted with some jobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Pruned {
     /// Jobs.
     pub jobs: u64,
@@ -59,7 +59,7 @@ pub struct Pruned {
 }
 
 /// Stored content that no run lists.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Swept {
     /// Files.
     pub files: u64,
@@ -68,7 +68,7 @@ pub struct Swept {
 }
 
 /// What the janitor found and did in one go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PruneReport {
     /// Its id.
     pub report_id: ReportId,

@@ -19,7 +19,7 @@ const CONTEXT: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What became of proposals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProposalStatus {
     /// A validator or a person decides.
@@ -31,7 +31,7 @@ pub enum ProposalStatus {
 }
 
 /// What a job proposes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Proposals {
     /// What became of it.
     pub status: ProposalStatus,
@@ -40,7 +40,7 @@ pub struct Proposals {
 }
 
 /// What a job proposes for one document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProposedDocument {
     /// Its id, as the step named it.
     pub document: String,

@@ -20,7 +20,7 @@ use super::validators;
 use crate::nearest::suggest;
 
 /// A workflow that could be submitted, with its graph.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct CheckedWorkflow {
     /// Its name.
     pub name: String,
@@ -31,7 +31,7 @@ pub struct CheckedWorkflow {
 }
 
 /// A step with what it needs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct CheckedStep {
     /// Its id.
     pub id: StepId,

@@ -65,7 +65,7 @@ struct Progress {
 type ProgressSender = Arc<watch::Sender<Progress>>;
 
 /// How the projection stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProjectionStatus {
     /// The host whose chain is projected.
     pub host: HostId,
@@ -92,7 +92,7 @@ fn first_of_all() -> u64 {
 }
 
 /// What rebuilding did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Rebuilt {
     /// Records that can be queried now.
     pub records: u64,

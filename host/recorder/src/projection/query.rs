@@ -19,7 +19,7 @@ const DEFAULT_PAGE: u32 = 200;
 const LARGEST_PAGE: u32 = 1000;
 
 /// Which events (R6.8); newest first, by the time they were recorded. Everything that is given must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     /// This event.
@@ -57,7 +57,7 @@ pub struct EventQuery {
 }
 
 /// An event as it was recorded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RecordedEvent {
     /// The host that recorded it.
     pub host: HostId,
@@ -72,7 +72,7 @@ pub struct RecordedEvent {
 }
 
 /// Some events, newest first, or oldest first when the query has `after`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<RecordedEvent>,
@@ -87,7 +87,7 @@ pub struct EventPage {
 }
 
 /// Which decisions to count. Everything that is given must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MatrixQuery {
     /// Of this run.
@@ -101,7 +101,7 @@ pub struct MatrixQuery {
 }
 
 /// How often one plugin asked for one capability, and what it was told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MatrixRow {
     /// The actor: for plugins id and version.
     pub plugin: String,

@@ -19,7 +19,7 @@ const SLACK: u64 = 25;
 const SMALL: u64 = 2 << 20;
 
 /// Records that are on record no more: their segment is missing or damaged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Gap {
     /// Number of the first missing record.
     pub first: u64,
@@ -30,7 +30,7 @@ pub struct Gap {
 }
 
 /// What compacting did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Compaction {
     /// Size of the file and its log before, bytes.
     pub before: u64,

@@ -15,7 +15,7 @@ use crate::signing::{Document, Signed};
 const LARGEST: u64 = 64 << 10;
 
 /// What a segment holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this form: 1.
@@ -68,7 +68,7 @@ impl Manifest {
 }
 
 /// What retention has dropped: the records 1 to `to` of a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tombstone {
     /// Version of this form: 1.

@@ -18,7 +18,7 @@ pub(super) const LIVE_COPY: &str = "live.parquet";
 const PAGE: u32 = 2048;
 
 /// Copies in a folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RecordCopy {
     /// Names of the files, oldest records first. There is always at least one.
     pub files: Vec<String>,

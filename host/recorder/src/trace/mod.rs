@@ -11,7 +11,7 @@ pub(crate) use builder::TraceBuilder;
 pub(crate) const LARGEST_TRACE: u64 = 20_000;
 
 /// What a node stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceNodeKind {
     /// A job.
@@ -29,7 +29,7 @@ pub enum TraceNodeKind {
 }
 
 /// One thing that happened, and what happened within it, in the order in which it was recorded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraceNode {
     /// What it stands for.
     pub kind: TraceNodeKind,
@@ -51,7 +51,7 @@ pub struct TraceNode {
 }
 
 /// A trace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraceTree {
     /// Its id.
     pub trace_id: TraceId,

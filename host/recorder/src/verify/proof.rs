@@ -16,7 +16,7 @@ use crate::signing::{PublicKey, SignatureError, Signed};
 const PAGE: u32 = 2048;
 
 /// A record, the path from it to the root of its segment's Merkle tree, and the segment's signed manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
     /// Version of this form: 1.
@@ -55,7 +55,7 @@ pub enum ProofError {
 }
 
 /// What a proof proves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Proved {
     /// The event.
     pub event_id: EventId,

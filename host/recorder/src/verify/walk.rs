@@ -27,7 +27,7 @@ const PAGE: u32 = 2048;
 const COMPARED: usize = 2 << 20;
 
 /// What was found wrong first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Finding {
     /// Number of the first record that is wrong, missing or too much.
     pub seq: u64,
@@ -38,7 +38,7 @@ pub struct Finding {
 }
 
 /// What was checked, up to the first finding if there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Verification {
     /// The host.
     pub host: HostId,

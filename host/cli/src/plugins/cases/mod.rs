@@ -21,7 +21,7 @@ use crate::host::HostState;
 const MOST_CASES: usize = 1_000;
 
 /// Which cases to run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TestRequest {
     /// The plugin's folder; absolute.
@@ -32,7 +32,7 @@ pub(crate) struct TestRequest {
 }
 
 /// What came of them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct TestReport {
     /// `id@version`.
     pub(crate) plugin: String,
@@ -41,7 +41,7 @@ pub(crate) struct TestReport {
 }
 
 /// What came of one case.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CaseReport {
     /// Its name.
     pub(crate) name: String,
@@ -65,7 +65,7 @@ pub(crate) struct CaseReport {
 }
 
 /// Something that is not as expected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Mismatch {
     /// Which key of the case, with its place.
     pub(crate) place: String,
