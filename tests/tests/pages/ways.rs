@@ -29,8 +29,8 @@ async fn a_run_is_started_and_watched_as_it_goes() {
                     sleep: 1ms }\n";
     browser.fill("workflow", workflow).await;
     browser.press("Run").await;
-    let path = browser.path().await;
     browser.wait_for("gated · awaiting_user").await;
+    let path = browser.path().await;
     browser.wait_for("not begun").await;
     // Somebody answers elsewhere; nobody loads the page again.
     let job = path.strip_prefix("/jobs/").unwrap();
