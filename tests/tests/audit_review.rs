@@ -401,6 +401,46 @@ fn two_runs_are_compared_by_what_they_asked_for() {
     }
 }
 
+/// A plugin under another version, found before the others. A program is described by its manifest alone.
+fn program(project: &Project, version: &str) {
+    let built = handshake_tests::root().join("tests/guests/program/dist");
+    let text = fs::read_to_string(built.join("plugin.toml")).unwrap();
+    let folder = format!("own/{version}/program");
+    project.write(
+        &format!("{folder}/plugin.toml"),
+        text.replace("version = \"0.1.0\"", &format!("version = \"{version}\"")),
+    );
+    project.write(&format!("{folder}/program.wasm"), fs::read(built.join("program.wasm")).unwrap());
+    let config = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    let others = config.lines().filter(|line| !line.starts_with("plugins = ")).collect::<Vec<_>>().join("\n");
+    project.write("handshake.toml", format!("plugins = [\"own/{version}\"]\n{others}"));
+}
+
+#[test]
+fn two_versions_of_a_plugin_are_compared_by_what_they_asked_for() {
+    let project = Project::new();
+    project.write("docs/a.txt", "one word\n");
+    let copies = |granted: &str| {
+        format!(
+            "name: copies\njob: {{ access_mode: apply_scoped }}\nmounts:\n  in: {{ path: docs, access: read }}\n  \
+             out: {{ path: report, access: write }}\nsteps:\n  - {{ id: copy, uses: program, with: {{ args: [copy, in, out] }}, \
+             grants: [{granted}] }}\n"
+        )
+    };
+    program(&project, "0.1.0");
+    project.run_workflow(&copies("'fs.read:in', 'fs.read:out', 'fs.write:out'"), &[]).success();
+    program(&project, "0.2.0");
+    assert_eq!(project.run_workflow(&copies("'fs.write:out'"), &[]).code, 3);
+    let diff = json_of(&project, &["audit", "diff", "program@0.1.0", "program@0.2.0"]);
+    let differences = diff["differences"].as_array().unwrap();
+    let reading = differences.iter().find(|found| found["capability"] == "fs.read" && found["resource"] == "in");
+    let reading = reading.unwrap_or_else(|| panic!("{diff:#}"));
+    assert!(reading["a"]["allowed"].as_u64() > Some(0) && reading["b"]["denied"].as_u64() > Some(0), "{reading}");
+    let written =
+        differences.iter().find(|found| found["capability"] == "fs.write").unwrap_or_else(|| panic!("{diff:#}"));
+    assert!(written["a"]["allowed"].as_u64() > Some(0) && written["b"].is_null(), "{written}");
+}
+
 #[test]
 fn a_sign_off_is_signed_recorded_and_refused_when_it_would_vouch_for_nothing() {
     let (project, ids) = probed();

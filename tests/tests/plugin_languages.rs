@@ -88,6 +88,24 @@ fn the_libraries_in_the_plugins_are_those_that_new_plugins_get() {
 }
 
 #[test]
+fn every_module_of_the_rust_library_shows_how_it_is_used() {
+    // `just test` compiles the examples.
+    let source = handshake_tests::root().join("plugins/sdk/src");
+    let library = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let mut seen = 0;
+    for (before, line) in library.lines().zip(library.lines().skip(1)) {
+        let Some(module) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
+        if before.contains("doc(hidden)") {
+            continue;
+        }
+        let text = fs::read_to_string(source.join(module).with_extension("rs")).unwrap();
+        assert!(text.contains("//! ```"), "{module} has no example");
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen}");
+}
+
+#[test]
 fn the_wasi_packages_that_plugins_are_built_against_are_the_hosts_own() {
     let metadata = MetadataCommand::new().current_dir(handshake_tests::root()).exec().unwrap();
     let wasi = metadata.packages.iter().find(|package| package.name.as_str() == "wasmtime-wasi").unwrap();

@@ -91,3 +91,16 @@ fn an_entry_that_others_may_write_and_a_link_are_refused() {
     std::os::unix::fs::symlink(&moved, &entry).unwrap();
     assert!(setup.problem().starts_with("it cannot be opened"));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_was_authenticated_cannot_be_changed_any_more() {
+    let setup = setup();
+    setup.load().unwrap();
+    let entry = setup.entry();
+    let compatibility = compatibility_of(&setup.engine);
+    let code = setup.cache.read(&entry, setup.digest, compatibility).unwrap().unwrap();
+    assert_eq!(code.metadata().unwrap().len() + MAC_BYTES as u64, entry.metadata().unwrap().len());
+    assert!((&code).write_all(b"other").is_err());
+    assert!(code.set_len(0).is_err());
+}

@@ -88,12 +88,8 @@ impl Catalog {
     /// Reads a built plugin, or remembers it if its files are untouched since it was read.
     fn read(&self, built: &Path) -> Result<Arc<Plugin>, PluginError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let remembered = known().get(built).map(|known| (Arc::clone(&known.plugin), known.stamps));
-        if let Some((plugin, stamps)) = remembered {
-            let files = [built.join(MANIFEST), built.join(&plugin.manifest.component.path)];
-            if files.iter().zip(stamps).all(|(file, stamp)| Stamp::now(file) == Some(stamp)) {
-                return Ok(plugin);
-            }
+        if let Some(plugin) = self.untouched(built) {
+            return Ok(plugin);
         }
         let now = self.clock.now();
         let PluginFiles { plugin, stamps, .. } = read_plugin(built)?;
@@ -102,6 +98,15 @@ impl Catalog {
             known().insert(built.to_owned(), Known { plugin: Arc::clone(&plugin), stamps });
         }
         Ok(plugin)
+    }
+
+    /// A plugin that was read before, if its files are untouched since.
+    pub(crate) fn untouched(&self, built: &Path) -> Option<Arc<Plugin>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (plugin, stamps) = known.get(built).map(|known| (Arc::clone(&known.plugin), known.stamps))?;
+        drop(known);
+        let files = [built.join(MANIFEST), built.join(&plugin.manifest.component.path)];
+        files.iter().zip(stamps).all(|(file, stamp)| Stamp::now(file) == Some(stamp)).then_some(plugin)
     }
 
     /// Finds the plugin that `uses` names, in the first place that has it.

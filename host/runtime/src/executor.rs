@@ -234,10 +234,20 @@ impl WasmRuntime {
         let (cache, engine, linker) =
             (Arc::clone(&self.cache), workshop.engine.engine().clone(), Arc::clone(&workshop.linker));
         let (folder, api) = (plugin.folder.clone(), plugin.manifest.api);
+        let untouched = self.catalog.untouched(&folder).is_some_and(|known| known.component_sha256 == digest);
         // Compiling takes seconds for large components; the async threads have other guests to serve.
         let made = tokio::task::spawn_blocking(move || -> Result<Entry, PluginError> {
-            let PluginFiles { plugin: found, component, .. } = read_plugin(&folder)?;
             let refuse = |problem: String| PluginError::Component { file: file.display().to_string(), problem };
+            let finish = |component: Component| {
+                contract::check_versions(&engine, &component).map_err(refuse)?;
+                link(&linker, &component).and_then(|linked| Entry::of(linked, api)).map_err(refuse)
+            };
+            // An interpreter's component is tens of megabytes, which need not be read and hashed again for code that was
+            // compiled from them before.
+            if let Some(component) = if untouched { cache.stored(&engine, digest)? } else { None } {
+                return finish(component);
+            }
+            let PluginFiles { plugin: found, component, .. } = read_plugin(&folder)?;
             if found.component_sha256 != digest {
                 let problem = format!(
                     "its SHA-256 is {}, but {digest} was to be executed: it changed after it was looked at; start the workflow again",
@@ -251,8 +261,7 @@ impl WasmRuntime {
                 PluginError::Component { problem, .. } => refuse(problem),
                 other => other,
             })?;
-            contract::check_versions(&engine, &component).map_err(refuse)?;
-            link(&linker, &component).and_then(|linked| Entry::of(linked, api)).map_err(refuse)
+            finish(component)
         });
         let entry =
             made.await.map_err(|error| PluginError::Host(format!("preparing a component failed: {error}")))??;

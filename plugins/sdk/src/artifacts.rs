@@ -1,4 +1,13 @@
 //! Large values. They live with the run and travel between steps as handles.
+//!
+//! ```no_run
+//! use handshake_step::prelude::*;
+//!
+//! fn shout(document: &Artifact) -> Result<Artifact, StepError> {
+//!     let text = artifacts::read_text(document)?;
+//!     Ok(artifacts::write("text/plain; charset=utf-8", text.to_uppercase().as_bytes())?)
+//! }
+//! ```
 
 use crate::bindings::handshake::step::artifacts as raw;
 use crate::error::CallError;

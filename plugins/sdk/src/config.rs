@@ -1,4 +1,12 @@
 //! Settings that the operator gave this plugin.
+//!
+//! ```no_run
+//! use handshake_step::prelude::*;
+//!
+//! fn tone() -> Result<String, StepError> {
+//!     Ok(config::get("tone")?.unwrap_or_else(|| "dry".to_owned()))
+//! }
+//! ```
 
 use serde::de::DeserializeOwned;
 

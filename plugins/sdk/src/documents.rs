@@ -1,4 +1,16 @@
 //! Documents of the workspace: reading them, and proposing changes that somebody else decides on.
+//!
+//! ```no_run
+//! use handshake_step::prelude::*;
+//!
+//! fn second_thoughts(id: &str) -> Result<(), StepError> {
+//!     let document = documents::read(id)?;
+//!     let Some(block) = document.blocks.first() else { return Ok(()) };
+//!     let replaced = documents::ReplaceBlock { id: block.id.clone(), content: "On reflection: no.".to_owned() };
+//!     let operations = [documents::Operation::ReplaceBlock(replaced)];
+//!     Ok(documents::propose(id, document.info.version, &operations)?)
+//! }
+//! ```
 
 use crate::bindings::handshake::step::documents as raw;
 use crate::error::CallError;

@@ -1,4 +1,18 @@
 //! Refused calls, failed calls, failed steps.
+//!
+//! ```
+//! use handshake_step::{CallError, StepError};
+//!
+//! fn answered(answer: Result<String, CallError>) -> Result<String, StepError> {
+//!     match answer {
+//!         // The step can do without.
+//!         Err(CallError::Denied(_)) => Ok(String::new()),
+//!         answer => Ok(answer?),
+//!     }
+//! }
+//!
+//! assert_eq!(answered(Err(CallError::Unavailable("busy".into()))), Err(StepError::transient("busy")));
+//! ```
 
 use std::fmt;
 

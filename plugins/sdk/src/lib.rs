@@ -50,6 +50,16 @@ pub use handshake_step_macros::{data, step};
 pub use output::{IntoOutput, Measured};
 
 /// What almost every step needs.
+///
+/// ```
+/// use handshake_step::prelude::*;
+///
+/// fn at_least_one(words: usize) -> Result<usize, StepError> {
+///     if words == 0 { Err(StepError::invalid_input("the text is empty")) } else { Ok(words) }
+/// }
+///
+/// assert!(at_least_one(0).is_err());
+/// ```
 pub mod prelude {
     pub use crate::{Artifact, CallError, Context, Denial, Measured, StepError, data, step};
     pub use crate::{artifacts, config, documents, log, models, progress, secrets};

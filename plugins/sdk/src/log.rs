@@ -1,4 +1,10 @@
 //! Lines for whoever watches the run. The host bounds their number and size, and escapes control characters.
+//!
+//! ```no_run
+//! use handshake_step::log;
+//!
+//! log::warn("three files are not text and were left out");
+//! ```
 
 use crate::bindings::handshake::step::log::{Level, write};
 

@@ -1,4 +1,13 @@
 //! Language models that the host has credentials for.
+//!
+//! ```no_run
+//! use handshake_step::prelude::*;
+//!
+//! fn title(text: &str) -> Result<String, StepError> {
+//!     let request = models::Request::new("default").system("Answer with a title.").user(text);
+//!     Ok(request.max_tokens(20).temperature(0.0).send()?.text)
+//! }
+//! ```
 
 use serde_json::{Map, Value};
 

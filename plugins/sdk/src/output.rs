@@ -1,4 +1,18 @@
 //! What a step returns: a value, and numbers about how it was made.
+//!
+//! ```
+//! use handshake_step::prelude::*;
+//!
+//! #[data]
+//! struct Output {
+//!     words: u64,
+//! }
+//!
+//! fn counted(text: &str, skipped: u32) -> Measured<Output> {
+//!     let words = text.split_whitespace().count() as u64;
+//!     Measured::new(Output { words }).metric("documents.skipped", skipped.into())
+//! }
+//! ```
 
 use schemars::JsonSchema;
 use serde::Serialize;

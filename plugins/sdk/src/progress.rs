@@ -1,4 +1,13 @@
 //! How far the step is.
+//!
+//! ```no_run
+//! use handshake_step::progress;
+//!
+//! let files = ["a.md", "b.md"];
+//! for (done, file) in (0_u64..).zip(files) {
+//!     progress::report(done, files.len() as u64, file);
+//! }
+//! ```
 
 use crate::bindings::handshake::step::progress as raw;
 

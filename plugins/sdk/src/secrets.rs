@@ -1,4 +1,12 @@
 //! Secrets that the operator issued to the host. A step never sees their values.
+//!
+//! ```no_run
+//! use handshake_step::prelude::*;
+//!
+//! fn authorization() -> Result<String, StepError> {
+//!     Ok(format!("Bearer {}", secrets::placeholder("forge")?))
+//! }
+//! ```
 
 use crate::bindings::handshake::step::secrets as raw;
 use crate::error::CallError;

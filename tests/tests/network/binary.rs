@@ -120,6 +120,77 @@ fn steps_see_the_listed_variables_and_no_others() {
 }
 
 #[test]
+fn a_person_is_asked_before_a_variable_is_shown() {
+    let project = project("https://api.example.com", "");
+    let policy = fs::read_to_string(project.path("policy.toml")).unwrap();
+    project.write("policy.toml", policy + "\n[[ask]]\ncapability = 'env.read:APP_MODE'\nplugins = ['client']\n");
+    let calls = json!([{ "do": "environment" }]);
+    let variables = [("APP_MODE", "test"), ("APP_UNSET", "set")];
+    let said = run(&project, &calls, &variables);
+    assert_eq!(said.code, 4, "{said:#?}");
+    let job = said.json()["job"]["job_id"].as_str().unwrap().to_owned();
+    let shown = project.run(&["jobs", "show", &job]).success().stdout;
+    assert!(shown.contains("env.read") && shown.contains("APP_MODE"), "{shown}");
+    // Until then it has seen none of them, not even the one that needs no question.
+    let decided = || project.events("capability_action");
+    assert!(decided().iter().all(|event| event["payload"]["decision_outcome"] == "deny"), "{:#?}", decided());
+
+    let approve = |answer: &[&str]| -> Finished {
+        let mut command = project.command(&[&["jobs", "approve", &job], answer, &["--output", "json"]].concat());
+        command.envs(variables).output().unwrap().into()
+    };
+    let went_on = approve(&["--job"]);
+    assert_eq!((went_on.code, &done(&went_on)[0]["text"]), (0, &json!("APP_MODE=test\nAPP_UNSET=set")), "{went_on:#?}");
+    let allowed = decided().pop().unwrap()["payload"].clone();
+    assert_eq!((&allowed["decision_outcome"], &allowed["resource"]), (&json!("allow"), &json!("APP_MODE, APP_UNSET")));
+}
+
+#[test]
+fn what_is_suggested_for_the_network_is_enough_and_no_wider() {
+    let server = Server::saying("welcome");
+    // A rule for every server, which may be on this machine; what is suggested names the one.
+    let project = project("https://api.example.com", "");
+    let policy = fs::read_to_string(project.path("policy.toml")).unwrap();
+    let rules = format!(
+        "\n[[allow]]\ncapability = 'net.http'\naddresses = ['127.0.0.0/8']\n\
+         \n[[secret]]\nname = 'other'\nhosts = ['https://other.example']\n"
+    );
+    let policy = policy.replace("hosts = ['https://api.example.com']", &format!("hosts = ['{}']", server.origin()));
+    project.write("policy.toml", policy + &rules);
+    let port = server.authority().rsplit_once(':').unwrap().1.to_owned();
+    let mut calls = request("http", &server.authority());
+    let by_name = format!("localhost:{port}");
+    calls.as_array_mut().unwrap().push(json!({ "do": "request", "scheme": "http", "authority": by_name, "path": "/" }));
+    let said = run(&project, &calls, &[]);
+    let texts = |said: &Finished| [done(said)[0]["text"].clone(), done(said)[1]["text"].clone()];
+    assert_eq!((said.code, texts(&said)), (0, [json!("welcome"), json!("welcome")]), "{said:#?}");
+    let run = said.json()["job"]["workflow_run_id"].as_str().unwrap().to_owned();
+    let suggested = project.run(&["audit", "suggest", &run, "-o", "enough", "--output", "json"]).success().json();
+    let grants = &suggested["grants"][0]["enough"];
+    let expected = [
+        format!("net.http:GET {}/", server.origin()),
+        format!("net.http:GET http://localhost:{port}/"),
+        "secrets.use:token".to_owned(),
+    ];
+    assert_eq!(*grants, json!(expected), "{suggested:#}");
+
+    let policy = fs::read_to_string(project.path("enough/policy.toml")).unwrap();
+    assert!(policy.contains("127.0.0.0/8"), "{policy}");
+    assert!(!policy.contains("other.example"), "{policy}");
+    let settings = fs::read_to_string(project.path("handshake.toml")).unwrap();
+    let lines = settings.lines().filter(|line| !line.starts_with("policy = ")).collect::<Vec<_>>().join("\n");
+    project.write("handshake.toml", format!("policy = \"enough/policy.toml\"\n{lines}"));
+    let mut command = project.command(&["run", "enough/call.json", "--output", "json"]);
+    let again: Finished = command.env("THE_TOKEN", VALUE).output().unwrap().into();
+    assert_eq!((again.code, texts(&again)), (0, [json!("welcome"), json!("welcome")]), "{again:#?}\n{policy}");
+    let run = again.json()["job"]["workflow_run_id"].as_str().unwrap().to_owned();
+    let matrix = project.run(&["audit", "matrix", "--run", &run, "--output", "json"]).success().json();
+    for row in matrix["rows"].as_array().unwrap() {
+        assert_eq!((&row["denied"], &row["unused_grants"]), (&json!(0), &json!([])), "{row}");
+    }
+}
+
+#[test]
 fn the_list_of_capabilities_shows_how_scopes_are_written() {
     let said = Project::bare().run(&["capabilities", "list", "--output", "json"]).success();
     let axes = said.json()["axes"].as_array().unwrap().clone();

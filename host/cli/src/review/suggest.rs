@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use handshake_core::capability::{Axis, CapabilityId, Policy, Profile};
+use handshake_core::capability::{Axis, CapabilityId, Effect, Policy, Profile, Resource};
 use handshake_core::event::Outcome;
 use handshake_core::mount::MountAccess;
 use handshake_core::step::StepExecutor as _;
@@ -308,18 +308,45 @@ fn manifest(host: &HostState, digest: Digest, used: &BTreeSet<Axis>) -> Result<O
     Ok(Some((manifest.id, text)))
 }
 
-/// The folders that may be mounted now, and a rule for each thing that was used, for those who used it.
+/// A rule of the suggested policy.
+#[derive(Default)]
+struct SuggestedRule<'a> {
+    plugins: BTreeSet<&'a str>,
+    /// Guarded addresses that the rules of now let these plugins reach with it. A record does not say which of them it was.
+    addresses: BTreeSet<String>,
+}
+
+/// The folders that may be mounted and the secrets that may be sent now, and a rule for each thing that was used, for those
+/// who used it.
 fn policy(now: &Policy, by_plugin: &BTreeMap<String, BTreeMap<Axis, BTreeSet<String>>>) -> String {
-    let mut rules: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let mut rules: BTreeMap<String, SuggestedRule<'_>> = BTreeMap::new();
+    let mut secrets = BTreeSet::new();
     for (label, axes) in by_plugin {
         let id = label.split('@').next().unwrap_or(label);
         for (axis, used) in axes {
+            if *axis == Axis::SecretsUse {
+                secrets.extend(used.iter().map(String::as_str));
+            }
             for capability in enough(*axis, used) {
-                rules.entry(capability.to_string()).or_default().insert(id);
+                let rule = rules.entry(capability.to_string()).or_default();
+                rule.plugins.insert(id);
+                let of_it = used
+                    .iter()
+                    .filter_map(|used| Resource::from_record(*axis, used, None))
+                    .filter(|used| capability.covers(*axis, used));
+                for used in of_it {
+                    let covering = now.rules.iter().filter(|rule| {
+                        rule.effect == Effect::Allow
+                            && rule.capability.covers(*axis, &used)
+                            && (rule.plugins.is_empty() || rule.plugins.iter().any(|plugin| plugin.as_str() == id))
+                    });
+                    rule.addresses.extend(covering.flat_map(|rule| &rule.addresses).map(ToString::to_string));
+                }
             }
         }
     }
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let list = |texts: &mut dyn Iterator<Item = String>| texts.map(|text| quoted(&text)).collect::<Vec<_>>().join(", ");
     let mut text = String::from(
         "# No more than what was used in some runs, as `handshake audit suggest` found it.\nschema = 1\nmode = \"enforce\"\n\n",
     );
@@ -328,10 +355,24 @@ fn policy(now: &Policy, by_plugin: &BTreeMap<String, BTreeMap<Axis, BTreeSet<Str
         let path = quoted(&mount.path.to_string_lossy());
         text.push_str(&format!("[[mount]]\npath = {path}\naccess = \"{access}\"\n\n"));
     }
-    for (capability, plugins) in rules {
-        let plugins: Vec<_> = plugins.into_iter().map(quoted).collect();
+    for (capability, SuggestedRule { plugins, addresses }) in rules {
+        let plugins = list(&mut plugins.into_iter().map(str::to_owned));
         let capability = quoted(&capability);
-        text.push_str(&format!("[[allow]]\ncapability = {capability}\nplugins = [{}]\n\n", plugins.join(", ")));
+        text.push_str(&format!("[[allow]]\ncapability = {capability}\nplugins = [{plugins}]\n"));
+        if !addresses.is_empty() {
+            text.push_str(&format!("addresses = [{}]\n", list(&mut addresses.into_iter())));
+        }
+        text.push('\n');
+    }
+    for secret in now.secrets.iter().filter(|secret| secrets.contains(secret.name.as_str())) {
+        let mut hosts =
+            secret.hosts.iter().filter_map(|id| id.as_str().split_once(':')).map(|(_, scope)| scope.to_owned());
+        text.push_str(&format!(
+            "[[secret]]\nname = {}\nhosts = [{}]\nheaders = [{}]\n\n",
+            quoted(&secret.name),
+            list(&mut hosts),
+            list(&mut secret.headers.iter().cloned())
+        ));
     }
     text
 }
