@@ -151,12 +151,10 @@ fn what_is_suggested_for_the_network_is_enough_and_no_wider() {
     // A rule for every server, which may be on this machine; what is suggested names the one.
     let project = project("https://api.example.com", "");
     let policy = fs::read_to_string(project.path("policy.toml")).unwrap();
-    let rules = format!(
-        "\n[[allow]]\ncapability = 'net.http'\naddresses = ['127.0.0.0/8']\n\
-         \n[[secret]]\nname = 'other'\nhosts = ['https://other.example']\n"
-    );
+    let rules = "\n[[allow]]\ncapability = 'net.http'\naddresses = ['127.0.0.0/8']\n\
+                 \n[[secret]]\nname = 'other'\nhosts = ['https://other.example']\n";
     let policy = policy.replace("hosts = ['https://api.example.com']", &format!("hosts = ['{}']", server.origin()));
-    project.write("policy.toml", policy + &rules);
+    project.write("policy.toml", policy + rules);
     let port = server.authority().rsplit_once(':').unwrap().1.to_owned();
     let mut calls = request("http", &server.authority());
     let by_name = format!("localhost:{port}");

@@ -59,6 +59,26 @@ fn broken_and_huge_requests_are_refused_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_has_the_same_form() {
+    let service = Service::of(Project::bare());
+    let token = service.token("operator", "ada");
+    let client = Client::new();
+    for (method, path, status) in [
+        (reqwest::Method::DELETE, "/api/v1/jobs", 405),
+        (reqwest::Method::GET, "/api/v1/jobs/%ff", 400),
+        (reqwest::Method::GET, "/api/v1/jobs?limit=-1", 400),
+        (reqwest::Method::GET, "/api/v1/jobs?nothing=1", 400),
+        (reqwest::Method::POST, "/api/v1/recorder/proofs/0", 400),
+        (reqwest::Method::GET, "/api/v1/nothing", 404),
+    ] {
+        let answer = client.request(method, service.url(path)).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let document: serde_json::Value = answer.json().await.unwrap();
+        assert!(document["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{path}: {document}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_and_as_many_that_say_nothing_are_served() {
     let service = Service::of(Project::bare());
     let token = service.token("reviewer", "rex");

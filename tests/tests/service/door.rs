@@ -39,7 +39,9 @@ async fn who_is_not_let_in_does_nothing_and_is_on_record() {
     let revoked = format!("Bearer {revoked}");
     let own = service.url("");
     let cookie = format!("handshake_session={operator}");
-    let cases: &[(&str, &[(&str, &str)], u16, &str)] = &[
+    // What it is, its headers, the status, and the reason on record.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+    let cases: &[Case<'_>] = &[
         ("no token", &[], 401, "no_token"),
         ("another scheme", &[("authorization", "Basic aGk=")], 401, "no_token"),
         ("no form of a token", &[("authorization", "Bearer letmein")], 401, "unknown_token"),

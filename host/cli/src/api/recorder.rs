@@ -55,7 +55,9 @@ async fn verify(State(host): Host, Document(request): Document<VerifyRequest>) -
     Ok(Json(verified.map_err(|error| failed(&error))?))
 }
 
-async fn prove(State(host): Host, Path(event): Path<EventId>) -> Answer<Proof> {
+async fn prove(State(host): Host, Path(event): Path<String>) -> Answer<Proof> {
+    let event: EventId =
+        event.parse().map_err(|_| Refusal(CliError::usage(format!("`{event}` is not the id of an event"))))?;
     to_its_end(async move {
         let projection = host.projection().await?;
         host.keeper.prove(projection, event).await.map_err(|error| failed(&error))

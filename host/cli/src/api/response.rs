@@ -2,11 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use handshake_recorder::Redaction;
 
 use crate::error::{CliError, ErrorDocument, Exit};
+
+/// The most that is read of what the framework says, bytes.
+const LONGEST_WORDS: usize = 4 << 10;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -49,8 +52,32 @@ pub(crate) async fn say(State(redaction): State<Redaction>, mut response: Respon
             *said.extensions_mut() = std::mem::take(response.extensions_mut());
             said
         }
+        None if is_words(&response) => in_words(response, &redaction).await,
         None => response,
     }
+}
+
+/// Whether the framework has refused a request in its own form.
+fn is_words(response: &Response) -> bool {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    (status.is_client_error() || status.is_server_error()) && kind.is_none_or(|kind| kind.starts_with("text/plain"))
+}
+
+async fn in_words(response: Response, redaction: &Redaction) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, LONGEST_WORDS).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&body);
+    let words = if words.is_empty() { parts.status.canonical_reason().unwrap_or("refused") } else { &words };
+    let error = CliError::usage(words).clean(redaction);
+    let mut said = Json(ErrorDocument { error }).into_response();
+    *said.status_mut() = parts.status;
+    // Such as which methods there are.
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    said.headers_mut().extend(parts.headers);
+    *said.extensions_mut() = parts.extensions;
+    said
 }
 
 #[cfg(test)]
