@@ -98,10 +98,10 @@ db-revert version="":
     cargo build --workspace --examples {{ features }}
     {{ quote(target / "debug/examples/revert") }} {{ quote(version) }}
 
-# Measures, in a release build, and prints ratios beside the floors: `speed`, `gate`, `plugins`, `storage`, `engine`, `recorder`, or
-# all of them.
+# Measures, in a release build, and prints ratios beside the floors: `speed`, `gate`, `plugins`, `storage`, `engine`, `recorder`,
+# `serve`, or all of them.
 # The recorder is queried over a million events, or as many as HANDSHAKE_BENCH_EVENTS says; their file is made once.
-bench *which="speed gate plugins storage engine recorder": guests
+bench *which="speed gate plugins storage engine recorder serve": guests
     cargo build --release --workspace --bins --benches {{ features }}
     for bench in {{ which }}; do HANDSHAKE_BIN={{ quote(target / "release/handshake") }} cargo bench --workspace --bench "$bench" {{ features }}; done
 

@@ -199,6 +199,35 @@ async fn a_role_is_a_name_that_approvals_can_ask_for() {
     assert_eq!(service.project.run(&["jobs", "watch", &job]).code, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_on_the_page_is_on_record_too() {
+    let service = Service::of(Project::bare());
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let log_in = |token: String| {
+        let form = format!("token={token}&next=/recorder");
+        let request = client.post(service.url("/login")).header("content-type", "application/x-www-form-urlencoded");
+        async { request.body(form).send().await.unwrap() }
+    };
+    assert_eq!(log_in("hsk_wrong".into()).await.status(), StatusCode::UNAUTHORIZED);
+    let refused = service.events("auth_refusal");
+    assert_eq!((refused.len(), &refused[0]["payload"]["attempted"]), (1, &json!("POST /login")));
+    let right = log_in(service.token("reviewer", "rex")).await;
+    assert_eq!((right.status(), right.headers()["location"].to_str().unwrap()), (StatusCode::SEE_OTHER, "/recorder"));
+    let cookie = right.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict") && !cookie.contains("Secure"), "{cookie}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_token_is_revoked() {
+    let service = Service::of(Project::bare());
+    let token = service.token("reviewer", "rex");
+    let mut stream = Client::new().get(service.url("/api/v1/recorder/live")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(stream.status(), StatusCode::OK);
+    assert_eq!(service.project.run(&["token", "revoke", "rex"]).code, 0);
+    let ended = async { while stream.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.expect("the stream goes on");
+}
+
 /// Not how long it takes, which a busy machine decides, but how often one is told from the other by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn time_does_not_tell_tokens_apart() {

@@ -27,7 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::describe::Takes;
 use super::jobs::{self, News};
-use super::{Host, Parameters, Refusal, Routes};
+use super::{EVENTS, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
 
 /// Pause after which a silent stream says that it is still there, so that nothing in between ends it.
@@ -308,6 +308,6 @@ fn said(news: &News) -> Bytes {
 }
 
 fn events(stream: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, EVENTS), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(stream)).into_response()
 }

@@ -43,6 +43,9 @@ pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// The type of an answer that comes line by line, each a JSON document.
 pub(crate) const LINES: &str = "application/x-ndjson";
 
+/// The type of server-sent events.
+pub(crate) const EVENTS: &str = "text/event-stream";
+
 /// What every handler works with.
 pub(crate) type Host = State<Arc<HostState>>;
 /// What every handler answers.

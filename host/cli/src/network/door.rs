@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -10,7 +11,9 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use futures::StreamExt;
 use handshake_core::event::{Actor, AuthRefusal, Event, EventBody};
+use handshake_core::storage::StorageError;
 use handshake_core::token::Right;
 use handshake_core::{EventId, TokenId, TraceId};
 use tower_http::compression::predicate::{NotForContentType, Predicate};
@@ -24,7 +27,7 @@ use super::rate::Limit;
 use super::settings::NetworkSettings;
 use crate::access::percent_encoded;
 use crate::api::tokens::{Unwelcome, authenticate};
-use crate::api::{self, Caller, Forbidden, LINES, Routes};
+use crate::api::{self, Caller, EVENTS, Forbidden, LINES, Routes};
 use crate::error::{CliError, ErrorDocument};
 use crate::host::HostState;
 use crate::pages;
@@ -32,6 +35,8 @@ use crate::pages;
 /// The cookie that browsers show instead of the header. Its value is the token itself, so that revoking that ends the
 /// session too.
 pub(crate) const SESSION: &str = "handshake_session";
+/// How often it is looked whether the token of a stream still counts.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a client may pause within a request's body.
 const BODY_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -44,14 +49,14 @@ pub(crate) struct Peer {
     pub(crate) tls: bool,
 }
 
-/// Whether a request came over TLS.
-pub(crate) struct Secure(pub(crate) bool);
+/// Where a request comes from; none within this process.
+pub(crate) struct Connection(pub(crate) Option<Peer>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Secure {
+impl<S: Send + Sync> FromRequestParts<S> for Connection {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls)))
+        Ok(Self(parts.extensions.get::<Peer>().copied()))
     }
 }
 
@@ -79,7 +84,7 @@ pub(crate) fn router(host: Arc<HostState>, settings: &NetworkSettings) -> Router
     Router::new()
         .route("/health", get(health))
         .with_state(Arc::clone(&host))
-        .merge(pages::public(host))
+        .merge(pages::public(host).layer(Extension(Arc::clone(&door))))
         .merge(inside)
         .layer(from_fn_with_state(door, known_place))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
@@ -126,10 +131,7 @@ async fn let_in(State(door): State<Arc<Door>>, mut request: Request, next: Next)
     let token = match authenticate(&door.host, &bearer, door.host.gate.clock.now()).await {
         Ok(Ok(token)) => token,
         Ok(Err(unwelcome)) => {
-            let (actor, reason) = match unwelcome {
-                Unwelcome::Unknown => (nobody(), "unknown_token"),
-                Unwelcome::Over(actor, reason) => (actor, reason),
-            };
+            let (actor, reason) = about(unwelcome);
             let error = CliError::denied("the token lets nobody in").code("unauthorized").hint(HINT);
             return door.refuse(&attempt, actor, reason, StatusCode::UNAUTHORIZED, error).await;
         }
@@ -145,7 +147,38 @@ async fn let_in(State(door): State<Arc<Door>>, mut request: Request, next: Next)
     if response.extensions().get::<Forbidden>().is_some() {
         door.record(&attempt, actor, "forbidden").await;
     }
-    response
+    if is_stream(&response) { until_over(response, door, token.token_id) } else { response }
+}
+
+/// Who it was, and why they were not let in.
+fn about(unwelcome: Unwelcome) -> (Actor, &'static str) {
+    match unwelcome {
+        Unwelcome::Unknown => (nobody(), "unknown_token"),
+        Unwelcome::Over(actor, reason) => (actor, reason),
+    }
+}
+
+/// Whether an answer has no end of its own.
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with(EVENTS) || kind.starts_with(LINES))
+}
+
+/// Ends a stream when its token does. Other answers are over before that matters.
+fn until_over(response: Response, door: Arc<Door>, token: TokenId) -> Response {
+    let over = async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = door.host.gate.clock.now();
+            match door.host.database.token(token).await {
+                Ok(token) if token.over(now).is_none() => {}
+                // The database may be away for a moment; a token that cannot be looked up is not one that is over.
+                Err(error) if !matches!(error, StorageError::NotFound { .. }) => {}
+                _ => return,
+            }
+        }
+    };
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(over))))
 }
 
 /// What to do about a token that does not help.
@@ -175,6 +208,13 @@ impl Door {
         let name = name_of(host).to_ascii_lowercase();
         let literal = name.trim_start_matches('[').trim_end_matches(']');
         name == "localhost" || literal.parse::<IpAddr>().is_ok() || self.hosts.contains(&name)
+    }
+
+    /// Puts a token on record that was shown to the page where tokens are asked for; says whether there were not too many.
+    pub(crate) async fn refused_login(&self, peer: Option<Peer>, unwelcome: Unwelcome) -> bool {
+        let (actor, reason) = about(unwelcome);
+        let attempt = Attempt { what: "POST /login".to_owned(), peer: peer.map(|peer| peer.address) };
+        self.record(&attempt, actor, reason).await
     }
 
     /// Refuses, on record.

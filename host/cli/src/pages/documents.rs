@@ -90,7 +90,7 @@ async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Resu
                 tbody { @for ((at, _), (edit, blocks)) in edits.iter().rev() {
                     tr {
                         th scope="row" { (moment(*at)) }
-                        td class="number" data-name="Blocks" { (blocks) }
+                        td data-name="Blocks" { (blocks) }
                         (by(edit))
                     }
                 } }

@@ -110,7 +110,7 @@ fn row(job: &AiJob) -> Markup {
             td data-name="State" { (badge(tone(job.state), job.state.as_str())) }
             td class="what" { (shown(job.error_message.as_deref().unwrap_or(&job.status_reason))) }
             td data-name="Made" { (moment(job.created_at)) }
-            td class="number" data-name="Took" { @if job.state.is_final() { (format!("{took:.1} s")) } @else { "–" } }
+            td data-name="Took" { @if job.state.is_final() { (format!("{took:.1} s")) } @else { "–" } }
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::{COOKIE, SET_COOKIE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use maud::html;
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use super::{Frame, Trouble, part};
 use crate::api::Host;
 use crate::api::tokens::authenticate;
 use crate::host::HostState;
-use crate::network::door::{SESSION, Secure};
+use crate::network::door::{Connection, Door, SESSION};
 
 pub(super) fn routes() -> Router<Arc<HostState>> {
     Router::new().route("/login", get(ask).post(come_in)).route("/logout", post(go_out))
@@ -67,27 +67,31 @@ fn page(next: &str, problem: Option<&str>) -> Response {
     ))
 }
 
-async fn come_in(State(host): Host, Secure(secure): Secure, Form(login): Form<Login>) -> Result<Response, Trouble> {
+async fn come_in(
+    State(host): Host,
+    Extension(door): Extension<Arc<Door>>,
+    Connection(peer): Connection,
+    Form(login): Form<Login>,
+) -> Result<Response, Trouble> {
     let next = local(login.next.as_deref());
     let bearer = login.token.trim();
-    if authenticate(&host, bearer, host.gate.clock.now()).await?.is_err() {
-        let mut refused = page(next, Some("This token lets nobody in."));
-        *refused.status_mut() = StatusCode::UNAUTHORIZED;
+    if let Err(unwelcome) = authenticate(&host, bearer, host.gate.clock.now()).await? {
+        let (status, problem) = match door.refused_login(peer, unwelcome).await {
+            true => (StatusCode::UNAUTHORIZED, "This token lets nobody in."),
+            false => (StatusCode::TOO_MANY_REQUESTS, "Too many tokens that let nobody in; try again in a minute."),
+        };
+        let mut refused = page(next, Some(problem));
+        *refused.status_mut() = status;
         return Ok(refused);
     }
+    let secure = peer.is_some_and(|peer| peer.tls);
     // It was recognised, so it holds nothing that a cookie cannot.
     Ok(([(SET_COOKIE, cookie(bearer, secure, None))], Redirect::to(next)).into_response())
 }
 
-async fn go_out(Secure(secure): Secure, headers: HeaderMap) -> Response {
-    let had = headers.contains_key(COOKIE).then(|| [(SET_COOKIE, cookie("", secure, Some(0)))]);
-    (
-        had.map_or_else(HeaderMap::new, |headers| {
-            headers.into_iter().filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
-        }),
-        Redirect::to("/login"),
-    )
-        .into_response()
+async fn go_out(Connection(peer): Connection) -> Response {
+    let secure = peer.is_some_and(|peer| peer.tls);
+    ([(SET_COOKIE, cookie("", secure, Some(0)))], Redirect::to("/login")).into_response()
 }
 
 fn cookie(value: &str, secure: bool, age: Option<u32>) -> String {

@@ -110,7 +110,7 @@ fn row(flip: &FlipLine) -> Markup {
             td data-name="Was" { (badge(tone(&was), &was)) }
             td data-name="Becomes" { (badge(tone(&becomes), &becomes)) }
             td class="what" data-name="Rule" { @if let Some(rule) = &flip.rule { code { (shown(&rule.file)) ":" (rule.line) } } @else { "none" } }
-            td class="number" data-name="Calls" { (flip.count) }
+            td data-name="Calls" { (flip.count) }
             td class="what" { @for example in &flip.examples { code { (shown(&example.resource)) } " " } }
         }
     }
