@@ -20,6 +20,7 @@ mod host;
 mod keyring;
 mod log;
 mod network;
+mod notify;
 mod output;
 mod page;
 mod pages;

@@ -17,6 +17,7 @@ use crate::database::{DATABASE_URL, DatabaseFile, DatabaseSettings};
 use crate::environment::EnvironmentFile;
 use crate::error::CliError;
 use crate::network::{NetworkFile, NetworkSettings};
+use crate::notify::{Notify, NotifyFile};
 use crate::recorder::{RecorderFile, RecorderSettings};
 use crate::retention::{RetentionFile, RetentionSettings};
 use crate::secrets::SecretSource;
@@ -57,6 +58,8 @@ pub(crate) struct SettingsFile {
     telemetry: TelemetryFile,
     /// Where `handshake serve` listens.
     serve: NetworkFile,
+    /// Who is told when a job waits for people or has failed.
+    notify: NotifyFile,
     /// Models by name; `default` is the built-in extractive one unless given here.
     models: BTreeMap<String, ModelSettings>,
     /// Capability profiles besides `reader`, `analyst` and `integrator`.
@@ -109,6 +112,8 @@ pub(crate) struct Settings {
     pub(crate) telemetry: TelemetrySettings,
     /// Where `handshake serve` listens.
     pub(crate) network: NetworkSettings,
+    /// Who is told when a job waits for people or has failed.
+    pub(crate) notify: Option<Notify>,
     /// Models by name.
     pub(crate) models: BTreeMap<String, ModelSettings>,
     /// The built-in profiles and those of the file.
@@ -208,6 +213,7 @@ impl SettingsFile {
         let recorder = self.recorder.resolve(&name, &project)?;
         let budget = self.budget.resolve(&name)?;
         let network = self.serve.resolve(&name, &project)?;
+        let notify = self.notify.resolve(&name)?;
         let telemetry = self.telemetry.resolve(&name, &|variable| std::env::var(variable).ok())?;
         let mut models = self.models;
         for model in models.values_mut() {
@@ -226,6 +232,7 @@ impl SettingsFile {
             budget,
             telemetry,
             network,
+            notify,
             models,
             profiles: builtin_profiles().into_iter().chain(added).map(Arc::new).collect(),
             environment: self.environment,

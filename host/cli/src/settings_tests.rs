@@ -20,7 +20,7 @@ fn an_empty_file_means_the_defaults() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_place() {
-    insta::assert_snapshot!(load("max_parallel = 4\nplugin_dirs = []\n").unwrap_err(), @"DIR/handshake.toml:2:1: unknown field `plugin_dirs`, expected one of `plugins`, `policy`, `data_dir`, `max_parallel`, `database`, `retention`, `recorder`, `budget`, `telemetry`, `serve`, `models`, `profiles`, `environment`, `secrets`, `plugin`");
+    insta::assert_snapshot!(load("max_parallel = 4\nplugin_dirs = []\n").unwrap_err(), @"DIR/handshake.toml:2:1: unknown field `plugin_dirs`, expected one of `plugins`, `policy`, `data_dir`, `max_parallel`, `database`, `retention`, `recorder`, `budget`, `telemetry`, `serve`, `notify`, `models`, `profiles`, `environment`, `secrets`, `plugin`");
 }
 
 #[test]

@@ -139,6 +139,32 @@ async fn no_acknowledged_job_is_lost_when_it_is_asked_to_end_under_load() {
 }
 
 #[test]
+fn somebody_is_told_of_jobs_that_wait_or_have_failed() {
+    let project = Project::new();
+    let config = std::fs::read_to_string(project.path("handshake.toml")).unwrap();
+    project.write("handshake.toml", format!("{config}\n[notify]\ncommand = [\"sh\", \"-c\", \"cat >> told.jsonl\"]\n"));
+    let service = Service::of(project);
+    let run = |text: &str| service.project.run_workflow(text, &[]).code;
+    assert_eq!(run("name: waits\nsteps:\n  - { id: ask, approval: { prompt: Shall it? } }\n"), 4);
+    assert_eq!(run("name: done\nsteps:\n  - { id: nap, sleep: 1ms }\n"), 0);
+    let fails = "name: fails\nmounts:\n  in: { path: docs, access: read }\nsteps:\n  - id: read\n    uses: read-folder\n    \
+                 with: { mount: in }\n";
+    assert_eq!(run(fails), 3);
+    let start = Instant::now();
+    let told = loop {
+        let told = std::fs::read_to_string(service.project.path("told.jsonl")).unwrap_or_default();
+        if told.lines().count() >= 2 {
+            break told;
+        }
+        assert!(start.elapsed() < PATIENCE, "{told}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |workflow: &str| told.iter().find(|told| told["workflow"] == workflow).unwrap()["state"].clone();
+    assert_eq!((of("waits"), of("fails"), told.len()), (json!("awaiting_user"), json!("failed"), 2));
+}
+
+#[test]
 fn what_it_cannot_listen_on_is_told() {
     let project = Project::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -86,6 +86,11 @@ policy = "policy.toml"
 # plain_http = false
 # grace = "30s"                    # for running steps, when it is asked to end
 
+# Who is told when a job waits for people or has failed: a program, which reads one JSON document.
+# [notify]
+# command = ["curl", "--json", "@-", "https://hooks.example.com/handshake"]
+# on = ["waiting", "failed"]
+
 # Models by name. Steps ask for a name; which model that is, and its key, is known only here.
 [models.default]
 provider = "builtin/extractive"    # picks the most telling sentences; offline, the same result every time

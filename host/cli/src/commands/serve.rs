@@ -10,6 +10,7 @@ use crate::access::{Access, Need};
 use crate::error::{CliError, Exit};
 use crate::network::health::Health;
 use crate::network::{self, Address, Gateway};
+use crate::notify;
 use crate::signals::Signals;
 
 /// Arguments of `handshake serve`.
@@ -58,6 +59,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: &ServeArgs) -> Result<Exi
         }
     };
     gateway.open(network::door::router(host.state(), &settings.network));
+    let told = settings.notify.clone().map(|notify| tokio::spawn(notify::keep_telling(host.state(), notify)));
     let url = listening.as_ref().map(|listening| listening.url.clone());
     let serving = Serving { pid: std::process::id(), data_dir: settings.data_dir.clone(), url };
     if output.is_json() {
@@ -80,6 +82,9 @@ pub(crate) async fn serve(context: &Context<'_>, args: &ServeArgs) -> Result<Exi
     tokio::select! {
         left = host.leave(grace) => left?,
         () = signals.next() => {}
+    }
+    if let Some(told) = told {
+        told.abort();
     }
     if let Some(listening) = listening {
         listening.close().await;
