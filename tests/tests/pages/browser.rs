@@ -156,6 +156,17 @@ impl Browser {
         field.send_keys(value).await.unwrap();
     }
 
+    /// What stands in a field.
+    pub(crate) async fn value(&self, name: &str) -> String {
+        let field = self.found(Locator::Css(&format!("[name={name}]"))).await;
+        field.prop("value").await.unwrap().unwrap_or_default()
+    }
+
+    /// Presses a key where the focus is, by its code in WebDriver.
+    pub(crate) async fn press_key(&self, key: &str) {
+        self.client.active_element().await.unwrap().send_keys(key).await.unwrap();
+    }
+
     /// Presses the button with these words.
     pub(crate) async fn press(&self, words: &str) {
         let button = format!("//button[normalize-space()='{words}']");
@@ -181,7 +192,8 @@ impl Browser {
     pub(crate) async fn picture(&self, name: &str) {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
         std::fs::create_dir_all(&folder).unwrap();
-        let height = "return document.documentElement.scrollHeight";
+        // The window has a frame around the page.
+        let height = "return document.documentElement.scrollHeight + window.outerHeight - window.innerHeight";
         let height = self.client.execute(height, vec![]).await.unwrap().as_u64().unwrap();
         let (width, _) = self.client.get_window_size().await.unwrap();
         self.client

@@ -107,6 +107,10 @@ async fn an_edit_is_looked_at_and_approved_and_the_document_changes() {
     }
     browser.check("the inbox").await;
     browser.fill("reason", "reads well").await;
+    // The page looks again every five seconds; what was typed stays, wherever the focus goes.
+    browser.press_key("\u{e004}").await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert_eq!(browser.value("reason").await, "reads well");
     browser.press("Apply the changes").await;
     browser.wait_for("rewrite-document · completed").await;
     browser.open(&format!("/documents/{document}")).await;

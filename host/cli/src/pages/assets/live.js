@@ -3,19 +3,32 @@ const main = document.getElementById("main");
 const SOON = 600; // ms between two looks
 const AGAIN = 3000; // ms until a stream that has ended is opened again
 
-// Puts the server's new page into this one. It was escaped there; what somebody is typing or reading stays.
+// Once somebody has typed or chosen something, the page stays as it is until it is sent: nothing typed is lost.
+let typed = false;
+main?.addEventListener("input", () => { typed = true; });
+
+// Finds in the new page what had the focus in the old one.
+function same(element) {
+  if (!main.contains(element)) return null;
+  const by = ["id", "href", "name"].find((name) => element.getAttribute(name));
+  return by ? `${element.tagName}[${by}="${CSS.escape(element.getAttribute(by))}"]` : null;
+}
+
+// Puts the server's new page into this one. It was escaped there.
 async function look() {
-  if (main.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
-  if (!getSelection().isCollapsed) return;
+  if (typed || document.hidden || !getSelection().isCollapsed) return;
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok || answer.redirected) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
   if (!page) return;
   const open = new Set([...main.querySelectorAll("details[open][id]")].map((element) => element.id));
   const log = document.getElementById("log");
+  const focused = same(document.activeElement);
+  if (typed) return;
   main.replaceChildren(...page.childNodes);
   if (!page.dataset.live) delete main.dataset.live;
   open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+  if (focused) main.querySelector(focused)?.focus({ preventScroll: true });
   if (log && document.getElementById("log")) document.getElementById("log").replaceWith(log);
 }
 
