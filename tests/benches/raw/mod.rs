@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -21,6 +23,31 @@ use bindings::handshake::step::types::AccessMode;
 struct State {
     table: ResourceTable,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    requests: NoRequests,
+}
+
+/// Nothing here sends one.
+struct NoRequests;
+
+type Sent = wasmtime_wasi_http::Result<(http::Response<WasiBody>, Io)>;
+type Io = Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>;
+
+impl WasiHttpHooks for NoRequests {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Io,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        panic!("a request was sent to {}", request.uri())
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
+    }
 }
 
 impl WasiView for State {
@@ -36,7 +63,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Compiles a component. What it imports and never calls here is linked with traps.
+    /// Compiles a component. What it imports of the host and never calls here is linked with errors.
     pub fn of(file: &Path) -> Self {
         let mut pool = PoolingAllocationConfig::new();
         pool.max_memory_size(1 << 30);
@@ -46,7 +73,20 @@ impl Raw {
         let component = Component::from_file(&engine, file).unwrap();
         let mut linker = Linker::<State>::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-        linker.define_unknown_imports_as_traps(&component).unwrap();
+        // The engine for JavaScript imports wasi:http whether a step uses it or not.
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
+        for (name, import) in component.component_type().imports(&engine) {
+            let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
+            if !name.starts_with("handshake:step/") {
+                continue;
+            }
+            let mut interface = linker.instance(name).unwrap();
+            for (function, export) in instance.exports(&engine) {
+                if let ComponentItem::ComponentFunc(_) = export.ty {
+                    interface.func_new(function, |_, _, _, _| Err(wasmtime::Error::msg("not called"))).unwrap();
+                }
+            }
+        }
         let prepared = bindings::StepPre::new(linker.instantiate_pre(&component).unwrap()).unwrap();
         Self { engine, prepared }
     }
@@ -66,7 +106,12 @@ impl Raw {
             deadline: 0,
         };
         let start = Instant::now();
-        let state = State { table: ResourceTable::new(), wasi: WasiCtx::builder().build() };
+        let state = State {
+            table: ResourceTable::new(),
+            wasi: WasiCtx::builder().build(),
+            http: WasiHttpCtx::new(),
+            requests: NoRequests,
+        };
         let mut store = Store::new(&self.engine, state);
         let step = self.prepared.instantiate_async(&mut store).await.unwrap();
         step.handshake_step_handler().call_run(&mut store, &context, input).await.unwrap().unwrap_err();
