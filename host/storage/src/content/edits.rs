@@ -97,16 +97,12 @@ impl Changes<'_> {
     async fn create(&mut self, step: &mut Step<'_>, content: &Content, json: &str) -> Result<EditMetadata, Refusal> {
         let id = content.id();
         let parent = each!(content, entity => entity.parent());
-        let workspace = match (table(id).parent, parent) {
-            (Some(table), Some(parent)) => {
-                let found = table.workspace(&parent).fetch_value::<String>(step.connection).await;
-                let found = found.map_err(failed("look for what content belongs to"))?;
-                let found = found.ok_or_else(|| Refusal::Answer(table.missing(parent)))?;
-                found.parse().map_err(unreadable("workspace id"))?
-            }
-            _ => WorkspaceId::from_uuid(id.uuid()),
-        };
-        check_references(step, content).await?;
+        let workspace = workspace_of(step, id, parent.clone()).await?;
+        if let Err(refused) = check_references(step, content).await {
+            // Another host may have deleted what it belongs to since then, and with it what it refers to.
+            workspace_of(step, id, parent).await?;
+            return Err(refused);
+        }
         let edit = self.record(Mutation { action: EditAction::Create, id, workspace, previous: None })?;
         let insert = each!(content, entity => tables::insert(entity, json, &edit, self.edit.at()));
         let inserted = insert.execute(step.connection).await.map_err(failed("store content"));
@@ -135,6 +131,17 @@ impl Changes<'_> {
         update.execute(step.connection).await.map_err(failed("change content"))?;
         Ok(edit)
     }
+}
+
+/// The workspace of something new, by what it belongs to; a workspace is its own.
+async fn workspace_of(step: &mut Step<'_>, id: ContentId, parent: Option<String>) -> Result<WorkspaceId, Refusal> {
+    let (Some(table), Some(parent)) = (table(id).parent, parent) else {
+        return Ok(WorkspaceId::from_uuid(id.uuid()));
+    };
+    let found = table.workspace(&parent).fetch_value::<String>(step.connection).await;
+    let found = found.map_err(failed("look for what content belongs to"))?;
+    let found = found.ok_or_else(|| Refusal::Answer(table.missing(parent)))?;
+    Ok(found.parse().map_err(unreadable("workspace id"))?)
 }
 
 async fn check_references(step: &mut Step<'_>, content: &Content) -> Result<(), Refusal> {
