@@ -10,6 +10,7 @@ use handshake_core::{ApprovalId, StepId, Timestamp};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
+use crate::listed::Listed;
 use crate::nodes;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::runs;
@@ -34,7 +35,7 @@ const DECIDE: &str = "UPDATE approvals SET state = $1, votes = $2, decided_at = 
 // A run that waits for a person has no such time.
 const WAKE: &str = "UPDATE runs SET wake_at = $1 WHERE run_id = $2 AND state = $3 AND wake_at IS NOT NULL";
 const JOB_OF: &str = "SELECT job_id FROM runs WHERE run_id = $1";
-const AGE: &str = "SELECT created_at FROM approvals WHERE approval_id = $1";
+const LISTED: Listed = Listed { what: "approval", table: "approvals", key: "approval_id" };
 
 fn decode(row: &Row) -> Result<Approval, StorageError> {
     let text = |name| column::<String>(row, name);
@@ -188,13 +189,9 @@ impl ApprovalStore for SqlDatabase {
         if let Some(job) = filter.job {
             list = list.push(" AND job_id = ").push_bind(job.to_string());
         }
-        if let Some(after) = filter.page.after {
-            let age = query(AGE).bind(after.to_string()).fetch_value::<i64>(&mut reader).await;
-            let age = age.map_err(failed(operation))?.ok_or_else(|| missing(after))?;
-            list = list.push_older("approval_id", age, after.to_string());
-        }
-        list = list.push(" ORDER BY created_at DESC, approval_id DESC LIMIT ");
-        let rows = list.push_bind(i64::from(filter.page.size())).fetch_all(&mut reader).await;
+        let after = filter.page.after.map(|id| id.to_string());
+        let list = LISTED.page(list, &mut reader, operation, after, filter.page.size()).await?;
+        let rows = list.fetch_all(&mut reader).await;
         rows.map_err(failed(operation))?.iter().map(decode).collect()
     }
 

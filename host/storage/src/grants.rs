@@ -9,6 +9,7 @@ use handshake_core::{GrantId, PluginId, Timestamp};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
+use crate::listed::Listed;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::sql::{Row, column, query};
 use crate::text;
@@ -24,7 +25,7 @@ const LIST: &str = concat!("SELECT ", columns!(), " FROM capability_grants WHERE
 const INSERT: &str =
     concat!("INSERT INTO capability_grants (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
 const REVOKE: &str = "UPDATE capability_grants SET revoked_at = $1, revoked_by = $2 WHERE grant_id = $3";
-const AGE: &str = "SELECT created_at FROM capability_grants WHERE grant_id = $1";
+const LISTED: Listed = Listed { what: "grant", table: "capability_grants", key: "grant_id" };
 
 fn decode(row: &Row) -> Result<Grant, StorageError> {
     let text = |name| column::<String>(row, name);
@@ -141,13 +142,9 @@ impl GrantStore for SqlDatabase {
         if let Some(plugin) = &filter.plugin {
             list = list.push(" AND plugin = ").push_bind(plugin.as_str());
         }
-        if let Some(after) = filter.page.after {
-            let age = query(AGE).bind(after.to_string()).fetch_value::<i64>(&mut reader).await;
-            let age = age.map_err(failed(operation))?.ok_or_else(|| missing(after))?;
-            list = list.push_older("grant_id", age, after.to_string());
-        }
-        list = list.push(" ORDER BY created_at DESC, grant_id DESC LIMIT ");
-        let rows = list.push_bind(i64::from(filter.page.size())).fetch_all(&mut reader).await;
+        let after = filter.page.after.map(|id| id.to_string());
+        let list = LISTED.page(list, &mut reader, operation, after, filter.page.size()).await?;
+        let rows = list.fetch_all(&mut reader).await;
         rows.map_err(failed(operation))?.iter().map(decode).collect()
     }
 

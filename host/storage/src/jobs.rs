@@ -11,6 +11,7 @@ use handshake_core::{JobId, ProfileId, Timestamp};
 use crate::artifacts;
 use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
+use crate::listed::Listed;
 use crate::nodes::NodeRow;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::runs::RunRow;
@@ -44,7 +45,7 @@ const STATE: &str = "SELECT state FROM jobs WHERE job_id = $1";
 const SET_STATE: &str = "UPDATE jobs SET state = $1, updated_at = $2 WHERE job_id = $3";
 const KEY: &str = "SELECT job_id FROM idempotency_keys WHERE idempotency_key = $1";
 const INSERT_KEY: &str = "INSERT INTO idempotency_keys (idempotency_key, job_id, created_at) VALUES ($1, $2, $3)";
-const AGE: &str = "SELECT created_at FROM jobs WHERE job_id = $1";
+const LISTED: Listed = Listed { what: "job", table: "jobs", key: "job_id" };
 
 /// Jobs on a page when the caller does not say, and at most (R6.8 has the same bounds for events).
 const PAGE: u32 = 50;
@@ -391,14 +392,9 @@ impl JobStore for SqlDatabase {
         if let Some(until) = filter.until {
             list = list.push(" AND created_at < ").push_bind(until.micros());
         }
-        if let Some(after) = filter.after {
-            let age: Option<i64> =
-                query(AGE).bind(after.to_string()).fetch_value(&mut reader).await.map_err(failed(operation))?;
-            let age = age.ok_or_else(|| missing(after))?;
-            list = list.push_older("job_id", age, after.to_string());
-        }
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(LONGEST_PAGE) };
-        list = list.push(" ORDER BY created_at DESC, job_id DESC LIMIT ").push_bind(i64::from(limit));
+        let after = filter.after.map(|id| id.to_string());
+        let list = LISTED.page(list, &mut reader, operation, after, limit).await?;
         list.fetch_each(&mut reader, operation, decode).await
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod grants;
 mod jobs;
 mod limits;
+mod listed;
 mod migrations;
 mod nodes;
 mod operation;

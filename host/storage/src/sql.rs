@@ -186,12 +186,6 @@ impl<'q> Query<'q> {
         self
     }
 
-    /// Goes on behind a row of a list, newest first. As a row value: that both backends look up in an index.
-    pub(crate) fn push_older(self, key: &str, created_at: i64, id: String) -> Self {
-        let list = self.push(" AND (created_at, ").push(key).push(") < (").push_bind(created_at);
-        list.push(", ").push_bind(id).push(")")
-    }
-
     /// Keeps the rows it finds from changing until the transaction ends; waits for whoever has them now.
     pub(crate) fn keep_rows(mut self) -> Self {
         self.keep = Keep::Rows;

@@ -9,6 +9,7 @@ use handshake_core::{Timestamp, TokenId};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
+use crate::listed::Listed;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::sql::{Row, column, query};
 use crate::text;
@@ -24,7 +25,7 @@ const LIST: &str = concat!("SELECT ", columns!(), " FROM api_tokens WHERE 1 = 1"
 const INSERT: &str =
     concat!("INSERT INTO api_tokens (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
 const REVOKE: &str = "UPDATE api_tokens SET revoked_at = $1, revoked_by = $2 WHERE token_id = $3";
-const AGE: &str = "SELECT created_at FROM api_tokens WHERE token_id = $1";
+const LISTED: Listed = Listed { what: "token", table: "api_tokens", key: "token_id" };
 
 fn decode(row: &Row) -> Result<ApiToken, StorageError> {
     let text = |name| column::<String>(row, name);
@@ -133,14 +134,10 @@ impl TokenStore for SqlDatabase {
     async fn tokens(&self, page: &Page<TokenId>) -> Result<Vec<ApiToken>, StorageError> {
         let operation = "list tokens";
         let mut reader = self.reader(operation).await?;
-        let mut list = query(LIST);
-        if let Some(after) = page.after {
-            let age = query(AGE).bind(after.to_string()).fetch_value::<i64>(&mut reader).await;
-            let age = age.map_err(failed(operation))?.ok_or_else(|| missing(after))?;
-            list = list.push_older("token_id", age, after.to_string());
-        }
-        list = list.push(" ORDER BY created_at DESC, token_id DESC LIMIT ");
-        let rows = list.push_bind(i64::from(page.size())).fetch_all(&mut reader).await;
+        let list = query(LIST);
+        let after = page.after.map(|id| id.to_string());
+        let list = LISTED.page(list, &mut reader, operation, after, page.size()).await?;
+        let rows = list.fetch_all(&mut reader).await;
         rows.map_err(failed(operation))?.iter().map(decode).collect()
     }
 

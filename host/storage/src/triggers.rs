@@ -9,6 +9,7 @@ use handshake_core::{Timestamp, TriggerId, TriggerName};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
+use crate::listed::Listed;
 use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::sql::{Row, column, query};
 use crate::text;
@@ -34,7 +35,7 @@ const NEXT: &str = "SELECT next_at FROM triggers WHERE trigger_id = $1";
 const ADVANCE: &str =
     "UPDATE triggers SET next_at = $1, last_at = $2, last_job = $3, last_error = $4 WHERE trigger_id = $5";
 const REMOVE: &str = "DELETE FROM triggers WHERE trigger_id = $1";
-const AGE: &str = "SELECT created_at FROM triggers WHERE trigger_id = $1";
+const LISTED: Listed = Listed { what: "trigger", table: "triggers", key: "trigger_id" };
 
 fn decode(row: &Row) -> Result<Trigger, StorageError> {
     let text = |name| column::<String>(row, name);
@@ -211,14 +212,10 @@ impl TriggerStore for SqlDatabase {
     async fn triggers(&self, page: &Page<TriggerId>) -> Result<Vec<Trigger>, StorageError> {
         let operation = "list triggers";
         let mut reader = self.reader(operation).await?;
-        let mut list = query(LIST);
-        if let Some(after) = page.after {
-            let age = query(AGE).bind(after.to_string()).fetch_value::<i64>(&mut reader).await;
-            let age = age.map_err(failed(operation))?.ok_or_else(|| missing(after))?;
-            list = list.push_older("trigger_id", age, after.to_string());
-        }
-        list = list.push(" ORDER BY created_at DESC, trigger_id DESC LIMIT ");
-        let rows = list.push_bind(i64::from(page.size())).fetch_all(&mut reader).await;
+        let list = query(LIST);
+        let after = page.after.map(|id| id.to_string());
+        let list = LISTED.page(list, &mut reader, operation, after, page.size()).await?;
+        let rows = list.fetch_all(&mut reader).await;
         rows.map_err(failed(operation))?.iter().map(decode).collect()
     }
 

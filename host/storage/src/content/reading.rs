@@ -8,7 +8,8 @@ use handshake_core::storage::StorageError;
 use super::tables::{Entity, id, optional_id};
 use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
-use crate::sql::{Row, column, query};
+use crate::listed::Listed;
+use crate::sql::{Row, column};
 
 fn stored<E: Entity>(row: &Row) -> Result<Stored<E>, StorageError> {
     let time = |name| column(row, name).map(Timestamp::from_micros);
@@ -68,13 +69,8 @@ pub(super) async fn page<E: Entity>(
     if let (Some(table), Some(parent)) = (table.parent, parent) {
         list = list.push(" AND ").push(table.key).push(" = ").push_bind(parent);
     }
-    if let Some(after) = &after {
-        let age = query("SELECT created_at FROM ").push(table.name).push(" WHERE ").push(table.key).push(" = ");
-        let age = age.push_bind(after.as_str()).fetch_value::<i64>(&mut reader).await.map_err(failed(operation))?;
-        let age = age.ok_or_else(|| table.missing(after.clone()))?;
-        list = list.push_older(table.key, age, after.clone());
-    }
-    list = list.push(" ORDER BY created_at DESC, ").push(table.key).push(" DESC LIMIT ").push_bind(i64::from(size));
+    let listed = Listed { what: table.what(), table: table.name, key: table.key };
+    let list = listed.page(list, &mut reader, operation, after, size).await?;
     let rows = list.fetch_all(&mut reader).await.map_err(failed(operation))?;
     rows.iter().map(stored).collect()
 }
