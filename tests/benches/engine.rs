@@ -375,7 +375,6 @@ steps:
 
 /// What the real binary does while nobody asks for anything.
 fn idle(figures: &mut Vec<Figure>) {
-    const WATCHED: Duration = Duration::from_secs(20);
     let Some(binary) = std::env::var_os("HANDSHAKE_BIN") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut served = Command::new(binary)
@@ -386,27 +385,9 @@ fn idle(figures: &mut Vec<Figure>) {
         .spawn()
         .expect("the binary starts");
     std::thread::sleep(Duration::from_secs(3));
-    let ticks = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect();
-        fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()
-    };
-    let before = ticks(served.id());
-    std::thread::sleep(WATCHED);
-    let used = (ticks(served.id()) - before) / 100.0;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", served.id())).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap().trim().to_owned();
+    figures.push(handshake_tests::figures::idle("idle `serve`, processor and anonymous memory", served.id()));
     served.kill().unwrap();
     served.wait().unwrap();
-    let share = 100.0 * used / WATCHED.as_secs_f64();
-    let anonymous = memory.trim_end_matches(" kB").parse::<f64>().unwrap() / 1e3;
-    figures.push(Figure {
-        what: "idle `serve`, processor and anonymous memory".into(),
-        value: format!("{share:.2} % of a core, {anonymous:.0} MB"),
-        floor: "-".into(),
-        budget: "1 %, 60 MB",
-        met: share <= 1.0 && anonymous <= 60.0,
-    });
 }
 
 fn main() -> ExitCode {

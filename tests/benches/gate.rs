@@ -26,7 +26,7 @@ use handshake_core::{Digest, HostId, JobId, PluginId, ProfileId, RunId, StepId, 
 use handshake_recorder::{Recorder, Redaction};
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::backends::RunningClock;
-use handshake_tests::figures::{Figure, report};
+use handshake_tests::figures::{Figure, percentile, report};
 use handshake_tests::gates;
 use handshake_tests::storage::options;
 
@@ -64,11 +64,6 @@ impl FlightRecorder for Forgetting {
     async fn flush(&self) -> Result<(), RecorderError> {
         Ok(())
     }
-}
-
-fn percentile(mut samples: Vec<Duration>, percent: usize) -> Duration {
-    samples.sort_unstable();
-    samples.get(samples.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }
 
 /// The capability of the n-th rule, and the plugin that it is for.

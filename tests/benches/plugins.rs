@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use handshake_core::step::StepExecutor;
 use handshake_tests::binary::Project;
-use handshake_tests::figures::{Figure, report};
+use handshake_tests::figures::{Figure, percentile, report};
 use handshake_tests::guest_tools::{is_installed, with_tools};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
@@ -25,11 +25,6 @@ const LANGUAGES: [(&str, &str, Option<&str>); 3] = [
     ("Python", "stats-python", Some("componentize-py")),
     ("JavaScript", "stats-javascript", Some("componentize-js")),
 ];
-
-fn median(mut samples: Vec<Duration>) -> Duration {
-    samples.sort();
-    samples[samples.len() / 2]
-}
 
 /// A call that the plugin refuses at once, through the host and on raw wasmtime.
 async fn a_call(language: &str, id: &str) -> Figure {
@@ -48,7 +43,7 @@ async fn a_call(language: &str, id: &str) -> Figure {
             floor.push(without);
         }
     }
-    let (ours, floor) = (median(ours), median(floor));
+    let (ours, floor) = (percentile(ours, 50), percentile(floor, 50));
     let over = ours.saturating_sub(floor);
     Figure {
         what: format!("a call in {language}, median"),
@@ -76,7 +71,7 @@ async fn second_start(language: &str, id: &str, budget: Option<Duration>) -> Fig
         let file = plugin.folder.join(&plugin.manifest.component.path);
         megabytes = fs::metadata(file).unwrap().len() as f64 / 1e6;
     }
-    let took = median(samples);
+    let took = percentile(samples, 50);
     Figure {
         what: format!("second start in {language}, median"),
         value: format!("{took:?}"),
@@ -99,7 +94,7 @@ fn plugin_run() -> Figure {
             project.run(arguments).success();
             start.elapsed()
         });
-        median(samples.collect())
+        percentile(samples.collect(), 50)
     };
     let (took, floor) = (time(&arguments), time(&["--version"]));
     Figure {
@@ -142,11 +137,11 @@ fn incremental_build() -> Figure {
             floor.push(start.elapsed());
         }
     }
-    let took = median(samples);
+    let took = percentile(samples, 50);
     let floor = if floor.is_empty() {
         "none: plain cargo has no such target here".to_owned()
     } else {
-        format!("plain cargo {:?}", median(floor))
+        format!("plain cargo {:?}", percentile(floor, 50))
     };
     Figure {
         what: "incremental `plugin build`, Rust template".into(),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use handshake_tests::binary::Project;
-use handshake_tests::figures::{Figure, report};
+use handshake_tests::figures::{Figure, idle, percentile, report};
 use handshake_tests::service::Service;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -56,7 +56,6 @@ async fn submit(client: &Client, url: &str, token: Option<&str>) -> (Duration, V
     for client in clients {
         took.extend(client.await.unwrap());
     }
-    took.sort();
     (start.elapsed(), took)
 }
 
@@ -73,12 +72,11 @@ async fn submitting(service: &Service, token: &str) -> Figure {
         ours += took;
         latencies.extend(each);
     }
-    latencies.sort();
     let rate = |took: Duration| (3 * CLIENTS * EACH) as f64 / took.as_secs_f64();
     let share = rate(ours) / rate(floor);
     Figure {
         what: "submitting over the network".into(),
-        value: format!("{:.0} % ({:.0}/s), p99 {:?}", share * 100.0, rate(ours), latencies[latencies.len() * 99 / 100]),
+        value: format!("{:.0} % ({:.0}/s), p99 {:?}", share * 100.0, rate(ours), percentile(latencies, 99)),
         floor: format!("the socket, as commands do, {:.0}/s", rate(floor)),
         budget: "≥ 50 %",
         met: share >= 0.5,
@@ -194,12 +192,11 @@ async fn pages(service: &Service, token: &str) -> Vec<Figure> {
         first.push(start.elapsed());
         answer.bytes().await.unwrap();
     }
-    first.sort();
-    let median = first[first.len() / 2];
+    let (median, slowest) = (percentile(first.clone(), 50), percentile(first, 100));
     vec![
         Figure {
             what: "the recorder's page, first byte, median".into(),
-            value: format!("{median:?}, slowest {:?}", first[first.len() - 1]),
+            value: format!("{median:?}, slowest {slowest:?}"),
             floor: format!("over {events} events"),
             budget: "≤ 150 ms",
             met: median <= Duration::from_millis(150),
@@ -214,29 +211,6 @@ async fn pages(service: &Service, token: &str) -> Vec<Figure> {
     ]
 }
 
-fn idle(service: &Service) -> Figure {
-    const WATCHED: Duration = Duration::from_secs(20);
-    let pid = service.running().id();
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect();
-        fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()
-    };
-    let before = ticks();
-    std::thread::sleep(WATCHED);
-    let share = (ticks() - before) / WATCHED.as_secs_f64();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap().trim().to_owned();
-    let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();
-    Figure {
-        what: "idle, with the network open".into(),
-        value: format!("{share:.2} % of a core, {memory}"),
-        floor: "the kernel's own count".into(),
-        budget: "1 %, 60 MB",
-        met: share <= 1.0 && kilobytes <= 60_000,
-    }
-}
-
 fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it builds.
     if std::env::args().any(|argument| argument == "--test") || cfg!(debug_assertions) {
@@ -245,7 +219,7 @@ fn main() -> ExitCode {
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let service = Service::of(Project::new());
-    let mut figures = vec![idle(&service)];
+    let mut figures = vec![idle("idle, with the network open", service.running().id())];
     let token = service.token("operator", "bench");
     tokio.block_on(async {
         figures.push(submitting(&service, &token).await);

@@ -21,17 +21,12 @@ use handshake_core::mount::MountAccess;
 use handshake_core::step::StepExecutor;
 use handshake_core::{Digest, PluginId, ProfileId};
 use handshake_tests::binary::Project;
-use handshake_tests::figures::{Figure, report};
+use handshake_tests::figures::{Figure, percentile, report};
 use handshake_tests::runtime::{Rights, TestRuntime};
 use serde_json::json;
 
 mod raw;
 use raw::Raw;
-
-fn percentile(mut samples: Vec<Duration>, percent: usize) -> Duration {
-    samples.sort();
-    samples[(samples.len() * percent / 100).min(samples.len() - 1)]
-}
 
 /// The same component, call and result on raw wasmtime and through the host: a step that refuses its input at once, so
 /// that nothing of its own work hides what the host adds.

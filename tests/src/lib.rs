@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod runtime;
 pub mod service;
 pub mod storage;
+pub mod ungated;
 
 use std::path::PathBuf;
 

@@ -9,52 +9,16 @@ use handshake_core::event::Outcome;
 use handshake_core::step::{StepExecutor, StepFailure};
 use handshake_tests::guest_tools::is_installed;
 use handshake_tests::runtime::{Rights, TestRuntime};
+use handshake_tests::ungated::Ungated;
 use serde_json::json;
 use tempfile::TempDir;
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
 
 const GRANTS: &[&str] = &["fs.read:in", "fs.read:out", "fs.write:out"];
-
-struct Plain {
-    table: ResourceTable,
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    requests: NoRequests,
-}
-
-/// None of these programs sends one.
-struct NoRequests;
-
-type Sent = wasmtime_wasi_http::Result<(http::Response<WasiBody>, Io)>;
-type Io = Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>;
-
-impl WasiHttpHooks for NoRequests {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Io,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        panic!("a request was sent to {}", request.uri())
-    }
-}
-
-impl WasiHttpView for Plain {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
-    }
-}
-
-impl WasiView for Plain {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
 
 /// A program under wasmtime's own WASI.
 struct Plainly {
@@ -71,22 +35,13 @@ impl Plainly {
 
     /// Standard output and exit code.
     async fn run(&self, arguments: &[&str], stdin: &str, folder: &Path) -> (String, i32) {
-        let mut linker = Linker::<Plain>::new(&self.engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-        // The engine for JavaScript imports wasi:http whether a program uses it or not.
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
         let stdout = MemoryOutputPipe::new(1 << 20);
         let mut builder = WasiCtx::builder();
         builder.arg("program").args(arguments).stdin(MemoryInputPipe::new(stdin.to_owned())).stdout(stdout.clone());
         builder.preopened_dir(folder.join("in"), "in", FsPerms::ReadOnly).unwrap();
         builder.preopened_dir(folder.join("out"), "out", FsPerms::ReadWrite).unwrap();
-        let state = Plain {
-            table: ResourceTable::new(),
-            wasi: builder.build(),
-            http: WasiHttpCtx::new(),
-            requests: NoRequests,
-        };
-        let mut store = Store::new(&self.engine, state);
+        let mut store = Store::new(&self.engine, Ungated::with(builder.build()));
+        let linker = Ungated::linker(&self.engine);
         let command = Command::instantiate_async(&mut store, &self.component, &linker).await.unwrap();
         let code = match command.wasi_cli_run().call_run(&mut store).await {
             Ok(ended) => i32::from(ended.is_err()),

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use handshake_tests::ungated::Ungated;
+use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi::WasiCtx;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -20,46 +20,10 @@ mod bindings {
 use bindings::exports::handshake::step::handler::Context;
 use bindings::handshake::step::types::AccessMode;
 
-struct State {
-    table: ResourceTable,
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    requests: NoRequests,
-}
-
-/// Nothing here sends one.
-struct NoRequests;
-
-type Sent = wasmtime_wasi_http::Result<(http::Response<WasiBody>, Io)>;
-type Io = Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>;
-
-impl WasiHttpHooks for NoRequests {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Io,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        panic!("a request was sent to {}", request.uri())
-    }
-}
-
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
 /// A component that is compiled and linked.
 pub struct Raw {
     engine: Engine,
-    prepared: bindings::StepPre<State>,
+    prepared: bindings::StepPre<Ungated>,
 }
 
 impl Raw {
@@ -71,10 +35,7 @@ impl Raw {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&config).unwrap();
         let component = Component::from_file(&engine, file).unwrap();
-        let mut linker = Linker::<State>::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-        // The engine for JavaScript imports wasi:http whether a step uses it or not.
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
+        let mut linker = Ungated::linker(&engine);
         for (name, import) in component.component_type().imports(&engine) {
             let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
             if !name.starts_with("handshake:step/") {
@@ -106,13 +67,7 @@ impl Raw {
             deadline: 0,
         };
         let start = Instant::now();
-        let state = State {
-            table: ResourceTable::new(),
-            wasi: WasiCtx::builder().build(),
-            http: WasiHttpCtx::new(),
-            requests: NoRequests,
-        };
-        let mut store = Store::new(&self.engine, state);
+        let mut store = Store::new(&self.engine, Ungated::with(WasiCtx::builder().build()));
         let step = self.prepared.instantiate_async(&mut store).await.unwrap();
         step.handshake_step_handler().call_run(&mut store, &context, input).await.unwrap().unwrap_err();
         drop(store);

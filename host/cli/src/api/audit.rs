@@ -62,8 +62,7 @@ async fn matrix(State(host): Host, Parameters(query): Parameters<MatrixQuery>) -
 }
 
 async fn explain(State(host): Host, Path(id): Path<String>) -> Answer<Explanation> {
-    let id: EventId = id.parse().map_err(|_| Refusal(CliError::usage(format!("`{id}` is not the id of an event"))))?;
-    Ok(Json(review::explain::explain(&host, id).await?))
+    Ok(Json(review::explain::explain(&host, event_id(&id)?).await?))
 }
 
 async fn simulate(
@@ -86,7 +85,13 @@ async fn diff(State(host): Host, Document(request): Document<DiffRequest>) -> An
     Ok(Json(review::diff::diff(&host, request).await?))
 }
 
-fn run_id(text: &str) -> Result<RunId, Refusal> {
+/// The id of an event.
+pub(crate) fn event_id(text: &str) -> Result<EventId, Refusal> {
+    text.parse().map_err(|_| Refusal(CliError::usage(format!("`{text}` is not the id of an event"))))
+}
+
+/// The id of a run.
+pub(crate) fn run_id(text: &str) -> Result<RunId, Refusal> {
     text.parse().map_err(|_| Refusal(CliError::usage(format!("`{text}` is not the id of a run"))))
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::describe::{Described, Documented, Operation};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::handler::Handler;
 use axum::http::request::Parts;
@@ -15,11 +14,12 @@ use handshake_core::token::{ApiToken, Right, Role};
 use schemars::SchemaGenerator;
 
 use super::Refusal;
+use super::describe::{Described, Documented, Operation};
 use crate::error::CliError;
 use crate::host::HostState;
 
 /// Who asks. Whoever lets a request in says it; none of its parts can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     /// The actor of everything that comes of the request.
     pub(crate) actor: Actor,

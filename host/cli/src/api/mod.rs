@@ -32,7 +32,7 @@ use axum::{Json, Router};
 
 pub(crate) use caller::{Caller, Forbidden, Routes};
 pub(crate) use request::{Document, IdempotencyKey, Parameters};
-pub(crate) use response::Refusal;
+pub(crate) use response::{Refusal, said};
 
 use crate::error::CliError;
 use crate::host::HostState;
@@ -52,7 +52,7 @@ pub(crate) type Host = State<Arc<HostState>>;
 pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Where all of it is.
-pub(crate) const PREFIX: &str = "/api/v1";
+const PREFIX: &str = "/api/v1";
 
 /// Every route.
 fn everything() -> Routes {

@@ -2,14 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use handshake_core::JobId;
 use handshake_core::job::AiJob;
 use handshake_core::token::Right;
 use handshake_engine::Proposals;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Caller, Document, Host, Refusal, Routes};
-use crate::error::CliError;
+use super::jobs::job_id;
+use super::{Answer, Caller, Document, Host, Routes};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -38,12 +37,6 @@ pub(crate) struct JobProposals {
 pub(crate) struct Decided {
     /// The job.
     pub(crate) job: AiJob,
-}
-
-fn job_id(text: &str) -> Result<JobId, Refusal> {
-    text.parse().map_err(|_| {
-        Refusal(CliError::usage(format!("`{text}` is not a job id")).hint("handshake jobs list shows them"))
-    })
 }
 
 async fn show(State(host): Host, Path(id): Path<String>) -> Answer<JobProposals> {

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use handshake_core::Digest;
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::StorageError;
 use handshake_core::token::Right;
-use handshake_core::{Digest, EventId};
 use handshake_recorder::head::Head;
 use handshake_recorder::signing::Signed;
 use handshake_recorder::{Compaction, KeeperError, KeeperStatus, Proof, Rebuilt, RecordCopy, SealReport, Verification};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::audit::event_id;
 use super::{Answer, Document, Host, Refusal, Routes};
 use crate::copies;
 use crate::error::{CliError, Exit, store_failure};
@@ -56,8 +57,7 @@ async fn verify(State(host): Host, Document(request): Document<VerifyRequest>) -
 }
 
 async fn prove(State(host): Host, Path(event): Path<String>) -> Answer<Proof> {
-    let event: EventId =
-        event.parse().map_err(|_| Refusal(CliError::usage(format!("`{event}` is not the id of an event"))))?;
+    let event = event_id(&event)?;
     to_its_end(async move {
         let projection = host.projection().await?;
         host.keeper.prove(projection, event).await.map_err(|error| failed(&error))

@@ -44,11 +44,16 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// An error as an answer, without secrets.
+pub(crate) fn said(status: StatusCode, error: CliError, redaction: &Redaction) -> Response {
+    (status, Json(ErrorDocument { error: error.clean(redaction) })).into_response()
+}
+
 /// Writes the error of a refusal into its response, without secrets. Wraps the whole API.
 pub(crate) async fn say(State(redaction): State<Redaction>, mut response: Response) -> Response {
     match response.extensions_mut().remove::<CliError>() {
         Some(error) => {
-            let mut said = (response.status(), Json(ErrorDocument { error: error.clean(&redaction) })).into_response();
+            let mut said = said(response.status(), error, &redaction);
             *said.extensions_mut() = std::mem::take(response.extensions_mut());
             said
         }
@@ -69,9 +74,7 @@ async fn in_words(response: Response, redaction: &Redaction) -> Response {
     let body = axum::body::to_bytes(body, LONGEST_WORDS).await.unwrap_or_default();
     let words = String::from_utf8_lossy(&body);
     let words = if words.is_empty() { parts.status.canonical_reason().unwrap_or("refused") } else { &words };
-    let error = CliError::usage(words).clean(redaction);
-    let mut said = Json(ErrorDocument { error }).into_response();
-    *said.status_mut() = parts.status;
+    let mut said = said(parts.status, CliError::usage(words), redaction);
     // Such as which methods there are.
     parts.headers.remove(header::CONTENT_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);

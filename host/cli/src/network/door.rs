@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use futures::StreamExt;
 use handshake_core::event::{Actor, AuthRefusal, Event, EventBody};
 use handshake_core::storage::StorageError;
@@ -27,8 +27,8 @@ use super::rate::Limit;
 use super::settings::NetworkSettings;
 use crate::access::percent_encoded;
 use crate::api::tokens::{Unwelcome, authenticate};
-use crate::api::{self, Caller, EVENTS, Forbidden, LINES, Routes};
-use crate::error::{CliError, ErrorDocument};
+use crate::api::{self, Caller, EVENTS, Forbidden, LINES, Routes, said};
+use crate::error::CliError;
 use crate::host::HostState;
 use crate::pages;
 
@@ -135,7 +135,7 @@ async fn let_in(State(door): State<Arc<Door>>, mut request: Request, next: Next)
             let error = CliError::denied("the token lets nobody in").code("unauthorized").hint(HINT);
             return door.refuse(&attempt, actor, reason, StatusCode::UNAUTHORIZED, error).await;
         }
-        Err(error) => return said(&door.host, StatusCode::SERVICE_UNAVAILABLE, error),
+        Err(error) => return said(StatusCode::SERVICE_UNAVAILABLE, error, &door.host.redaction),
     };
     if !door.requests.allows(&token.token_id) {
         return too_many(&door.host);
@@ -229,7 +229,7 @@ impl Door {
         if !self.record(attempt, actor, reason).await {
             return too_many(&self.host);
         }
-        let mut response = said(&self.host, status, error);
+        let mut response = said(status, error, &self.host.redaction);
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
@@ -257,13 +257,9 @@ impl Door {
     }
 }
 
-fn said(host: &HostState, status: StatusCode, error: CliError) -> Response {
-    (status, Json(ErrorDocument { error: error.clean(&host.redaction) })).into_response()
-}
-
 fn too_many(host: &HostState) -> Response {
     let error = CliError::denied("too many requests").code("too_many").hint("try again in a moment");
-    let mut response = said(host, StatusCode::TOO_MANY_REQUESTS, error);
+    let mut response = said(StatusCode::TOO_MANY_REQUESTS, error, &host.redaction);
     response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     response
 }

@@ -31,6 +31,11 @@ pub(crate) fn shown(text: &str) -> String {
     handshake_core::terminal::escape(text, false).into_owned()
 }
 
+/// The same for text of several lines.
+pub(crate) fn lines(text: &str) -> String {
+    handshake_core::terminal::escape(text, true).into_owned()
+}
+
 /// Writes the page.
 pub(crate) fn render(report: &ReportData) -> Result<String, CliError> {
     let policy = format!(

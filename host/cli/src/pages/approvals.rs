@@ -15,7 +15,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::form::Form;
-use super::{Frame, Trouble, badge, moment, part, shown};
+use super::{Frame, Trouble, badge, lines, moment, part, shown};
 use crate::api::jobs::{JobDetails, VoteRequest, details, job_id, vote};
 use crate::api::{Caller, Document, Host, Routes};
 use crate::error::CliError;
@@ -118,7 +118,7 @@ fn one(question: &Approval, details: &JobDetails, may: bool) -> Markup {
 fn diff(text: &str) -> Markup {
     html! {
         pre { @for line in text.lines() {
-            @let line = handshake_core::terminal::escape(line, true);
+            @let line = lines(line);
             @match line.as_bytes().first() {
                 Some(b'+') => ins { (line) "\n" },
                 Some(b'-') => del { (line) "\n" },

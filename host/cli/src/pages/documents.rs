@@ -14,7 +14,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::form::Filter;
-use super::{Frame, Trouble, moment, part, shown};
+use super::{Frame, Trouble, lines, moment, part, shown};
 use crate::api::documents::stored;
 use crate::api::{Caller, Host, Routes};
 
@@ -98,7 +98,7 @@ async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Resu
         }))
         (part("content", "Content", html! {
             @for block in state.blocks.iter().take(MOST_BLOCKS) {
-                @let text = handshake_core::terminal::escape(&block.content.raw_content, true);
+                @let text = lines(&block.content.raw_content);
                 pre title={ (shown(&block.content.kind)) ", by " (shown(&block.edit.last_actor_id)) } {
                     @match text.char_indices().nth(LONGEST) { Some((at, _)) => { (text[..at]) "…" }, None => (text) }
                 }

@@ -3,30 +3,26 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
-use handshake_core::EventId;
 use handshake_core::token::Right;
-use handshake_recorder::{EventQuery, RecordedEvent};
+use handshake_recorder::RecordedEvent;
 use maud::{Markup, html};
 
 use super::recorder::what;
-use super::{Frame, Trouble, badge, moment, part, shown};
+use super::{Frame, Trouble, badge, lines, moment, part, shown};
+use crate::api::audit::event_id;
 use crate::api::{Caller, Host, Routes};
-use crate::error::CliError;
 use crate::review::Source;
-use crate::review::explain::{Explanation, LayerLine, Said, explain};
+use crate::review::explain::{self, Explanation, LayerLine, Said};
 
 pub(super) fn routes() -> Routes {
     Routes::new().on(Right::Audit, "/recorder/{event}", get(show))
 }
 
 async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Result<Response, Trouble> {
-    let id: EventId = id.parse().map_err(|_| CliError::usage(format!("`{}` is not the id of an event", shown(&id))))?;
-    let query = EventQuery { event_id: Some(id), limit: 1, ..EventQuery::default() };
-    let found = host.projection().await?.events(&query).await?.events.into_iter().next();
-    let event = found
-        .ok_or_else(|| CliError::not_found(format!("event `{id}` is not on record, or is too old to be shown")))?;
+    let id = event_id(&id)?;
+    let event = explain::found(&host, id).await?;
     let explained = match event.event["event_type"].as_str() {
-        Some("capability_action") => Some(explain(&host, id).await?),
+        Some("capability_action") => Some(explain::explain(&host, id).await?),
         _ => None,
     };
     let title = format!("{} {}", event.event["event_type"].as_str().unwrap_or_default(), event.seq);
@@ -39,7 +35,7 @@ async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Resu
 
 fn recorded(event: &RecordedEvent) -> String {
     let text = serde_json::to_string_pretty(&event.event).unwrap_or_default();
-    handshake_core::terminal::escape(&text, true).into_owned()
+    lines(&text)
 }
 
 fn head(event: &RecordedEvent) -> Markup {
@@ -71,7 +67,7 @@ fn head(event: &RecordedEvent) -> Markup {
 fn source(source: &Source) -> Markup {
     html! {
         p { code { (shown(&source.file)) ":" (source.line) } }
-        @if let Some(text) = &source.text { pre { (handshake_core::terminal::escape(text, true)) } }
+        @if let Some(text) = &source.text { pre { (lines(text)) } }
     }
 }
 

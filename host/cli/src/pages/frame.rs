@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets;
 use crate::api::{Caller, Refusal};
 use crate::error::CliError;
-pub(super) use crate::page::{badge, moment, part, shown};
+pub(super) use crate::page::{badge, lines, moment, part, shown};
 
 /// The parts of the navigation: their paths, their names, and the right that they take.
 const PLACES: [(&str, &str, Right); 6] = [

@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 use handshake_core::event::{EventType, Judgement};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
+use handshake_core::run::WorkflowRun;
 use handshake_core::storage::Payloads;
 use handshake_core::token::Right;
 use handshake_core::{RunId, StepId};
@@ -16,7 +17,8 @@ use serde::Deserialize;
 use super::drawing::{Drawn, dag};
 use super::form::{Filter, Form};
 use super::jobs::tone;
-use super::{Frame, Trouble, approvals, badge, moment, part, shown};
+use super::{Frame, Trouble, approvals, badge, lines, moment, part, shown};
+use crate::api::audit::run_id;
 use crate::api::jobs::{self, JobDetails, RetryRequest, RunDetails, job_id};
 use crate::api::{Caller, Host, Routes};
 use crate::error::CliError;
@@ -63,7 +65,7 @@ async fn show(
     let title = format!("{} · {}", job.protocol_id, job.state);
     let frame = Frame { live, ..Frame::of(&caller, &title, "/") };
     let reviewed = match run {
-        Some(run) if caller.require(Right::Audit).is_ok() => Some(reviewed(&host, run.run.run_id).await?),
+        Some(run) if caller.require(Right::Audit).is_ok() => Some(reviewed(&host, &run.run).await?),
         _ => None,
     };
     Ok(frame.around(html! {
@@ -91,18 +93,20 @@ struct Reviewed {
     signatures: Vec<SignOffLine>,
 }
 
-async fn reviewed(host: &HostState, run: RunId) -> Result<Reviewed, CliError> {
-    let of_run = MatrixQuery { run_id: Some(run), ..MatrixQuery::default() };
+async fn reviewed(host: &HostState, run: &WorkflowRun) -> Result<Reviewed, CliError> {
+    let of_run = MatrixQuery { run_id: Some(run.run_id), ..MatrixQuery::default() };
     let calls = EventQuery {
-        run_id: Some(run),
+        run_id: Some(run.run_id),
         event_type: Some(EventType::LlmInference),
+        // Nothing of it is older, and what is need not be looked through.
+        from: Some(run.created_at),
         limit: MOST_CALLS,
         ..EventQuery::default()
     };
     Ok(Reviewed {
         matrix: matrix::matrix(host, &of_run).await?,
         calls: host.projection().await?.events(&calls).await?.events,
-        signatures: sign_off::sign_offs(host, run).await?.sign_offs,
+        signatures: sign_off::sign_offs(host, run.run_id).await?.sign_offs,
     })
 }
 
@@ -220,12 +224,12 @@ fn json(text: &str) -> String {
         .ok()
         .and_then(|value| serde_json::to_string_pretty(&value).ok());
     let text = pretty.unwrap_or_else(|| text.to_owned());
-    let mut lines = handshake_core::terminal::escape(&text, true).into_owned();
-    if let Some((at, _)) = lines.char_indices().nth(LONGEST_PAYLOAD) {
-        lines.truncate(at);
-        lines.push_str("\n… (the rest is in `handshake jobs show --output json`)");
+    let mut shown = lines(&text);
+    if let Some((at, _)) = shown.char_indices().nth(LONGEST_PAYLOAD) {
+        shown.truncate(at);
+        shown.push_str("\n… (the rest is in `handshake jobs show --output json`)");
     }
-    lines
+    shown
 }
 
 fn payloads(job: &AiJob, run: &RunDetails) -> Markup {
@@ -310,7 +314,7 @@ async fn sign(
     Path(id): Path<String>,
     Form(signing): Form<Signing>,
 ) -> Result<Response, Trouble> {
-    let run: RunId = id.parse().map_err(|_| CliError::usage(format!("`{}` is not the id of a run", shown(&id))))?;
+    let run = run_id(&id)?;
     let request = SignOffRequest { name: signing.name, verdict: signing.verdict, note: signing.note };
     let signed = sign_off::sign_off(&host, &caller, run, request).await?;
     Ok(Redirect::to(&format!("/jobs/{}?run={run}", signed.statement.body.job)).into_response())

@@ -28,7 +28,7 @@ use crate::api::Routes;
 use crate::host::HostState;
 
 pub(crate) use frame::said;
-use frame::{Frame, Trouble, badge, moment, part, shown};
+use frame::{Frame, Trouble, badge, lines, moment, part, shown};
 
 /// Pages for those who have come in.
 pub(crate) fn router(host: Arc<HostState>) -> Router {

@@ -67,10 +67,7 @@ pub(crate) struct Explanation {
 /// Explains a decision.
 pub(crate) async fn explain(host: &HostState, id: EventId) -> Result<Explanation, CliError> {
     let projection = host.projection().await?;
-    let decision = event(host, id).await?.ok_or_else(|| {
-        CliError::not_found(format!("event `{id}` is not on record, or is too old to be shown"))
-            .hint("handshake audit decisions --output json shows the ids of decisions")
-    })?;
+    let decision = found(host, id).await?;
     let kind = decision.event["event_type"].as_str().unwrap_or_default();
     if kind != EventType::CapabilityAction.as_str() {
         let decided = decision.event["policy_decision_id"].as_str();
@@ -113,6 +110,14 @@ pub(crate) async fn explain(host: &HostState, id: EventId) -> Result<Explanation
         next = projection.neighbour(run, step, index, attempt, call + 1).await?;
     }
     Ok(Explanation { decision, layers, consequences, previous, next, notes })
+}
+
+/// An event that must be on record.
+pub(crate) async fn found(host: &HostState, id: EventId) -> Result<RecordedEvent, CliError> {
+    event(host, id).await?.ok_or_else(|| {
+        CliError::not_found(format!("event `{id}` is not on record, or is too old to be shown"))
+            .hint("handshake audit decisions --output json shows the ids of decisions")
+    })
 }
 
 async fn event(host: &HostState, id: EventId) -> Result<Option<RecordedEvent>, CliError> {

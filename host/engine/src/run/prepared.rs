@@ -74,9 +74,8 @@ pub fn steps_of(run: &WorkflowRun) -> Result<Vec<Step>, EngineError> {
 /// The steps of the workflow that a run was made with, each behind those that it needs, with those.
 pub fn graph_of(run: &WorkflowRun) -> Result<Vec<(StepId, Vec<StepId>)>, EngineError> {
     let plan = compile(run)?;
-    let id = |position: &usize| plan.steps.get(*position).map(|planned| planned.step.id.clone());
-    let steps = plan.order.iter().filter_map(|position| plan.steps.get(*position));
-    Ok(steps.map(|planned| (planned.step.id.clone(), planned.needs.iter().filter_map(id).collect())).collect())
+    let steps = plan.order.iter().filter_map(|at| plan.steps.get(*at));
+    Ok(steps.map(|planned| (planned.step.id.clone(), plan.ids(&planned.needs))).collect())
 }
 
 /// Looks everything up again, in the order of the plan's steps, at the word of `by`.

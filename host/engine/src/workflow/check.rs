@@ -151,7 +151,6 @@ impl Checked {
     /// The graph for whoever wants to see it.
     pub(crate) fn describe(&self, parsed: &ParsedWorkflow) -> CheckedWorkflow {
         let plan = &parsed.plan;
-        let id = |at: &usize| plan.steps.get(*at).map(|planned| planned.step.id.clone());
         let steps = plan.steps.iter().enumerate().map(|(at, planned)| CheckedStep {
             id: planned.step.id.clone(),
             uses: planned.step.plugin().or(planned.step.workflow.as_deref()).map(str::to_owned),
@@ -160,15 +159,11 @@ impl Checked {
                 (None, Some(action)) => action.key().to_owned(),
                 (None, None) => String::new(),
             },
-            needs: planned.needs.iter().filter_map(id).collect(),
+            needs: plan.ids(&planned.needs),
             when: planned.step.when.clone(),
             for_each: planned.step.for_each.clone(),
             grants: planned.step.grants.iter().map(ToString::to_string).collect(),
         });
-        CheckedWorkflow {
-            name: plan.workflow.name.clone(),
-            steps: steps.collect(),
-            order: plan.order.iter().filter_map(id).collect(),
-        }
+        CheckedWorkflow { name: plan.workflow.name.clone(), steps: steps.collect(), order: plan.ids(&plan.order) }
     }
 }

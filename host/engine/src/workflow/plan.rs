@@ -53,6 +53,11 @@ impl PlannedStep {
 }
 
 impl Plan {
+    /// The ids of the steps at these positions.
+    pub(crate) fn ids<'a>(&self, positions: impl IntoIterator<Item = &'a usize>) -> Vec<StepId> {
+        positions.into_iter().filter_map(|at| self.steps.get(*at)).map(|planned| planned.step.id.clone()).collect()
+    }
+
     /// Compiles a workflow and checks all that can be checked without looking at the world. Everything that is wrong
     /// is told at once.
     pub(crate) fn compile(workflow: Workflow) -> Result<Self, Vec<Problem>> {
