@@ -100,7 +100,7 @@ struct Record {
 }
 
 /// A record as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StampedEvent {
     /// The host that recorded it.
     pub host: HostId,

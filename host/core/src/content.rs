@@ -102,7 +102,7 @@ pub struct ContentBlock {
 }
 
 /// A surface on which nodes lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canvas {
     /// Its id.
     pub canvas_id: CanvasId,
@@ -113,7 +113,7 @@ pub struct Canvas {
 }
 
 /// Something on a canvas. Its numbers are finite; minus zero is stored as zero.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CanvasNode {
     /// Its id.
     pub node_id: CanvasNodeId,
@@ -136,7 +136,7 @@ pub struct CanvasNode {
 }
 
 /// A connection between two nodes of one canvas, perhaps from one to itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanvasEdge {
     /// Its id.
     pub edge_id: CanvasEdgeId,
@@ -167,12 +167,12 @@ pub struct Stored<T> {
 macro_rules! contents {
     ($($(#[$doc:meta])* $kind:ident($type:ident, $field:ident: $id:ident),)*) => {
         /// One thing of any kind.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "entity", rename_all = "snake_case")]
         pub enum Content { $($(#[$doc])* $kind($type),)* }
 
         /// The id of one thing of any kind.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(tag = "entity", content = "id", rename_all = "snake_case")]
         pub enum ContentId { $($(#[$doc])* $kind($id),)* }
 
@@ -231,7 +231,7 @@ impl fmt::Display for ContentId {
 
 /// One change of content. `base` is the `edit_event_id` that the writer has seen: when the stored one is another, the
 /// edit is a conflict. Without it, the change is made to whatever is there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum ContentChange {
     /// Something new.

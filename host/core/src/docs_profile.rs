@@ -23,7 +23,7 @@ canonical_enum! {
 }
 
 /// A stretch of blocks, in reading order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// The first block.
@@ -36,7 +36,7 @@ pub struct Selection {
 }
 
 /// What a job of a docs kind is given as its input `doc`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DocsProfile {
     /// The document.

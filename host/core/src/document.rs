@@ -9,7 +9,7 @@ use crate::job::PlannedOperation;
 use crate::storage::StorageError;
 
 /// A document without its content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentSummary {
     /// Id.
     pub id: String,
@@ -20,7 +20,7 @@ pub struct DocumentSummary {
 }
 
 /// A block, in reading order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Id.
     pub id: String,
@@ -31,7 +31,7 @@ pub struct Block {
 }
 
 /// A document with its blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Id, title, version.
     pub summary: DocumentSummary,

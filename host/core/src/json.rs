@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn it_is_written_and_read_like_the_value() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
         #[serde(untagged)]
         enum Either {
             Payload { payload: Json },

@@ -19,7 +19,7 @@ canonical_enum! {
 }
 
 /// One message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// A request for text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerateRequest {
     /// The model's name in the host's configuration.
     pub model: String,
@@ -67,7 +67,7 @@ pub struct GenerateResponse {
 }
 
 /// Vectors for texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbedResponse {
     /// One each, in order.
     pub vectors: Vec<Vec<f32>>,

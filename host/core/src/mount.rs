@@ -22,7 +22,7 @@ impl MountAccess {
 }
 
 /// A mount that the policy allows, with its host folder resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Name in grants; the guest sees the folder as `/<name>`.
     pub name: String,

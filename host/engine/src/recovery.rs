@@ -39,7 +39,7 @@ const ABANDONED: Duration = Duration::from_secs(10);
 const MOST_DUE: u32 = 256;
 
 /// A run that was found interrupted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     /// The run.
     pub run_id: RunId,

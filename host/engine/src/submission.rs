@@ -48,7 +48,7 @@ pub struct Submission {
 }
 
 /// What a submission became.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubmittedJob {
     /// The job.
     pub job_id: JobId,

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 const BACKLOG: usize = 4_096;
 
 /// One piece of news of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunUpdate {
     /// The run.
     pub run_id: RunId,
@@ -28,7 +28,7 @@ pub struct RunUpdate {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "update", rename_all = "snake_case")]
 pub enum RunUpdateKind {
     /// A host claimed the run.

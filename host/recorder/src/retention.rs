@@ -22,7 +22,7 @@ const CONFIRMED_AFTER: Duration = Duration::from_secs(3600);
 const REMEMBERED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What was too old at some time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sighting {
     /// Everything up to this record.

@@ -44,7 +44,7 @@ impl Document for SignOffStatement {
 }
 
 /// A statement as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptStatement {
     /// The statement.
     pub statement: Signed<SignOffStatement>,

@@ -54,7 +54,7 @@ pub(crate) struct ImportRequest {
 }
 
 /// A document that was stored.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Imported {
     /// Its id.
     pub(crate) document_id: DocumentId,

@@ -488,7 +488,7 @@ pub(super) struct Following {
 
 /// The last line of a submission's stream: how the job stands now that its run is over. It comes with the stream, because
 /// the owner may be gone before a reader could ask.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ended {
     /// What `GET /v1/jobs/{id}` answers.
     pub(crate) ended: JobDetails,

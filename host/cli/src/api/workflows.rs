@@ -35,7 +35,7 @@ impl From<WorkflowText> for WorkflowSource {
 }
 
 /// A checked workflow, as [`CheckedWorkflow`] writes it.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Graph {
     /// Name.
     pub(crate) name: String,
@@ -46,7 +46,7 @@ pub(crate) struct Graph {
 }
 
 /// One step of it.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct GraphStep {
     /// Id.
     pub(crate) id: String,

@@ -14,7 +14,7 @@ use crate::api::Host;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How the host is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// It opens its databases and looks for interrupted runs.
@@ -26,7 +26,7 @@ pub(crate) enum Status {
 }
 
 /// How the database is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DatabaseHealth {
     /// It is being opened.
@@ -38,7 +38,7 @@ pub(crate) enum DatabaseHealth {
 }
 
 /// How the host is.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Health {
     /// The host.
     pub(crate) status: Status,

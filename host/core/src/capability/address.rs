@@ -16,7 +16,7 @@ const MAX_NAME_BYTES: usize = 253;
 ///
 /// It is compared and looked up in lower case and punycode. It is shown in the capitals that it was given in: redaction
 /// knows many secrets by them, and what a guest asks for may hold one.
-#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HostName {
     lower: String,
     shown: String,
@@ -49,7 +49,7 @@ impl fmt::Display for HostName {
 }
 
 /// A host: a name or an address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetHost {
     /// A name.
@@ -108,7 +108,7 @@ impl fmt::Display for NetHost {
 }
 
 /// Scheme, host and port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Whether it is `https`, not `http`.
     pub tls: bool,
@@ -141,7 +141,7 @@ impl fmt::Display for Origin {
 }
 
 /// One HTTP request: what is decided on is what is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpTarget {
     /// The method, in capitals.
     pub method: String,
@@ -233,7 +233,7 @@ pub(super) fn plain_escapes(path: &str) -> String {
 }
 
 /// The far end of a socket, or the near one that it is bound to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketTarget {
     /// The address.
     pub ip: IpAddr,

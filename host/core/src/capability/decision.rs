@@ -90,7 +90,7 @@ labels! {
 }
 
 /// A refused call, as the guest and the person see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("`{capability}` on `{resource}` denied by {layer} ({reason}); {remedy}")]
 pub struct Denial {
     /// The capability that the call needed.

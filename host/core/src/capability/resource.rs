@@ -10,7 +10,7 @@ use super::address::{HttpTarget, NetHost, SocketTarget};
 use super::axis::{Axis, ScopeForm};
 
 /// The resource of one call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Resource {
     /// A path inside a mount.

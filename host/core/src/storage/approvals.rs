@@ -9,7 +9,7 @@ use crate::event::AdmittedEvent;
 use crate::{ApprovalId, JobId};
 
 /// Which approvals to list; newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApprovalFilter {
     /// Only this state.

@@ -9,7 +9,7 @@ use crate::event::AdmittedEvent;
 use crate::{GrantId, PluginId, Timestamp};
 
 /// Which grants to list; newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrantFilter {
     /// Only those that had neither expired nor been taken back by then.

@@ -59,7 +59,7 @@ pub fn guest_view(state: &State) -> guest::Document {
 }
 
 /// What is kept with a block about its surroundings.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Layout {
     /// What stood before the first block.

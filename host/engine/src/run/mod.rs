@@ -35,7 +35,7 @@ use crate::control::Control;
 use crate::engine::{EngineError, Inner};
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// Its job, with outputs, metrics and state.
     pub job: AiJob,

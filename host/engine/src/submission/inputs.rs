@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::workflow::{accepts, input_type, type_name};
 
 /// The value of an input as it was given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputValue {
     /// From a command line; converted to the declared type. Lists and objects are written as JSON.

@@ -29,7 +29,7 @@ const MOST_TOUCHED: u64 = if cfg!(test) { 500 } else { 50_000 };
 const NAMED: usize = 20;
 
 /// How a plugin asked for one resource in one step, and how often it was told the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUse {
     /// The actor: of plugins id and version.
     pub actor: String,
@@ -52,7 +52,7 @@ pub struct ResourceUse {
 }
 
 /// Resources that a plugin, of whichever version, was never let at before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewResources {
     /// The actor.
     pub actor: String,

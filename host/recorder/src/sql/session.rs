@@ -27,7 +27,7 @@ const GRACE: u64 = 5;
 const LARGEST_REQUEST: u64 = 4 << 20;
 
 /// A query, as it is given to the process on its standard input, in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
     /// The query.
@@ -45,7 +45,7 @@ pub struct QueryRequest {
 }
 
 /// A column of the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryColumn {
     /// Its name; no two are the same.
     pub name: String,
@@ -56,7 +56,7 @@ pub struct QueryColumn {
 
 /// A line that the process writes to its standard output. Between columns and end come the rows, each an array of JSON
 /// as long as the list of columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryLine {
     /// The first line.
@@ -71,7 +71,7 @@ pub enum QueryLine {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryProblem {
     /// What is wrong, in one sentence.
     pub message: String,

@@ -55,7 +55,7 @@ pub enum ProofError {
 }
 
 /// What a proof proves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proved {
     /// The event.
     pub event_id: EventId,
