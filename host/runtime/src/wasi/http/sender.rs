@@ -8,9 +8,10 @@ use handshake_core::Digest;
 use handshake_core::capability::{Axis, DenialLabel, HttpTarget, Layer, Resource};
 use handshake_core::gate::{AttemptGate, Call, Permit};
 use handshake_core::step::LogLevel;
-use http::header::{ACCEPT_ENCODING, HOST, HeaderName, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -137,12 +138,12 @@ impl RequestSender {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
         let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| from_hyper(&e))?;
+        let mut request = self.request(permit, &target, headers, body, swaps)?;
+        let unsent = take_unsent(&mut request);
         let connection = spawn(async move {
             // The request and the body are told what went wrong.
-            let _ = connection.await;
+            let _ = tokio::join!(connection, read_to_end(unsent));
         });
-
-        let request = self.request(permit, &target, headers, body, swaps)?;
         let first_byte = options.first_byte_timeout.unwrap_or(SILENCE);
         let response = match tokio::time::timeout(first_byte, sender.send_request(request)).await {
             Ok(response) => response.map_err(|error| from_hyper(&error))?,
@@ -202,6 +203,23 @@ impl RequestSender {
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+/// The body that a request does not have: with these methods hyper sends none, unless the headers say that there is one, and drops
+/// it. A guest that has not ended its own by then, which is nearly always empty, would find it closed, and some take that for
+/// a connection that broke.
+fn take_unsent(request: &mut http::Request<RequestBody>) -> Option<WasiBody> {
+    let has_none =
+        matches!(*request.method(), Method::GET | Method::HEAD) && !request.headers().contains_key(CONTENT_LENGTH);
+    has_none.then(|| {
+        let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        std::mem::replace(&mut request.body_mut().inner, empty)
+    })
+}
+
+async fn read_to_end(body: Option<WasiBody>) {
+    let Some(mut body) = body else { return };
+    while body.frame().await.is_some() {}
 }
 
 /// Method, URL and headers, as the guest gave them: with placeholders, never with values.
