@@ -170,6 +170,15 @@ pub(super) struct Expect {
     pub(super) proposals: Option<Spanned<toml::Value>>,
 }
 
+impl Expect {
+    /// A case that expects nothing cannot fail.
+    const fn says_nothing(&self) -> bool {
+        let Self { output, output_file, error, decisions, files, artifacts, proposals } = self;
+        let result = output.is_some() || output_file.is_some() || error.is_some();
+        !(result || decisions.is_some() || files.is_some() || artifacts.is_some() || proposals.is_some())
+    }
+}
+
 /// A file that a case was read from.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -324,6 +333,11 @@ impl Case {
         }
         let expect_at = parsed.expect.as_ref().map(|expect| expect.span().start);
         let expect = parsed.expect.map(Spanned::into_inner).unwrap_or_default();
+        if let (Some(at), true) = (expect_at, expect.says_nothing()) {
+            return Err(
+                file.error_at(at..at, "[expect] says nothing; give one of its keys, or leave it out and `--update`")
+            );
+        }
         if let (Some(_), Some(named)) = (&expect.output, &expect.output_file) {
             return Err(file.error_at(named.span(), "give `output` or `output_file`, not both"));
         }

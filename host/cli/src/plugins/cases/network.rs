@@ -76,9 +76,14 @@ impl NameResolver for CannedNetwork {
             let serve = service_fn(move |request: Request<Incoming>| {
                 locked(&complaints).extend(not_as_sent(&answer, &place, &request));
                 let response = response(&answer);
-                async move { Ok::<_, Infallible>(response) }
+                async move {
+                    // A server that answers early makes some clients fail, and others not.
+                    let _ = axum::body::to_bytes(Body::new(request), usize::MAX).await;
+                    Ok::<_, Infallible>(response)
+                }
             });
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(server), serve).await;
+            // Without the date, which would be another one each time.
+            let _ = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(server), serve).await;
         });
         Some(Ok(Box::new(guest)))
     }
