@@ -13,8 +13,8 @@
 //       },
 //     });
 //
-// The host's interfaces are modules: import { generate } from "handshake:step/models@0.1.0". Files are read with
-// ./handshake-files.js.
+// `run` may be async. The host's interfaces are modules: import { generate } from "handshake:step/models@0.1.0". Files are
+// read with ./handshake-files.js; for requests there is `fetch`, when the world in `wit` imports it.
 //
 // A call that the host refuses throws an error whose `payload` is the refusal. Left alone, it ends the step as what it is: a
 // denial stays one, what may pass by itself may be retried, the rest is final.
@@ -41,11 +41,11 @@ export function step({ name, version, capabilities, input, output, run }) {
       const [inputSchema, outputSchema] = [JSON.stringify(input), JSON.stringify(output)];
       return { name, version, inputSchema, outputSchema, capabilities };
     },
-    run(context, text) {
+    async run(context, text) {
       const value = JSON.parse(text);
       check(input, value, "input");
       try {
-        return { value: JSON.stringify(run(context, value)), metrics: [] };
+        return { value: JSON.stringify(await run(context, value)), metrics: [] };
       } catch (error) {
         throw error instanceof StepError ? error : asStepError(error);
       }
@@ -67,7 +67,12 @@ function asStepError(error) {
     case "failed":
       return new StepError("permanent", val);
   }
-  // Not the host's: a mistake in the step. The trap that follows shows where.
+  // A failed `fetch`, which does not say more.
+  if (error instanceof TypeError && error.message.startsWith("NetworkError")) return new StepError("permanent", error.message);
+  // WASI's words: of a call, and of a FileError.
+  if (typeof error?.payload === "string") return new StepError("permanent", error.payload);
+  if (typeof error?.code === "string") return new StepError("permanent", error.message);
+  // A mistake in the step. The trap that follows shows where.
   return error;
 }
 

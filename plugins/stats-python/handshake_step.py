@@ -17,10 +17,11 @@
     Handler = step(run, name="count-words", version="0.1.0", capabilities=[])
 
 The host's interfaces are modules of `wit_world.imports`: `models`, `artifacts`, `documents`, `secrets`, `config`, `log`,
-`progress`. Files are read and written with `open`, below `/<mount>`; a refusal there is a `PermissionError`.
+`progress`. Files are read and written with `open`, below `/<mount>`; a refusal there is a `PermissionError`. Requests are sent with
+`handshake_http`.
 
 A call that the host refuses raises `Err`. Left alone, it ends the step as what it is: a denial stays one, what may pass
-by itself may be retried, the rest is final.
+by itself may be retried, the rest, an `OSError` too, is final.
 """
 
 import dataclasses
@@ -30,7 +31,11 @@ import typing
 
 from componentize_py_types import Err
 from wit_world.exports import handler
-from wit_world.imports import types
+
+try:
+    from wit_world.imports import types
+except ImportError:  # The world imports another interface of that name, such as WASI's.
+    from wit_world.imports import handshake_step_types as types
 
 
 class StepError(Exception):
@@ -84,6 +89,9 @@ def step(run, *, name, version, capabilities=()):
                 raise Err(error.raw()) from error
             except Err as error:
                 raise Err(_as_step_error(error.value)) from error
+            except OSError as error:
+                # A file, a server or a refusal that the step has no answer to; anything else is a mistake in it, and a trap shows where.
+                raise Err(handler.StepError_Permanent(str(error))) from error
             # allow_nan: NaN is no JSON, and the host would refuse it with less to say.
             return handler.Output(json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":")), [])
 

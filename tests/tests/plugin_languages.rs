@@ -108,10 +108,14 @@ fn every_module_of_the_rust_library_shows_how_it_is_used() {
 #[test]
 fn the_wasi_packages_that_plugins_are_built_against_are_the_hosts_own() {
     let metadata = MetadataCommand::new().current_dir(handshake_tests::root()).exec().unwrap();
-    let wasi = metadata.packages.iter().find(|package| package.name.as_str() == "wasmtime-wasi").unwrap();
-    let hosts = PathBuf::from(wasi.manifest_path.parent().unwrap()).join("src/p2/wit/deps");
+    let folder = |package: &str, wit: &str| {
+        let found = metadata.packages.iter().find(|found| found.name.as_str() == package).unwrap();
+        PathBuf::from(found.manifest_path.parent().unwrap()).join(wit)
+    };
+    let (wasi, http) = (folder("wasmtime-wasi", "src/p2/wit/deps"), folder("wasmtime-wasi-http", "wit/deps"));
     for entry in fs::read_dir(handshake_tests::root().join("wit/wasi-0.2.12")).unwrap() {
         let entry = entry.unwrap();
+        let hosts = if entry.file_name() == "http.wit" { &http } else { &wasi };
         same(&hosts.join(entry.file_name()), &entry.path());
     }
 }

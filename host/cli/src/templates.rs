@@ -53,7 +53,8 @@ const PYTHON: &[(&str, &str)] = files! {
     "step.py" = "host/cli/templates/python/step.py",
     "requirements.txt" = "host/cli/templates/python/requirements.txt",
     "handshake_step.py" = "plugins/sdk-python/handshake_step.py",
-    "wit/step.wit" = "wit/step-0.1.0/step.wit",
+    "handshake_http.py" = "plugins/sdk-python/handshake_http.py",
+    "wit/world.wit" = "plugins/sdk-python/world.wit",
 };
 
 const JAVASCRIPT: &[(&str, &str)] = files! {
@@ -62,21 +63,29 @@ const JAVASCRIPT: &[(&str, &str)] = files! {
     "handshake-step.js" = "plugins/sdk-javascript/handshake-step.js",
     "handshake-files.js" = "plugins/sdk-javascript/handshake-files.js",
     "wit/world.wit" = "plugins/sdk-javascript/world.wit",
+};
+
+/// What the worlds of Python and JavaScript can import.
+const WIT: &[(&str, &str)] = files! {
     "wit/deps/step.wit" = "wit/step-0.1.0/step.wit",
-    "wit/deps/filesystem.wit" = "wit/wasi-0.2.12/filesystem.wit",
-    "wit/deps/io.wit" = "wit/wasi-0.2.12/io.wit",
+    "wit/deps/cli.wit" = "wit/wasi-0.2.12/cli.wit",
     "wit/deps/clocks.wit" = "wit/wasi-0.2.12/clocks.wit",
+    "wit/deps/filesystem.wit" = "wit/wasi-0.2.12/filesystem.wit",
+    "wit/deps/http.wit" = "wit/wasi-0.2.12/http.wit",
+    "wit/deps/io.wit" = "wit/wasi-0.2.12/io.wit",
+    "wit/deps/random.wit" = "wit/wasi-0.2.12/random.wit",
+    "wit/deps/sockets.wit" = "wit/wasi-0.2.12/sockets.wit",
 };
 
 /// The files of a new plugin: path within its folder, and content.
 pub(crate) fn files(language: Language, id: &PluginId) -> Vec<(&'static str, String)> {
-    let (own, about) = match language {
-        Language::Rust => (RUST, include_str!("../templates/rust/README.md")),
-        Language::Python => (PYTHON, include_str!("../templates/python/README.md")),
-        Language::JavaScript => (JAVASCRIPT, include_str!("../templates/javascript/README.md")),
+    let (own, wit, about): (_, &[_], _) = match language {
+        Language::Rust => (RUST, &[], include_str!("../templates/rust/README.md")),
+        Language::Python => (PYTHON, WIT, include_str!("../templates/python/README.md")),
+        Language::JavaScript => (JAVASCRIPT, WIT, include_str!("../templates/javascript/README.md")),
     };
     let readme = README.replace(LANGUAGE_FILES, about);
-    let texts = COMMON.iter().chain(own).map(|(path, text)| (*path, (*text).to_owned()));
+    let texts = COMMON.iter().chain(own).chain(wit).map(|(path, text)| (*path, (*text).to_owned()));
     let texts = texts.chain(std::iter::once(("README.md", readme)));
     texts.map(|(path, text)| (path, text.replace(NAME, id.as_str()))).collect()
 }
