@@ -36,9 +36,13 @@ const STILL_THERE: Duration = Duration::from_secs(15);
 const BATCH: u32 = 512;
 /// Batches that a listener may be behind before it reads for itself.
 const BACKLOG: usize = 64;
-/// At least so long between two batches: what happens meanwhile goes out at once, and a burst of work is not slowed by
-/// telling of it.
+/// At least so long between two batches: what happens meanwhile goes out at once.
 const GATHER: Duration = Duration::from_millis(50);
+/// What telling may take, so that the work that is told of is not slowed by it: with many listeners a batch is smaller, and the
+/// next one comes later. Whoever follows one run is told of that by itself.
+const BYTES_A_SECOND: u64 = 128_000_000;
+const EACH_LISTENER: Duration = Duration::from_micros(250);
+const RECORDS_FOR_ALL: usize = 16_000;
 
 pub(super) fn routes() -> Routes {
     Routes::new().get(Right::Audit, "/recorder/live", "Events as they are recorded: server-sent events", record).get(
@@ -102,8 +106,8 @@ struct Batch {
     whole: Bytes,
 }
 
-async fn read(log: &RecordLog, after: u64) -> Result<Arc<Batch>, StorageError> {
-    let records = log.read_after(after, BATCH).await?;
+async fn read(log: &RecordLog, after: u64, limit: u32) -> Result<Arc<Batch>, StorageError> {
+    let records = log.read_after(after, limit).await?;
     let frames = records.iter().map(Frame::of).collect::<Result<Vec<_>, _>>();
     let frames = frames.map_err(|error| StorageError::Serialization { what: "record", source: Box::new(error) })?;
     let whole = frames.iter().map(|frame| frame.text.as_ref()).collect::<Vec<_>>().concat().into();
@@ -148,13 +152,20 @@ impl Newsroom {
                     return;
                 }
             }
-            match self.more(&mut seq).await {
-                Ok(None) => {}
-                // Nobody there is seen at the top.
-                Ok(Some(batch)) => drop(self.batches.send(batch)),
-                Err(error) => tracing::warn!(%error, "the record cannot be followed now; listeners wait"),
-            }
-            tokio::time::sleep(GATHER).await;
+            let pause = match self.more(&mut seq).await {
+                Ok(None) => GATHER,
+                Ok(Some(batch)) => {
+                    let pause = pause_after(self.batches.receiver_count(), batch.whole.len());
+                    // Nobody there is seen at the top.
+                    drop(self.batches.send(batch));
+                    pause
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the record cannot be followed now; listeners wait");
+                    GATHER
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -167,11 +178,23 @@ impl Newsroom {
         if tokio::time::timeout(STILL_THERE, self.log.grown_past(after)).await.is_err() {
             return Ok(None);
         }
-        let batch = read(&self.log, after).await?;
+        let batch = read(&self.log, after, batch_for(self.batches.receiver_count())).await?;
         let Some(last) = batch.frames.last() else { return Ok(None) };
         *seq = Some(last.seq);
         Ok(Some(batch))
     }
+}
+
+/// Records of one batch for so many listeners.
+fn batch_for(listeners: usize) -> u32 {
+    let share = u32::try_from(RECORDS_FOR_ALL / listeners.max(1)).unwrap_or(BATCH);
+    share.clamp(BATCH / 16, BATCH)
+}
+
+fn pause_after(listeners: usize, bytes: usize) -> Duration {
+    let writing = (listeners as u64).saturating_mul(bytes as u64).saturating_mul(1_000_000) / BYTES_A_SECOND;
+    let waking = EACH_LISTENER.saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX));
+    GATHER.max(waking.saturating_add(Duration::from_micros(writing)))
 }
 
 /// What a listener wants to hear. Everything that is given must match.
@@ -213,7 +236,7 @@ impl Listener {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let batch = if self.behind {
-                match read(&self.room.log, self.after).await {
+                match read(&self.room.log, self.after, BATCH).await {
                     Ok(batch) if batch.frames.is_empty() => {
                         self.behind = false;
                         continue;
@@ -310,4 +333,17 @@ fn said(news: &News) -> Bytes {
 fn events(stream: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
     let headers = [(header::CONTENT_TYPE, EVENTS), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(stream)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_are_told_at_once_and_many_at_a_pace() {
+        assert_eq!((batch_for(0), batch_for(1), batch_for(500), batch_for(1_000_000)), (512, 512, 32, 32));
+        assert_eq!(pause_after(1, 500_000), GATHER);
+        assert_eq!(pause_after(500, 32_000), Duration::from_millis(250));
+        assert!(pause_after(usize::MAX, usize::MAX) > Duration::from_secs(60));
+    }
 }
