@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, policy, recorder, run, schema,
-    serve, token, triggers, workflow,
+    audit, backup, capabilities, completions, db, doctor, documents, init, jobs, models, plugin, policy, recorder, run,
+    schema, serve, token, triggers, workflow,
 };
 use crate::output::{ColorChoice, Format};
 
@@ -104,6 +104,10 @@ pub(crate) enum Command {
     /// Looks after the databases
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Writes everything in the data directory to one file, while it is in use
+    Backup(backup::BackupArgs),
+    /// Makes a data directory from a backup
+    Restore(backup::RestoreArgs),
     /// Looks after the flight recorder's files
     #[command(subcommand)]
     Recorder(recorder::RecorderCommand),

@@ -251,6 +251,11 @@ fn read_key(mut file: File, path: &Path) -> Result<[u8; 32], CliError> {
     Ok(key)
 }
 
+/// A folder for what is on its way, for this user alone; gone when it is dropped.
+pub(crate) fn scratch(folder: &Path, prefix: &str) -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(prefix).permissions(std::fs::Permissions::from_mode(0o700)).tempdir_in(folder)
+}
+
 /// Writes a file beside its place and moves it there, so that a crash never leaves half of it.
 fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");

@@ -10,13 +10,13 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use handshake_core::capability::{PolicyInForce, Profile};
 use handshake_core::credential::Credentials;
-use handshake_core::event::{Actor, Redactor};
+use handshake_core::event::{Actor, Event, EventBody, Redactor};
 use handshake_core::gate::GateServices;
 use handshake_core::model::Models;
 use handshake_core::recorder::FlightRecorder;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{Database, EventOutbox};
-use handshake_core::{Clock, HostId, Ids, JobId, RunId};
+use handshake_core::{Clock, EventId, HostId, Ids, JobId, RunId, TraceId};
 use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
 use handshake_recorder::signing::SigningKey;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Need;
 use crate::api::live::Newsroom;
 use crate::api::{self, Caller};
+use crate::backup;
 use crate::directory::{DataDirectory, Ownership};
 use crate::documents::StoredDocuments;
 use crate::error::{CliError, store_failure};
@@ -109,7 +110,11 @@ pub(crate) struct HostState {
     pub(crate) log: Arc<RecordLog>,
     /// Tells of what is recorded.
     pub(crate) newsroom: Arc<Newsroom>,
+    /// Copies the database.
+    pub(crate) snapshots: Arc<SqlDatabase>,
     retention: Duration,
+    /// Whether what is unfinished waits for a person to let it go on.
+    held: AtomicBool,
     projection: OnceCell<Projection>,
     projecting: AtomicBool,
 }
@@ -186,6 +191,26 @@ impl HostState {
         }
     }
 
+    /// Whether the data directory was made from a backup and nothing in it goes on by itself.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Lets it go on, from the next look at what can.
+    pub(crate) fn release(&self) -> Result<(), CliError> {
+        backup::release(&self.directory)?;
+        self.held.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts on record what is about to be done.
+    pub(crate) async fn record_system(&self, actor: Actor, kind: &str, detail: String) -> Result<(), CliError> {
+        let (ids, clock) = (&*self.gate.ids, &self.gate.clock);
+        let body = EventBody::System { kind: kind.to_owned(), detail };
+        let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), clock.now(), actor, body);
+        Ok(self.gate.recorder.record_event(&event).await?)
+    }
+
     /// Where plugins lie that were added.
     pub(crate) fn plugin_store(&self) -> PluginStore {
         plugin_store(&self.directory)
@@ -205,6 +230,9 @@ impl HostState {
 async fn look(state: Arc<HostState>) {
     loop {
         tokio::time::sleep(LOOK).await;
+        if state.is_held() {
+            continue;
+        }
         let Some(_open) = state.executions.admit() else { continue };
         match state.engine.look().await {
             Ok(runs) => state.go_on(runs),
@@ -264,6 +292,7 @@ impl Host {
         }
         exact_values.extend(secrets.exact_values());
         let url = settings.database.url.clone();
+        let restored = backup::restored(directory)?;
         redaction.learn(exact_values);
         let redactor: Arc<dyn Redactor> = Arc::new(redaction.clone());
 
@@ -336,6 +365,7 @@ impl Host {
             resolver: Arc::new(SystemResolver),
         };
         let runtime = Arc::new(WasmRuntime::new(options, services)?);
+        let snapshots = Arc::clone(&database);
         let database: Arc<dyn Database> = database;
         let policy_keeper = Arc::new(PolicyKeeper::new(
             settings.policy.clone(),
@@ -393,12 +423,18 @@ impl Host {
             keeper,
             newsroom: Newsroom::new(Arc::clone(&log)),
             log,
+            snapshots,
+            held: AtomicBool::new(restored.is_some()),
             retention: settings.recorder.policy.retention,
             projection: OnceCell::new(),
             projecting: AtomicBool::new(false),
             redaction,
         });
-        if need == Need::Jobs {
+        if let Some(backup) = restored {
+            let detail = format!("made from a backup of {}; what was unfinished then waits", backup.taken_at);
+            tracing::warn!("this data directory was {detail}, until `handshake restore --release`");
+            state.record_system(Actor::system(), "restored", detail).await?;
+        } else if need == Need::Jobs {
             state.go_on(state.engine.resumable().await?);
         }
         let router = Router::new().route("/health", get(health)).with_state(Arc::clone(&state));

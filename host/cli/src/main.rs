@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod arguments;
+mod backup;
 mod budget;
 mod bundle;
 mod client;
@@ -39,6 +40,7 @@ mod telemetry;
 mod templates;
 mod toml_file;
 mod triggers;
+mod unfinished;
 
 use std::io::Write;
 use std::process::ExitCode;

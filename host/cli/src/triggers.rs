@@ -26,6 +26,9 @@ pub(crate) async fn keep_firing(state: Arc<HostState>) {
 }
 
 async fn fire(state: &Arc<HostState>) {
+    if state.is_held() {
+        return;
+    }
     // Keeps the process from ending between the storing of a job and its beginning.
     let Some(_open) = state.executions.admit() else { return };
     match state.engine.fire_due().await {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::CliError;
 
 /// A file under another name; removed when it does not become whole.
-pub(super) struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(PathBuf);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
@@ -18,7 +18,7 @@ impl Drop for Unfinished {
 }
 
 /// Refuses what could not be written in the end.
-pub(super) fn check(file: &Path, force: bool) -> Result<(), CliError> {
+pub(crate) fn check(file: &Path, force: bool) -> Result<(), CliError> {
     if file.is_dir() {
         return Err(CliError::usage(format!("`{}` is a folder", file.display())).hint("name a file in it"));
     }
@@ -31,23 +31,23 @@ fn exists(file: &Path) -> CliError {
 
 impl Unfinished {
     /// A name beside the file.
-    pub(super) fn beside(file: &Path) -> Result<Self, CliError> {
+    pub(crate) fn beside(file: &Path) -> Result<Self, CliError> {
         let name = file.file_name().ok_or_else(|| CliError::usage(format!("`{}` names no file", file.display())))?;
         Ok(Self(file.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()))))
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Makes it, for this user alone.
-    pub(super) fn create(&self) -> io::Result<File> {
+    pub(crate) fn create(&self) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)
     }
 
     /// Gives the whole file its name. Nothing is replaced unless that was asked for, whoever made it meanwhile.
-    pub(super) fn publish(self, file: &Path, force: bool) -> Result<(), CliError> {
+    pub(crate) fn publish(self, file: &Path, force: bool) -> Result<(), CliError> {
         let named = if force { std::fs::rename(&self.0, file) } else { std::fs::hard_link(&self.0, file) };
         named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(file),

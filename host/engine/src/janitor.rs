@@ -46,6 +46,11 @@ impl Janitor {
         Self { services, turn: tokio::sync::Mutex::default() }
     }
 
+    /// Keeps everything from being deleted until it is dropped.
+    pub async fn hold(&self) -> impl Drop + '_ {
+        self.turn.lock().await
+    }
+
     /// Looks once, and deletes unless it is a dry run. The report with everything that is to be deleted is stored
     /// before the first deletion; with the last one goes one `gc_summary` event. `Conflict` while another host does
     /// the same. What a crash interrupts, the next time finishes.

@@ -143,8 +143,8 @@ impl Keeper {
         &self.services.log
     }
 
-    /// Keeps records from being sealed until it is dropped.
-    pub(crate) async fn hold_sealing(&self) -> impl Drop + '_ {
+    /// Keeps records from being sealed and dropped, and the head from being published, until it is dropped.
+    pub async fn hold_sealing(&self) -> impl Drop + '_ {
         self.state.lock().await
     }
 

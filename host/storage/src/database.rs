@@ -65,6 +65,15 @@ impl std::fmt::Debug for SqlDatabase {
 }
 
 impl SqlDatabase {
+    /// Copies the database, as it is at one moment, to a file that is not there yet, while everything goes on. `Conflict` on
+    /// PostgreSQL, which has tools of its own for that.
+    pub async fn snapshot(&self, to: &std::path::Path) -> Result<(), StorageError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.snapshot(to).await,
+            Backend::Postgres(_) => Err(StorageError::Conflict("PostgreSQL is copied with pg_dump".to_owned())),
+        }
+    }
+
     /// Opens the database, brings it to this version's schema, and starts the writer on the current runtime.
     /// A host, and an SQLite file, can be open once at a time.
     pub async fn open(options: DatabaseOptions) -> Result<Arc<Self>, StorageError> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use handshake_core::storage::{Fault, FaultKind, StorageError};
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::error::failed;
 use crate::limits::Limits;
@@ -77,6 +77,16 @@ impl Sqlite {
     /// Opens the writer's connection.
     pub(crate) async fn connect(&self) -> Result<sqlx::SqliteConnection, StorageError> {
         self.writing.connect().await.map_err(failed("open the database"))
+    }
+
+    /// Copies the database, as it is at one moment, to a file that is not there yet. Nobody waits for it.
+    pub(crate) async fn snapshot(&self, to: &Path) -> Result<(), StorageError> {
+        let Some(mut connection) = look(&self.path, self.limits).await? else {
+            return Err(StorageError::Conflict("the database file is gone".to_owned()));
+        };
+        let to = to.to_str().ok_or_else(|| StorageError::Conflict("the copy's path is no text".to_owned()))?;
+        sqlx::query("VACUUM INTO $1").bind(to).execute(&mut connection).await.map_err(failed("copy the database"))?;
+        connection.close().await.map_err(failed("copy the database"))
     }
 
     /// Connections for reading; opened when needed.

@@ -1,6 +1,5 @@
 //! Debug bundles, put together and handed out by the owner of the data directory.
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -8,14 +7,10 @@ use handshake_core::BundleId;
 use handshake_core::event::{BundleScope, DebugBundleExport, Event, EventBody, RedactionMode};
 use handshake_core::token::Right;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
 
 use super::jobs::job_id;
-use super::{Caller, Document, Host, Refusal, Routes};
+use super::{Caller, Document, Host, Refusal, Routes, response};
 use crate::bundle;
-
-/// Bytes that are read at a time.
-const PIECE: usize = 64 << 10;
 
 pub(super) fn routes() -> Routes {
     Routes::new().post(Right::Audit, "/audit/bundles/{job}", "What is known about a job, in one ZIP file", export)
@@ -56,17 +51,10 @@ async fn export(
     event.job_id = Some(job.job_id);
     host.gate.recorder.record_event(&event).await?;
 
-    let file = tokio::fs::File::from_std(finished.file);
-    let pieces = futures::stream::try_unfold(file, async |mut file| {
-        let mut piece = vec![0; PIECE];
-        let read = file.read(&mut piece).await?;
-        piece.truncate(read);
-        Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), file)))
-    });
     let headers = [
         (header::CONTENT_TYPE.as_str(), "application/zip".to_owned()),
         (BUNDLE_ID, bundle_id.to_string()),
         (BUNDLE_SHA256, finished.sha256.to_string()),
     ];
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    Ok((headers, response::file(finished.file)).into_response())
 }

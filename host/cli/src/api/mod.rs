@@ -2,6 +2,7 @@
 //! owner's socket. Its JSON is what `--output json` prints.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bundle;
 mod caller;
 pub(crate) mod database;
@@ -69,6 +70,7 @@ fn everything() -> Routes {
         .merge(plugins::routes())
         .merge(policy::routes())
         .merge(database::routes())
+        .merge(backup::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())
         .merge(tokens::routes())

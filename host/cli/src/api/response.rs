@@ -1,15 +1,31 @@
 //! Refusals of the API: the error document with the status that fits it.
 
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use handshake_recorder::Redaction;
+use tokio::io::AsyncReadExt;
 
 use crate::error::{CliError, ErrorDocument, Exit};
 
 /// The most that is read of what the framework says, bytes.
 const LONGEST_WORDS: usize = 4 << 10;
+
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 64 << 10;
+
+/// A file as the body of an answer, from where it stands to its end.
+pub(super) fn file(file: std::fs::File) -> Body {
+    let file = tokio::fs::File::from_std(file);
+    Body::from_stream(futures::stream::try_unfold(file, async |mut file| {
+        let mut piece = vec![0; PIECE];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), file)))
+    }))
+}
 
 /// An error on its way to the client.
 #[derive(Debug)]

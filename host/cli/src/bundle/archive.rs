@@ -10,6 +10,8 @@ use serde::Serialize;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
+use crate::directory::scratch;
+
 /// The file that lists the SHA-256 of all others, as `sha256sum` reads it.
 const SUMS: &str = "SHA256SUMS";
 
@@ -35,9 +37,7 @@ pub(crate) struct Finished {
 impl Spool {
     /// An archive that is put together in a folder.
     pub(super) fn new(folder: &std::path::Path) -> io::Result<Self> {
-        // Mode 0700.
-        let folder = tempfile::Builder::new().prefix(".bundle-").tempdir_in(folder)?;
-        Ok(Self { folder, files: BTreeMap::new() })
+        Ok(Self { folder: scratch(folder, ".bundle-")?, files: BTreeMap::new() })
     }
 
     /// Adds to a file.

@@ -1,6 +1,7 @@
 //! The commands: one file each, its arguments and one function.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod capabilities;
 pub(crate) mod completions;
 pub(crate) mod db;
@@ -67,6 +68,8 @@ pub(crate) async fn dispatch(context: &Context<'_>, command: &Command) -> Result
         Command::Capabilities(command) => capabilities::capabilities(context, command).await,
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Db(command) => db::db(context, command).await,
+        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Restore(args) => backup::restore(context, args).await,
         Command::Recorder(command) => recorder::recorder(context, command).await,
         Command::Token(command) => token::token(context, command).await,
         Command::Doctor(args) => doctor::doctor(context, args).await,

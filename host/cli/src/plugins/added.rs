@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use handshake_core::Digest;
 use handshake_core::capability::CapabilityId;
-use handshake_core::event::{Actor, Event, EventBody};
+use handshake_core::event::Actor;
 use handshake_core::manifest::{DeclaredCapability, Limits, PluginManifest};
 use handshake_core::step::{Plugin, PluginRequest, StepExecutor};
-use handshake_core::{Digest, EventId, TraceId};
 use handshake_runtime::manifest::{MANIFEST, ManifestFile};
 use handshake_runtime::{Added, Staged};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub(crate) async fn add(host: &HostState, actor: Actor, request: &AddRequest) ->
         offer.component_sha256,
         if asks.is_empty() { "nothing".to_owned() } else { asks.join(", ") }
     );
-    record(host, actor, "plugin_added", detail).await?;
+    host.record_system(actor, "plugin_added", detail).await?;
     host.plugin_store().keep(staged)?;
     Ok(offer)
 }
@@ -147,7 +147,8 @@ pub(crate) async fn remove(host: &HostState, actor: Actor, request: &RemoveReque
         }
     };
     let label = format!("{}@{}", added.id, added.version);
-    record(host, actor, "plugin_removed", format!("`{label}`, manifest {}", added.manifest_sha256)).await?;
+    let detail = format!("`{label}`, manifest {}", added.manifest_sha256);
+    host.record_system(actor, "plugin_removed", detail).await?;
     store.remove(added)?;
     Ok(Removed { plugin: label, manifest_sha256: added.manifest_sha256 })
 }
@@ -226,15 +227,6 @@ fn wider(before: &Limits, now: &Limits) -> Vec<String> {
     let shown = |value: u64| if value == u64::MAX { "no limit".to_owned() } else { value.to_string() };
     let grown = limits.into_iter().filter(|(_, before, now)| now > before);
     grown.map(|(name, before, now)| format!("limits.{name}: {} instead of {}", shown(now), shown(before))).collect()
-}
-
-/// Puts on record what is about to be done.
-async fn record(host: &HostState, actor: Actor, kind: &str, detail: String) -> Result<(), CliError> {
-    let services = &host.gate;
-    let ids = &*services.ids;
-    let body = EventBody::System { kind: kind.to_owned(), detail };
-    let event = Event::new(EventId::fresh(ids), TraceId::fresh(ids), services.clock.now(), actor, body);
-    Ok(services.recorder.record_event(&event).await?)
 }
 
 #[cfg(test)]

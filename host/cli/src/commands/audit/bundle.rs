@@ -8,11 +8,11 @@ use handshake_core::{BundleId, Digest, JobId};
 use serde::Serialize;
 
 use super::filters;
-use super::unfinished::{self, Unfinished};
 use crate::access::{Access, Need};
 use crate::api::bundle::{BUNDLE_ID, BUNDLE_SHA256, BundleRequest};
 use crate::commands::Context;
 use crate::error::CliError;
+use crate::unfinished::{self, Unfinished};
 
 /// Arguments of `handshake audit bundle`.
 #[derive(Debug, Args)]

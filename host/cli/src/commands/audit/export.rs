@@ -10,11 +10,11 @@ use handshake_recorder::{EventPage, EventQuery, ParquetFile, RecordedEvent};
 use serde::Serialize;
 
 use super::filters::Filters;
-use super::unfinished::{self, Unfinished};
 use super::{csv, note_missing, path_of};
 use crate::access::Access;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::unfinished::{self, Unfinished};
 
 /// Events that are asked for at a time.
 const PAGE: u32 = 1000;

@@ -18,7 +18,6 @@ mod simulate;
 mod sql;
 mod suggest;
 mod trace;
-mod unfinished;
 
 use clap::Subcommand;
 use handshake_core::Timestamp;

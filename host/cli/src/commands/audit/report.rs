@@ -8,12 +8,12 @@ use handshake_core::RunId;
 use serde::Serialize;
 
 use super::filters;
-use super::unfinished::{self, Unfinished};
 use crate::access::Need;
 use crate::commands::Context;
 use crate::error::CliError;
 use crate::page;
 use crate::review::report::ReportData;
+use crate::unfinished::{self, Unfinished};
 
 /// Arguments of `handshake audit report`.
 #[derive(Debug, Args)]

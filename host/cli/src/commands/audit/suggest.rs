@@ -6,12 +6,12 @@ use clap::Args;
 use handshake_core::RunId;
 
 use super::filters;
-use super::unfinished::{self, Unfinished};
 use crate::access::Need;
 use crate::commands::Context;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::review::suggest::{SuggestRequest, Suggested, SuggestedGrants};
+use crate::unfinished::{self, Unfinished};
 
 /// Arguments of `handshake audit suggest`.
 #[derive(Debug, Args)]
