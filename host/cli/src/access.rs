@@ -152,14 +152,12 @@ impl Access {
         file: &mut File,
         shown: &Path,
     ) -> Result<HeaderMap, CliError> {
-        let response = self.call(Method::POST, path, encode(body)?).await?;
-        let headers = response.headers().clone();
-        let mut pieces = response.into_body().into_data_stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| CliError::internal("the answer did not arrive").because(&error))?;
-            file.write_all(&piece).map_err(|error| CliError::file("write", shown, &error))?;
-        }
-        Ok(headers)
+        into_file(self.call(Method::POST, path, encode(body)?).await?, file, shown).await
+    }
+
+    /// Reads a resource into a file, which errors call `shown`.
+    pub(crate) async fn get_for_file(&self, path: &str, file: &mut File, shown: &Path) -> Result<HeaderMap, CliError> {
+        into_file(self.call(Method::GET, path, Body::empty()).await?, file, shown).await
     }
 
     /// Ends the use of the data directory. An owner finishes what it executes and writes everything.
@@ -189,6 +187,17 @@ fn stuck_owner(directory: &DataDirectory) -> CliError {
         None => CliError::busy(format!("another process owns the data directory `{shown}` and does not answer"))
             .hint(format!("find it with: fuser {shown}/owner.lock; or use another directory with --data-dir")),
     }
+}
+
+/// Writes an answer to a file; one that ends early is an error.
+async fn into_file(response: Response<Body>, file: &mut File, shown: &Path) -> Result<HeaderMap, CliError> {
+    let headers = response.headers().clone();
+    let mut pieces = response.into_body().into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| CliError::internal("the answer did not arrive").because(&error))?;
+        file.write_all(&piece).map_err(|error| CliError::file("write", shown, &error))?;
+    }
+    Ok(headers)
 }
 
 async fn read(response: Response<Body>) -> Result<Bytes, CliError> {

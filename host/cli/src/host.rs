@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Extension, Router};
-use handshake_core::capability::{PolicyInForce, Profile};
+use handshake_core::artifact::ArtifactStore;
+use handshake_core::capability::{CapabilityId, EffectiveRights, PolicyInForce, Profile};
 use handshake_core::credential::Credentials;
 use handshake_core::event::{Actor, Event, EventBody, Redactor};
-use handshake_core::gate::GateServices;
+use handshake_core::gate::{AttemptGate, AttemptIdentity, GateServices};
+use handshake_core::job::AccessMode;
 use handshake_core::model::Models;
 use handshake_core::recorder::FlightRecorder;
 use handshake_core::step::PluginError;
 use handshake_core::storage::{Database, EventOutbox};
-use handshake_core::{Clock, EventId, HostId, Ids, JobId, RunId, TraceId};
+use handshake_core::{Clock, Digest, EventId, HostId, Ids, JobId, ProfileId, RunId, TraceId};
 use handshake_engine::{Engine, EngineServices, Janitor, JanitorServices, Safeguards};
 use handshake_models::ModelRegistry;
 use handshake_recorder::signing::SigningKey;
@@ -110,6 +112,8 @@ pub(crate) struct HostState {
     pub(crate) log: Arc<RecordLog>,
     /// Tells of what is recorded.
     pub(crate) newsroom: Arc<Newsroom>,
+    /// Large values of runs.
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
     /// Copies the database.
     pub(crate) snapshots: Arc<SqlDatabase>,
     retention: Duration,
@@ -189,6 +193,30 @@ impl HostState {
                 self.executions.start(self.engine.clone(), run, job, Actor::system());
             }
         }
+    }
+
+    /// A gate for what a person does without a job: the operator's policy decides, as for steps, and each decision is on record.
+    pub(crate) fn gate_of(&self, actor: Actor, capability: &CapabilityId) -> Result<AttemptGate, CliError> {
+        let only_this = || [capability.clone()].into_iter().collect();
+        let profile = ProfileId::new("operator").map_err(|error| CliError::internal(error.to_string()))?;
+        let rights = EffectiveRights {
+            plugin: None,
+            declared: only_this(),
+            granted: only_this(),
+            profile: Arc::new(Profile { id: profile, capabilities: only_this() }),
+            access_mode: AccessMode::ApplyScoped,
+            policy: self.policy.clone(),
+            manifest_sha256: Digest::ZERO,
+            workspace: None,
+        };
+        let identity = AttemptIdentity {
+            trace: TraceId::fresh(&*self.gate.ids),
+            actor,
+            component_sha256: None,
+            span: None,
+            place: None,
+        };
+        Ok(AttemptGate::new(identity, Arc::new(rights), self.gate.clone()))
     }
 
     /// Whether the data directory was made from a backup and nothing in it goes on by itself.
@@ -359,7 +387,7 @@ impl Host {
         let services = RuntimeServices {
             gate: gate.clone(),
             models: Arc::clone(&models),
-            artifacts,
+            artifacts: Arc::clone(&artifacts) as _,
             documents: Arc::new(StoredDocuments::new(Arc::clone(&database) as _, Arc::clone(&database) as _)),
             secrets: Arc::new(secrets),
             resolver: Arc::new(SystemResolver),
@@ -423,6 +451,7 @@ impl Host {
             keeper,
             newsroom: Newsroom::new(Arc::clone(&log)),
             log,
+            artifacts: Arc::clone(&artifacts) as _,
             snapshots,
             held: AtomicBool::new(restored.is_some()),
             retention: settings.recorder.policy.retention,

@@ -11,7 +11,7 @@ use crate::{Digest, RunId};
 pub const MAX_ARTIFACT_BYTES: usize = 16 << 20;
 
 /// A stored value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArtifactHandle {
     /// SHA-256 of the content.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use handshake_core::artifact::ArtifactHandle;
 use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
@@ -33,6 +34,8 @@ pub(crate) const EXPIRED: &str = concat!(
 );
 pub(crate) const DUE: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND wake_at <= $2 ORDER BY wake_at, run_id LIMIT $3");
+const ARTIFACTS: &str =
+    "SELECT sha256, size_bytes, media_type FROM run_artifacts WHERE run_id = $1 ORDER BY created_at, sha256";
 const OF_JOB: &str = concat!("SELECT ", columns!(), " FROM runs WHERE job_id = $1 ORDER BY created_at, run_id");
 const INTERRUPTED: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE state = $1 AND host = $2 ORDER BY created_at, run_id");
@@ -197,6 +200,19 @@ impl RunStore for SqlDatabase {
 
     async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError> {
         self.queue.perform("share artifacts", Share { from, to, artifacts }, None).await
+    }
+
+    async fn artifacts(&self, run: RunId) -> Result<Vec<ArtifactHandle>, StorageError> {
+        let mut reader = self.reader("list artifacts").await?;
+        let rows = query(ARTIFACTS).bind(run.to_string());
+        rows.fetch_each(&mut reader, "list artifacts", |row| {
+            Ok(ArtifactHandle {
+                id: column::<String>(row, "sha256")?.parse().map_err(unreadable("artifact"))?,
+                size: u64::try_from(column::<i64>(row, "size_bytes")?).map_err(unreadable("size"))?,
+                media_type: column(row, "media_type")?,
+            })
+        })
+        .await
     }
 
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {

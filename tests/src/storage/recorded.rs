@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use handshake_core::approval::Approval;
+use handshake_core::artifact::ArtifactHandle;
 use handshake_core::capability::Grant;
 use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::content::{Canvas, CanvasEdge, CanvasNode, ContentBlock, Document, Stored, Workspace};
@@ -139,6 +140,7 @@ hand_on! { RunStore:
     commit(id: RunId, fence: FencingToken, change: RunChange) -> Answer<()>;
     amend(id: RunId, from: RunState, change: RunChange) -> Answer<()>;
     share_artifacts(from: RunId, to: RunId, artifacts: Vec<Digest>) -> Answer<()>;
+    artifacts(run: RunId) -> Answer<Vec<ArtifactHandle>>;
     heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
     nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
     effects(run: RunId) -> Answer<Vec<EffectNote>>;

@@ -204,6 +204,9 @@ pub(crate) async fn a_run_reads_what_was_shared_with_it_and_what_earlier_runs_of
         database.share_artifacts(from, to, vec![named, foreign, Digest::of(b"nothing")]).await.unwrap();
     }
     assert_eq!(store.get(to, named).await.unwrap(), b"named");
+    let listed = database.artifacts(to).await.unwrap();
+    assert_eq!(listed.iter().map(|handle| (handle.id, handle.size)).collect::<Vec<_>>(), [(named, 5)]);
+    assert_eq!(database.artifacts(from).await.unwrap().len(), 2);
     for unknown in [other, foreign] {
         let refused = store.get(to, unknown).await;
         assert!(matches!(refused, Err(StorageError::NotFound { what: "artifact", .. })), "{refused:?}");

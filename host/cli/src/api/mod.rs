@@ -1,6 +1,7 @@
 //! The local API: what every command that needs the data directory speaks, in its own process or through the
 //! owner's socket. Its JSON is what `--output json` prints.
 
+pub(crate) mod artifacts;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod bundle;
@@ -70,6 +71,7 @@ fn everything() -> Routes {
         .merge(plugins::routes())
         .merge(policy::routes())
         .merge(database::routes())
+        .merge(artifacts::routes())
         .merge(backup::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())

@@ -1,15 +1,12 @@
 //! Models: what is configured, and trying one out.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
-use handshake_core::capability::{Axis, CapabilityId, EffectiveRights, Profile, Resource};
-use handshake_core::gate::{AttemptGate, AttemptIdentity, Call};
-use handshake_core::job::AccessMode;
+use handshake_core::Digest;
+use handshake_core::capability::{Axis, CapabilityId, Resource};
+use handshake_core::gate::Call;
 use handshake_core::model::{GenerateRequest, GenerateResponse, Message, ModelError, ModelInfo, Role};
 use handshake_core::token::Right;
-use handshake_core::{Digest, ProfileId, TraceId};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Caller, Host, Routes};
@@ -56,26 +53,7 @@ async fn test(State(host): Host, caller: Caller, Path(name): Path<String>) -> An
     }
     let capability: CapabilityId =
         format!("{}:{name}", Axis::ModelInfer).parse().map_err(|error| CliError::bad_input(&error))?;
-    let only_this = || [capability.clone()].into_iter().collect();
-    let profile = ProfileId::new("operator").map_err(|error| CliError::internal(error.to_string()))?;
-    let rights = EffectiveRights {
-        plugin: None,
-        declared: only_this(),
-        granted: only_this(),
-        profile: Arc::new(Profile { id: profile, capabilities: only_this() }),
-        access_mode: AccessMode::ApplyScoped,
-        policy: host.policy.clone(),
-        manifest_sha256: Digest::ZERO,
-        workspace: None,
-    };
-    let identity = AttemptIdentity {
-        trace: TraceId::fresh(&*host.gate.ids),
-        actor: caller.actor,
-        component_sha256: None,
-        span: None,
-        place: None,
-    };
-    let gate = AttemptGate::new(identity, Arc::new(rights), host.gate.clone());
+    let gate = host.gate_of(caller.actor, &capability)?;
 
     let request = GenerateRequest {
         model: name.clone(),

@@ -12,6 +12,7 @@ use handshake_engine::{Question, Voted};
 use serde::Serialize;
 
 use super::Context;
+use super::artifacts::{ArtifactsArgs, artifacts};
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
 use crate::api::grants::PermissionHistory;
@@ -31,6 +32,8 @@ pub(crate) enum JobsCommand {
     List(ListArgs),
     /// Shows a job with its runs and every attempt of its steps
     Show(ShowArgs),
+    /// Lists the large values that a job's steps stored, or writes one to a file
+    Artifacts(ArtifactsArgs),
     /// Says yes to what a job asks; it goes on when nobody else is needed
     Approve(ApproveArgs),
     /// Says no to what a job asks
@@ -180,6 +183,7 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
         }
         JobsCommand::Pin(args) => pin(context, args, true).await?,
         JobsCommand::Unpin(args) => pin(context, args, false).await?,
+        JobsCommand::Artifacts(args) => artifacts(context, args).await?,
         JobsCommand::List(args) => {
             let path = with_parameters(
                 "/api/v1/jobs",

@@ -1,5 +1,6 @@
 //! The commands: one file each, its arguments and one function.
 
+pub(crate) mod artifacts;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod capabilities;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::StorageError;
+use crate::artifact::ArtifactHandle;
 use crate::event::AdmittedEvent;
 use crate::job::AiJob;
 use crate::node::NodeExecution;
@@ -61,6 +62,8 @@ pub trait RunStore: Send + Sync {
     async fn amend(&self, id: RunId, from: RunState, change: RunChange) -> Result<(), StorageError>;
     /// Lets a run read artifacts that another lists; those of `artifacts` that it does not list stay unknown.
     async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError>;
+    /// The artifacts that a run lists, in the order in which it came to have them.
+    async fn artifacts(&self, run: RunId) -> Result<Vec<ArtifactHandle>, StorageError>;
     /// Renews the run's sign of life; `Conflict` when the token is outdated.
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError>;
     /// Every attempt of every node of a run, by step, index and attempt.

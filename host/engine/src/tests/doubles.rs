@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use handshake_core::approval::{Approval, ApprovalState};
+use handshake_core::artifact::ArtifactHandle;
 use handshake_core::budget::Ask;
 use handshake_core::capability::{
     Denial, DenialLabel, Effect, Grant, Layer, Mode, Policy, PolicyInForce, Rule, SourceRef, builtin_profiles,
@@ -226,6 +227,9 @@ impl RunStore for MemoryDatabase {
     async fn share_artifacts(&self, from: RunId, to: RunId, artifacts: Vec<Digest>) -> Result<(), StorageError> {
         self.tables().shared.extend(artifacts.into_iter().map(|id| (from, to, id)));
         Ok(())
+    }
+    async fn artifacts(&self, _: RunId) -> Result<Vec<ArtifactHandle>, StorageError> {
+        Ok(Vec::new())
     }
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError> {
         self.tables().check(id, fence)
