@@ -53,6 +53,7 @@ impl Access {
     pub(crate) async fn open(settings: &Settings, need: Need, output: &Output) -> Result<Self, CliError> {
         let directory = DataDirectory::prepare(&settings.data_dir)?;
         let mut stuck = tokio::time::Instant::now() + PATIENCE;
+        let mut quiet_until = Some(stuck);
         let mut waiting_since = None;
         loop {
             if let Some(ownership) = directory.try_own()? {
@@ -75,8 +76,15 @@ impl Access {
                     );
                 }
                 if health.status == Status::Starting {
-                    // It says so itself, so it is not stuck.
+                    // It says so itself, so it is not stuck: migrations and recovery take as long as they take.
                     stuck = now + PATIENCE;
+                    if quiet_until.is_some_and(|until| now >= until) {
+                        output.note(&format!(
+                            "waiting for process {}, which has the data directory and starts",
+                            health.pid
+                        ));
+                        quiet_until = None;
+                    }
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }

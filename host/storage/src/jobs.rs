@@ -383,6 +383,10 @@ impl JobStore for SqlDatabase {
         if let Some(protocol) = &filter.protocol_id {
             list = list.push(" AND protocol_id = ").push_bind(text::plain("protocol id", protocol)?);
         }
+        if let Some(workspace) = &filter.workspace {
+            let workspace = text::plain("workspace", workspace)?;
+            list = list.push(" AND job_id IN (SELECT job_id FROM runs WHERE base = ").push_bind(workspace).push(")");
+        }
         if let Some(parent) = filter.parent {
             list = list.push(" AND parent_job_id = ").push_bind(parent.to_string());
         }

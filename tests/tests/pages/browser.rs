@@ -83,8 +83,14 @@ impl Browser {
         if scheme == "dark" {
             arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
         }
+        let mut options = json!({ "binary": chromium, "args": arguments });
+        if width < 500 {
+            // Narrower than a window can be.
+            options["mobileEmulation"] =
+                json!({ "deviceMetrics": { "width": width, "height": 900, "pixelRatio": 1.0 } });
+        }
         let capabilities = json!({
-            "goog:chromeOptions": { "binary": chromium, "args": arguments },
+            "goog:chromeOptions": options,
             "goog:loggingPrefs": { "browser": "ALL" },
         });
         let Value::Object(capabilities) = capabilities else { panic!("an object") };
@@ -178,7 +184,8 @@ impl Browser {
         self.found(Locator::Css(css)).await.click().await.unwrap();
     }
 
-    /// Fails the test when the page has written an error to its console, or is wider than its window.
+    /// Fails the test when the page has written an error to its console, is wider than its window, or has text of too little
+    /// contrast.
     pub(crate) async fn check(&self, what: &str) {
         let log = self.client.issue_cmd(ConsoleLog).await.unwrap();
         let errors: Vec<_> = log.as_array().unwrap().iter().filter(|entry| entry["level"] == "SEVERE").collect();
@@ -186,6 +193,14 @@ impl Browser {
         let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
         let wider = self.client.execute(wider, vec![]).await.unwrap();
         assert!(wider.as_i64().unwrap() <= 0, "{what} is {wider} wider than its window");
+        assert_eq!(self.faint().await, json!([]), "{what} has text that is hard to read");
+    }
+
+    /// Text on the page that has too little contrast.
+    pub(crate) async fn faint(&self) -> Value {
+        let faint = self.client.execute(include_str!("contrast.js"), vec![]).await.unwrap();
+        assert!(faint["seen"].as_u64().unwrap() > 5, "nothing to read was found");
+        faint["found"].clone()
     }
 
     /// Leaves a picture of the page behind.

@@ -20,7 +20,7 @@ async fn no_text_runs_a_script_or_breaks_a_page() {
     project.write(&format!("docs/{name}.md"), format!("# {}\n\n{}\n", evil(10), evil(3_000)));
     project.write("guide.md", format!("# {}\n\n{}\n", evil(100), evil(5_000)));
     let service = Service::of(project);
-    let Some(browser) = Browser::start(&service, "light", 500).await else { return };
+    let Some(browser) = Browser::start(&service, "light", 360).await else { return };
     browser.sign_in(&service.token("operator", "ada")).await;
     let project = &service.project;
     project.run(&["documents", "import", "guide.md"]).success();

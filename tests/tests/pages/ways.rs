@@ -160,7 +160,7 @@ async fn a_reviewer_replays_a_policy_and_signs_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_has_its_picture() {
-    for (scheme, width) in [("light", 1280), ("dark", 500)] {
+    for (scheme, width) in [("light", 1280), ("dark", 360)] {
         let Some((service, browser)) = started(scheme, width, "operator").await else { return };
         let summarized = service.project.summarize(&["--output", "json"]).success().json();
         let job = summarized["job"]["job_id"].as_str().unwrap();
@@ -189,8 +189,18 @@ async fn every_page_has_its_picture() {
         ] {
             browser.open(&path).await;
             browser.check(name).await;
+            if name == "job" {
+                let fetched = "return (async () => { const answer = await fetch(document.querySelector('#artifacts a').href); \
+                               return [answer.status, answer.headers.get('content-disposition')]; })()";
+                let fetched = browser.client.execute(fetched, vec![]).await.unwrap();
+                assert_eq!(fetched[0], 200, "{fetched}");
+                assert!(fetched[1].as_str().unwrap().starts_with("attachment"), "{fetched}");
+            }
             browser.picture(&format!("{name}-{scheme}-{width}")).await;
         }
+        let fade = "document.querySelector('label').style.color = 'rgb(128 128 128 / 60%)'";
+        browser.client.execute(fade, vec![]).await.unwrap();
+        assert_ne!(browser.faint().await, serde_json::json!([]), "the look at contrast finds nothing");
         browser.close().await;
     }
 }

@@ -107,6 +107,14 @@ pub(crate) async fn lists_are_filtered_before_the_limit_and_page_without_gaps(wo
     let wanted = expected.iter().filter(|row| row.2 == JobState::Failed && row.3 == JobKind::DocIngest).count();
     assert_eq!(world.database.jobs(&both).await.unwrap().len(), wanted);
 
+    let (elsewhere, mut run) = world.job();
+    run.base = "/elsewhere/it's % _".into();
+    world.database.submit(elsewhere.clone(), run, None, vec![]).await.unwrap();
+    for (workspace, found) in [("/elsewhere/it's % _", vec![elsewhere.clone()]), ("/elsewhere/%", vec![])] {
+        let filter = JobFilter { workspace: Some(workspace.to_owned()), ..JobFilter::default() };
+        assert_eq!(world.database.jobs(&filter).await.unwrap(), found);
+    }
+
     let (mut child, run) = world.job();
     child.parent_job_id = Some(expected[0].1);
     world.database.submit(child.clone(), run, None, vec![]).await.unwrap();

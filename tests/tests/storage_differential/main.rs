@@ -180,6 +180,7 @@ impl Side {
                     state: self.dice.one_in(2).then(|| self.dice.of(JobState::ALL)),
                     kind: self.dice.one_in(3).then(|| self.dice.of(JobKind::ALL)),
                     protocol_id: self.dice.one_in(4).then(|| self.dice.text()),
+                    workspace: self.dice.one_in(4).then(|| self.dice.text()),
                     parent: self.dice.one_in(4).then(|| self.job_id()),
                     since: self.dice.one_in(4).then(|| self.world.clock.now()),
                     until: self.dice.one_in(4).then(|| self.world.clock.now()),

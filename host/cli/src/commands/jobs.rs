@@ -1,5 +1,7 @@
 //! `handshake jobs`: jobs, their runs, their steps' attempts.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use handshake_core::approval::ApprovalState;
 use handshake_core::capability::{Extent, Grant, LONGEST_PERIOD, PermissionRequest};
@@ -7,12 +9,13 @@ use handshake_core::job::{JobKind, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::run::RunState;
 use handshake_core::workflow::Period;
-use handshake_core::{JobId, StepId};
+use handshake_core::{JobId, StepId, Timestamp};
 use handshake_engine::{Question, Voted};
 use serde::Serialize;
 
 use super::Context;
 use super::artifacts::{ArtifactsArgs, artifacts};
+use super::audit::filters;
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
 use crate::api::grants::PermissionHistory;
@@ -80,6 +83,18 @@ pub(crate) struct ListArgs {
     /// Only jobs of this kind, for example workflow_run
     #[arg(long)]
     kind: Option<JobKind>,
+    /// Only jobs of this workflow: its name
+    #[arg(long, value_name = "NAME")]
+    workflow: Option<String>,
+    /// Only jobs whose relative paths start from this folder
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Only jobs made at this time or later
+    #[arg(long, value_parser = filters::time, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Only jobs made before this time
+    #[arg(long, value_parser = filters::time, value_name = "TIME")]
+    to: Option<Timestamp>,
     /// At most so many, up to 1000
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -190,6 +205,10 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
                 [
                     ("state", args.state.map(|state| state.to_string())),
                     ("kind", args.kind.map(|kind| kind.to_string())),
+                    ("protocol_id", args.workflow.clone()),
+                    ("workspace", args.workspace.as_deref().map(workspace).transpose()?),
+                    ("since", args.from.map(|time| time.to_string())),
+                    ("until", args.to.map(|time| time.to_string())),
                     ("limit", Some(args.limit.to_string())),
                     ("after", args.after.map(|id| id.to_string())),
                 ],
@@ -280,6 +299,16 @@ fn question(text: &str) -> Result<Question, String> {
 }
 
 /// Asks for something that needs no execution here.
+/// A folder as runs name it.
+fn workspace(folder: &Path) -> Result<String, CliError> {
+    let path = folder
+        .canonicalize()
+        .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|_| CliError::usage(format!("the name of folder `{}` is not UTF-8", folder.display())))
+}
+
 async fn ask<T>(
     context: &Context<'_>,
     request: impl AsyncFnOnce(&Access) -> Result<T, CliError>,

@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use handshake_core::artifact::ArtifactHandle;
 use handshake_core::event::{EventType, Judgement};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
@@ -32,6 +33,8 @@ use crate::review::{matrix, sign_off};
 const MOST_PAYLOADS: usize = 50;
 /// Characters of an input or output that are shown.
 const LONGEST_PAYLOAD: usize = 2_000;
+/// Artifacts that are listed.
+const MOST_ARTIFACTS: usize = 100;
 /// Calls of models that are listed.
 const MOST_CALLS: u32 = 100;
 
@@ -68,6 +71,11 @@ async fn show(
         Some(run) if caller.require(Right::Audit).is_ok() => Some(reviewed(&host, &run.run).await?),
         _ => None,
     };
+    // Given out are those of the latest run.
+    let artifacts = match run {
+        Some(run) if job.workflow_run_id == Some(run.run.run_id) => host.database.artifacts(run.run.run_id).await?,
+        _ => Vec::new(),
+    };
     Ok(frame.around(html! {
         (summary(job, &caller))
         @if !details.questions.is_empty() || details.proposals.is_some() { (approvals::of_job(&details, &caller)) }
@@ -76,6 +84,7 @@ async fn show(
             (steps(run))
             section aria-labelledby="log-name" hidden { h2 id="log-name" { "Log" } pre class="log" id="log" {} }
             (payloads(job, run))
+            (stored(job, &artifacts))
         }
         @if let (Some(reviewed), Some(run)) = (&reviewed, run) {
             (page::matrix_of(&reviewed.matrix.rows))
@@ -254,6 +263,22 @@ fn payloads(job: &AiJob, run: &RunDetails) -> Markup {
             }
         },
     )
+}
+
+fn stored(job: &AiJob, artifacts: &[ArtifactHandle]) -> Markup {
+    html! { @if !artifacts.is_empty() { (part("artifacts", "Artifacts", html! {
+        div class="wide" { table class="cards" {
+            thead { tr { @for name in ["SHA-256", "Bytes", "Media type"] { th scope="col" { (name) } } } }
+            tbody { @for one in artifacts.iter().take(MOST_ARTIFACTS) { tr {
+                th scope="row" class="id" {
+                    a href={ "/api/v1/jobs/" (job.job_id.to_string()) "/artifacts/" (one.id.to_string()) } download { (one.id.to_string()) }
+                }
+                td data-name="Bytes" { (one.size) }
+                td class="what" data-name="Media type" { (shown(&one.media_type)) }
+            } } }
+        } }
+        @if artifacts.len() > MOST_ARTIFACTS { p { "The first " (MOST_ARTIFACTS) " of " (artifacts.len()) "." } }
+    })) } }
 }
 
 fn models(calls: &[RecordedEvent]) -> Markup {

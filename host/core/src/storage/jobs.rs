@@ -20,6 +20,8 @@ pub struct JobFilter {
     pub kind: Option<JobKind>,
     /// Only this workflow's or protocol's.
     pub protocol_id: Option<String>,
+    /// Only those of this workspace: the folder that their relative paths start from.
+    pub workspace: Option<String>,
     /// Only those that this job started.
     pub parent: Option<JobId>,
     /// Only those created at this time or later.

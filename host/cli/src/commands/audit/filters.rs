@@ -79,7 +79,7 @@ fn types() -> impl TypedValueParser<Value = EventType> {
     PossibleValuesParser::new(known).try_map(|text| text.parse::<EventType>())
 }
 
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+pub(in crate::commands) fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "write a time like 2026-01-31T12:00:00Z".to_owned())
 }
 

@@ -7,7 +7,7 @@ mod diff;
 mod events;
 mod explain;
 mod export;
-mod filters;
+pub(super) mod filters;
 mod matrix;
 mod proof;
 mod query;

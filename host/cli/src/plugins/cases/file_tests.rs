@@ -36,7 +36,7 @@ fn each_mistake_is_told_with_line_and_column() {
         ("[[http]]\nrequest = \"GET https://a.example\"\nstatus = 99\n", "3:10", "between 200 and 599"),
         ("[expect]\noutput = 1\nerror = \"trap\"\n", "3:9", "expect one of them"),
         ("[expect]\nfile = {}\n", "2:1", "unknown field `file`"),
-        ("input = 1\n[expect]\n", "2:1", "says nothing"),
+        ("grants = []\n[expect]\n", "2:1", "says nothing"),
     ] {
         let error = case(text).err().unwrap_or_else(|| panic!("accepted: {text}"));
         assert!(error.message.contains(&format!("case.toml:{at}: ")), "{text}\n{error:?}");
