@@ -108,14 +108,18 @@ fn plugin(project: &Project, language: &str, pages: &[Page]) {
     }
 }
 
+/// The capabilities of all pages, as each of the languages writes a list.
+fn ids(pages: &[Page]) -> String {
+    pages.iter().map(|page| format!("\"{}\"", page.id)).collect::<Vec<_>>().join(", ")
+}
+
 fn rust(project: &Project, pages: &[Page]) {
     let cargo = std::fs::read_to_string(project.path("pages/Cargo.toml")).unwrap();
     project.write("pages/Cargo.toml", cargo.replace("\n[lints]", "wstd = \"0.6\"\n\n[lints]"));
     let mut source = String::from(
         "use handshake_step::prelude::*;\n#[data]\npub struct Input { page: String, text: Option<Artifact> }\n#[data]\npub struct Output { text: String }\n",
     );
-    let ids: Vec<_> = pages.iter().map(|page| format!("\"{}\"", page.id)).collect();
-    writeln!(source, "#[step(capabilities = [{}])]", ids.join(", ")).unwrap();
+    writeln!(source, "#[step(capabilities = [{}])]", ids(pages)).unwrap();
     source.push_str("fn run(_context: Context, input: Input) -> Result<Output, StepError> {\n    let text = match input.page.as_str() {\n");
     for page in pages {
         let argument = page.takes("&input.text.unwrap()");
@@ -138,11 +142,10 @@ fn python(project: &Project, pages: &[Page]) {
         writeln!(examples, "    \"{}\": lambda input: {}.example({argument}),", page.id, page.module()).unwrap();
         project.write(&format!("pages/{}.py", page.module()), page.block("python"));
     }
-    let ids: Vec<_> = pages.iter().map(|page| format!("\"{}\"", page.id)).collect();
     write!(
         source,
         "\n@dataclass\nclass Handle:\n    id: str\n    size: int\n    media_type: str\n\n@dataclass\nclass Input:\n    page: str\n    text: Handle | None = None\n\n@dataclass\nclass Output:\n    text: str\n\nEXAMPLES = {{\n{examples}}}\n\ndef run(context, input: Input) -> Output:\n    return Output(EXAMPLES[input.page](input))\n\nHandler = step(run, name=\"pages\", version=\"0.1.0\", capabilities=[{}])\n",
-        ids.join(", ")
+        ids(pages)
     )
     .unwrap();
     project.write("pages/step.py", source);
@@ -157,11 +160,10 @@ fn javascript(project: &Project, pages: &[Page]) {
         writeln!(examples, "  \"{}\": (input) => {}({argument}),", page.id, page.module()).unwrap();
         project.write(&format!("pages/{}.js", page.module()), page.block("javascript"));
     }
-    let ids: Vec<_> = pages.iter().map(|page| format!("\"{}\"", page.id)).collect();
     write!(
         source,
         "const examples = {{\n{examples}}};\nexport const handler = step({{\n  name: \"pages\",\n  version: \"0.1.0\",\n  capabilities: [{}],\n  input: {{ type: \"object\" }},\n  output: {{ type: \"object\" }},\n  async run(_context, input) {{\n    return {{ text: await examples[input.page](input) }};\n  }},\n}});\n",
-        ids.join(", ")
+        ids(pages)
     )
     .unwrap();
     project.write("pages/step.js", source);

@@ -251,6 +251,13 @@ fn read_key(mut file: File, path: &Path) -> Result<[u8; 32], CliError> {
     Ok(key)
 }
 
+/// A folder that a person names, absolute and without symbolic links.
+pub(crate) fn canonical(folder: &Path) -> Result<PathBuf, CliError> {
+    folder
+        .canonicalize()
+        .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))
+}
+
 /// A folder for what is on its way, for this user alone; gone when it is dropped.
 pub(crate) fn scratch(folder: &Path, prefix: &str) -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(prefix).permissions(std::fs::Permissions::from_mode(0o700)).tempdir_in(folder)

@@ -114,8 +114,6 @@ pub(crate) struct HostState {
     pub(crate) newsroom: Arc<Newsroom>,
     /// Large values of runs.
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
-    /// Copies the database.
-    pub(crate) snapshots: Arc<SqlDatabase>,
     retention: Duration,
     /// Whether what is unfinished waits for a person to let it go on.
     held: AtomicBool,
@@ -393,7 +391,6 @@ impl Host {
             resolver: Arc::new(SystemResolver),
         };
         let runtime = Arc::new(WasmRuntime::new(options, services)?);
-        let snapshots = Arc::clone(&database);
         let database: Arc<dyn Database> = database;
         let policy_keeper = Arc::new(PolicyKeeper::new(
             settings.policy.clone(),
@@ -452,7 +449,6 @@ impl Host {
             newsroom: Newsroom::new(Arc::clone(&log)),
             log,
             artifacts: Arc::clone(&artifacts) as _,
-            snapshots,
             held: AtomicBool::new(restored.is_some()),
             retention: settings.recorder.policy.retention,
             projection: OnceCell::new(),

@@ -17,6 +17,7 @@ mod error;
 mod executions;
 mod fault;
 mod guest_build;
+mod hashed;
 mod host;
 mod keyring;
 mod log;

@@ -1,7 +1,7 @@
 //! Files that have another name until they are whole, and that replace nothing unless that was asked for.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,30 @@ fn exists(file: &Path) -> CliError {
     CliError::conflict(format!("`{}` exists", file.display())).hint("name another file, or replace it with --force")
 }
 
+/// Has a file filled, and gives it its name once all of it is on disk. Gives what filling it gave, and its length in bytes.
+pub(crate) async fn write<T>(
+    file: &Path,
+    force: bool,
+    fill: impl AsyncFnOnce(&mut File) -> Result<T, CliError>,
+) -> Result<(T, u64), CliError> {
+    let failed = |error: &io::Error| CliError::file("write", file, error);
+    let part = Unfinished::beside(file)?;
+    let mut target = part.create().map_err(|error| failed(&error))?;
+    let filled = fill(&mut target).await?;
+    target.sync_all().map_err(|error| failed(&error))?;
+    let bytes = target.metadata().map_err(|error| failed(&error))?.len();
+    part.publish(file, force)?;
+    Ok((filled, bytes))
+}
+
+/// The same for a text.
+pub(crate) async fn write_text(file: &Path, force: bool, text: &str) -> Result<(), CliError> {
+    let fill = async |target: &mut File| {
+        target.write_all(text.as_bytes()).map_err(|error| CliError::file("write", file, &error))
+    };
+    write(file, force, fill).await.map(drop)
+}
+
 impl Unfinished {
     /// A name beside the file.
     pub(crate) fn beside(file: &Path) -> Result<Self, CliError> {
@@ -43,7 +67,7 @@ impl Unfinished {
 
     /// Makes it, for this user alone.
     pub(crate) fn create(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0)
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&self.0)
     }
 
     /// Gives the whole file its name. Nothing is replaced unless that was asked for, whoever made it meanwhile.

@@ -1,5 +1,6 @@
 //! The database as a whole: opening, looking at it, closing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,15 +66,6 @@ impl std::fmt::Debug for SqlDatabase {
 }
 
 impl SqlDatabase {
-    /// Copies the database, as it is at one moment, to a file that is not there yet, while everything goes on. `Conflict` on
-    /// PostgreSQL, which has tools of its own for that.
-    pub async fn snapshot(&self, to: &std::path::Path) -> Result<(), StorageError> {
-        match &*self.backend {
-            Backend::Sqlite(sqlite) => sqlite.snapshot(to).await,
-            Backend::Postgres(_) => Err(StorageError::Conflict("PostgreSQL is copied with pg_dump".to_owned())),
-        }
-    }
-
     /// Opens the database, brings it to this version's schema, and starts the writer on the current runtime.
     /// A host, and an SQLite file, can be open once at a time.
     pub async fn open(options: DatabaseOptions) -> Result<Arc<Self>, StorageError> {
@@ -184,6 +176,13 @@ impl Database for SqlDatabase {
             bytes,
             last_recorded_at: newest.flatten().map(Timestamp::from_micros),
         })
+    }
+
+    async fn snapshot(&self, to: &Path) -> Result<(), StorageError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.snapshot(to).await,
+            Backend::Postgres(_) => Err(StorageError::Conflict("PostgreSQL is copied with pg_dump".to_owned())),
+        }
     }
 
     async fn close(&self) -> Result<(), StorageError> {

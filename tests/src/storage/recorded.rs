@@ -1,6 +1,7 @@
 //! A database that notes which of its methods are called, and hands every call on.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -258,6 +259,9 @@ impl Database for Recorded {
     }
     async fn statistics(&self) -> Answer<Statistics> {
         self.note("statistics").statistics().await
+    }
+    async fn snapshot(&self, to: &Path) -> Answer<()> {
+        self.note("snapshot").snapshot(to).await
     }
     async fn close(&self) -> Answer<()> {
         self.note("close").close().await

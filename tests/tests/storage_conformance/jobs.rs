@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use handshake_core::job::{JobKind, JobState};
 use handshake_core::storage::{Database, EventOutbox, JobFilter, JobStore, RunStore, StorageError, Submitted};
-use handshake_core::{Ids, JobId, TraceId};
-use handshake_tests::storage::{World, newest_migration};
+use handshake_core::{HostId, Ids, JobId, TraceId};
+use handshake_storage::DatabaseUrl;
+use handshake_tests::postgres::Backend;
+use handshake_tests::storage::{World, newest_migration, open};
 
 pub(crate) async fn a_job_and_its_run_come_back_as_they_were_submitted(world: World) {
     for (job, run) in [world.job(), world.full_job()] {
@@ -21,6 +23,25 @@ pub(crate) async fn a_job_and_its_run_come_back_as_they_were_submitted(world: Wo
     assert!(statistics.bytes > 0 && statistics.last_recorded_at.is_some());
     assert_eq!(world.database.migration_version().await.unwrap(), Some(newest_migration()));
     world.database.ping().await.unwrap();
+}
+
+pub(crate) async fn a_copy_of_the_database_holds_what_was_stored_until_then(world: World) {
+    let copy = world.place.folder().join("copy.db");
+    let ((before, run), (after, later)) = (world.job(), world.job());
+    world.database.submit(before.clone(), run, None, vec![world.event("before")]).await.unwrap();
+    let copied = world.database.snapshot(&copy).await;
+    if world.place.backend == Backend::Postgres {
+        assert!(matches!(copied, Err(StorageError::Conflict(_))) && !copy.exists(), "{copied:?}");
+        return;
+    }
+    copied.unwrap();
+    world.database.submit(after.clone(), later, None, vec![]).await.unwrap();
+    assert!(world.database.snapshot(&copy).await.is_err(), "nothing is replaced");
+    let copied = open(&DatabaseUrl::sqlite(copy), HostId::fresh(&*world.ids), world.clock.clone()).await;
+    assert_eq!(copied.host(), world.database.host());
+    assert_eq!(copied.job(before.job_id).await.unwrap(), before);
+    assert!(matches!(copied.job(after.job_id).await, Err(StorageError::NotFound { .. })));
+    assert_eq!(copied.statistics().await.unwrap().outbox_events, 1);
 }
 
 pub(crate) async fn an_unknown_job_is_not_found(world: World) {

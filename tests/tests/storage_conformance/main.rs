@@ -41,6 +41,7 @@ const AT_ONCE: usize = 4;
 const CASES: &[Case] = &cases![
     jobs::a_job_and_its_run_come_back_as_they_were_submitted,
     jobs::an_unknown_job_is_not_found,
+    jobs::a_copy_of_the_database_holds_what_was_stored_until_then,
     jobs::one_idempotency_key_gives_one_job_however_many_submit_at_once,
     jobs::a_duplicate_job_fails_alone,
     jobs::lists_are_filtered_before_the_limit_and_page_without_gaps,

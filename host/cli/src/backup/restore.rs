@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
-use super::write::copy;
 use super::{BackupFile, BackupList, DATABASE, LIST, RESTORED, Restored, SCHEMA, is_left_out, is_plain};
 use crate::directory::scratch;
 use crate::error::CliError;
+use crate::hashed;
 
 /// The longest list: a hundred thousand segments and artifacts have some 20 MiB.
 const MAX_LIST_BYTES: u64 = 256 << 20;
@@ -43,10 +43,9 @@ pub(crate) fn restore(backup: &Path, data_dir: &Path, database: &Path) -> Result
     std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
     let scratch = scratch(parent, ".restore-").map_err(|error| failed(&error))?;
     for listed in &list.files {
-        unpack(&mut archive, listed, scratch.path())
-            .map_err(|error| failed(&error))?
-            .then_some(())
-            .ok_or_else(|| broken(format!("`{}` is not what it was when the backup was made", listed.path)))?;
+        if !unpack(&mut archive, listed, scratch.path()).map_err(|error| failed(&error))? {
+            return Err(broken(format!("`{}` is not what it was when the backup was made", listed.path)));
+        }
     }
     let mark = serde_json::to_vec(&Restored { taken_at: list.taken_at })
         .map_err(|error| CliError::internal("cannot write down which backup this is").because(&error))?;
@@ -125,7 +124,7 @@ fn unpack(archive: &mut ZipArchive<File>, listed: &BackupFile, folder: &Path) ->
 
 fn write_whole(path: &Path, from: &mut impl Read) -> io::Result<(u64, handshake_core::Digest)> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = copy(from, &mut file)?;
+    let written = hashed::copy(from, &mut file)?;
     file.sync_all()?;
     Ok(written)
 }

@@ -1,12 +1,10 @@
 //! Making a backup while everything goes on.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
-use handshake_core::Digest;
 use handshake_core::event::Actor;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -14,6 +12,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::{BackupFile, BackupList, DATABASE, LIST, SCHEMA, is_left_out};
 use crate::directory::scratch;
 use crate::error::CliError;
+use crate::hashed;
 use crate::host::HostState;
 
 /// Puts the archive together, in a file without a name. The database is copied first, and from before that on until the end
@@ -30,7 +29,7 @@ pub(crate) async fn write(host: &HostState, actor: Actor) -> Result<File, CliErr
     let failed = |error: &io::Error| CliError::file("write a backup in", host.directory.path(), error);
     let scratch = scratch(host.directory.path(), ".backup-").map_err(|error| failed(&error))?;
     let copy = scratch.path().join(DATABASE);
-    host.snapshots.snapshot(&copy).await?;
+    host.database.snapshot(&copy).await?;
     let list = BackupList {
         schema: SCHEMA,
         version: crate::VERSION.to_owned(),
@@ -72,10 +71,10 @@ fn archive(files: Vec<(String, PathBuf)>, mut list: BackupList, scratch: &tempfi
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(0o600);
     let mut archive = ZipWriter::new(BufWriter::new(tempfile::tempfile_in(scratch.path())?));
     for (path, from) in files {
-        let mut file = File::open(from)?;
+        let file = File::open(from)?;
         let large = file.metadata()?.len() >= u64::from(u32::MAX);
         archive.start_file(&path, options.large_file(large))?;
-        let (bytes, sha256) = copy(&mut file, &mut archive)?;
+        let (bytes, sha256) = hashed::copy(file, &mut archive)?;
         list.files.push(BackupFile { path, bytes, sha256 });
     }
     archive.start_file(LIST, options)?;
@@ -83,19 +82,4 @@ fn archive(files: Vec<(String, PathBuf)>, mut list: BackupList, scratch: &tempfi
     let mut file = archive.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.rewind()?;
     Ok(file)
-}
-
-/// Copies everything, and gives its length and SHA-256.
-pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, Digest)> {
-    let (mut sum, mut bytes, mut piece) = (Context::new(&SHA256), 0, vec![0; 64 << 10]);
-    let mut from = BufReader::with_capacity(256 << 10, from);
-    loop {
-        let read = from.read(&mut piece)?;
-        if read == 0 {
-            return Ok((bytes, Digest::from(&sum.finish())));
-        }
-        sum.update(&piece[..read]);
-        to.write_all(&piece[..read])?;
-        bytes += read as u64;
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Seek, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use handshake_core::Digest;
@@ -11,6 +11,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::directory::scratch;
+use crate::hashed;
 
 /// The file that lists the SHA-256 of all others, as `sha256sum` reads it.
 const SUMS: &str = "SHA256SUMS";
@@ -89,27 +90,17 @@ impl Spool {
         }
         let mut file = archive.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        let sha256 = digest(&file)?;
+        let sha256 = hashed::digest(&file)?;
         file.rewind()?;
         Ok(Finished { file, sha256 })
-    }
-}
-
-/// SHA-256 of everything that can be read.
-pub(crate) fn digest(mut from: impl Read) -> io::Result<Digest> {
-    let mut sum = Context::new(&SHA256);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(Digest::from(&sum.finish())),
-            read => sum.update(&buffer[..read]),
-        }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn bytes(names: &[&str]) -> Vec<u8> {

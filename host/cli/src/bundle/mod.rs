@@ -4,5 +4,4 @@ mod archive;
 mod content;
 mod mode;
 
-pub(crate) use archive::digest;
 pub(crate) use content::write;

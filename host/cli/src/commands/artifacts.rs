@@ -1,16 +1,17 @@
 //! `handshake jobs artifacts`: the large values that a job's steps stored.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
 use clap::Args;
 use handshake_core::{Digest, JobId};
 use serde::Serialize;
 
 use super::Context;
-use crate::access::{Access, Need};
+use crate::access::Need;
 use crate::api::artifacts::ArtifactList;
 use crate::error::CliError;
-use crate::unfinished::{self, Unfinished};
+use crate::unfinished;
 
 /// Arguments of `handshake jobs artifacts`.
 #[derive(Debug, Args)]
@@ -56,22 +57,14 @@ pub(super) async fn artifacts(context: &Context<'_>, args: &ArtifactsArgs) -> Re
     // What can be told without the data directory is told before it is opened.
     unfinished::check(file, args.force)?;
     let access = context.access(Need::Answers).await?;
-    let written = write(&access, &format!("{path}/{artifact}"), file, args.force).await;
-    let written = access.finish(output, written).await?;
+    let path = format!("{path}/{artifact}");
+    let fill = async |target: &mut File| access.get_for_file(&path, target, file).await;
+    let written = unfinished::write(file, args.force, fill).await;
+    let (_, bytes) = access.finish(output, written).await?;
+    let written = Written { file: file.display().to_string(), bytes };
     if output.is_json() {
         return output.json(&written);
     }
     output.field("file", &written.file)?;
     output.field("bytes", &written.bytes.to_string())
-}
-
-async fn write(access: &Access, path: &str, file: &Path, force: bool) -> Result<Written, CliError> {
-    let failed = |error: &std::io::Error| CliError::file("write", file, error);
-    let part = Unfinished::beside(file)?;
-    let mut target = part.create().map_err(|error| failed(&error))?;
-    access.get_for_file(path, &mut target, file).await?;
-    target.sync_all().map_err(|error| failed(&error))?;
-    let bytes = target.metadata().map_err(|error| failed(&error))?.len();
-    part.publish(file, force)?;
-    Ok(Written { file: file.display().to_string(), bytes })
 }

@@ -1,6 +1,7 @@
 //! `handshake backup` and `handshake restore`.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
 use clap::Args;
 use handshake_core::Timestamp;
@@ -8,11 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
-use crate::access::{Access, Need};
+use crate::access::Need;
 use crate::api::backup::Released;
 use crate::backup;
 use crate::error::{CliError, Exit};
-use crate::unfinished::{self, Unfinished};
+use crate::unfinished;
 
 /// Arguments of `handshake backup`.
 #[derive(Debug, Args)]
@@ -53,8 +54,10 @@ pub(crate) async fn backup(context: &Context<'_>, args: &BackupArgs) -> Result<E
     // What can be told without the data directory is told before it is opened.
     unfinished::check(&args.file, args.force)?;
     let access = context.access(Need::Answers).await?;
-    let written = write(&access, args).await;
-    let made = access.finish(context.output, written).await?;
+    let fill = async |target: &mut File| access.post_for_file("/api/v1/backup", &json!({}), target, &args.file).await;
+    let written = unfinished::write(&args.file, args.force, fill).await;
+    let (_, bytes) = access.finish(context.output, written).await?;
+    let made = Made { file: args.file.display().to_string(), bytes };
     let output = context.output;
     if output.is_json() {
         output.json(&made)?;
@@ -64,19 +67,6 @@ pub(crate) async fn backup(context: &Context<'_>, args: &BackupArgs) -> Result<E
     output.field("file", &made.file)?;
     output.field("bytes", &made.bytes.to_string())?;
     Ok(Exit::Done)
-}
-
-async fn write(access: &Access, args: &BackupArgs) -> Result<Made, CliError> {
-    let file: &Path = &args.file;
-    let failed = |error: &std::io::Error| CliError::file("write", file, error);
-    let part = Unfinished::beside(file)?;
-    let mut target = part.create().map_err(|error| failed(&error))?;
-    // An answer that ends early is an error.
-    access.post_for_file("/api/v1/backup", &json!({}), &mut target, file).await?;
-    target.sync_all().map_err(|error| failed(&error))?;
-    let bytes = target.metadata().map_err(|error| failed(&error))?.len();
-    part.publish(file, args.force)?;
-    Ok(Made { file: file.display().to_string(), bytes })
 }
 
 /// Makes a data directory from a backup, or lets one go on.

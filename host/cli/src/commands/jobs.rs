@@ -22,6 +22,7 @@ use crate::api::grants::PermissionHistory;
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
 use crate::api::pins::Pinned;
 use crate::api::proposals::{Decided, Verdict};
+use crate::directory::canonical;
 use crate::error::{CliError, Exit};
 use crate::output::{ALERT, Output};
 
@@ -301,10 +302,8 @@ fn question(text: &str) -> Result<Question, String> {
 /// Asks for something that needs no execution here.
 /// A folder as runs name it.
 fn workspace(folder: &Path) -> Result<String, CliError> {
-    let path = folder
-        .canonicalize()
-        .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
-    path.into_os_string()
+    canonical(folder)?
+        .into_os_string()
         .into_string()
         .map_err(|_| CliError::usage(format!("the name of folder `{}` is not UTF-8", folder.display())))
 }

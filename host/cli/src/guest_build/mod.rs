@@ -11,6 +11,7 @@ use handshake_core::manifest::PluginManifest;
 use handshake_runtime::manifest::{DIST, MANIFEST, read_manifest};
 use serde::Serialize;
 
+use crate::directory::canonical;
 use crate::error::CliError;
 
 pub(crate) use rust::{INSTALL, Toolchain};
@@ -112,9 +113,7 @@ pub(crate) fn build(folders: &[PathBuf], quiet: bool, note: &dyn Fn(&str)) -> Re
 }
 
 fn source(folder: &Path) -> Result<Source, CliError> {
-    let folder = folder
-        .canonicalize()
-        .map_err(|error| CliError::usage(format!("cannot open folder `{}`", folder.display())).because(&error))?;
+    let folder = canonical(folder)?;
     let (manifest, _) = read_manifest(&folder.join(MANIFEST))?;
     if folder.file_name().and_then(|name| name.to_str()) != Some(manifest.id.as_str()) {
         return Err(CliError::usage(format!("plugin `{}` is in a folder named `{}`", manifest.id, folder.display()))

@@ -15,6 +15,8 @@ mod runs;
 mod tokens;
 mod triggers;
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,9 @@ pub trait Database: Workflows + EventOutbox + RetentionStore + ContentStore + To
     async fn migration_version(&self) -> Result<Option<i64>, StorageError>;
     /// What is stored, in numbers.
     async fn statistics(&self) -> Result<Statistics, StorageError>;
+    /// Copies all of it, as it is at one moment, to a file that is not there yet, while everything goes on. `Conflict` on
+    /// PostgreSQL, which has tools of its own for that.
+    async fn snapshot(&self, to: &Path) -> Result<(), StorageError>;
     /// Writes what is queued and closes. Later calls fail.
     async fn close(&self) -> Result<(), StorageError>;
 }

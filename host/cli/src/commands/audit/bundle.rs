@@ -1,5 +1,7 @@
 //! `handshake audit bundle`: what is known about a job in one file.
 
+use std::fs::File;
+use std::io::Seek;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -12,7 +14,7 @@ use crate::access::{Access, Need};
 use crate::api::bundle::{BUNDLE_ID, BUNDLE_SHA256, BundleRequest};
 use crate::commands::Context;
 use crate::error::CliError;
-use crate::unfinished::{self, Unfinished};
+use crate::{hashed, unfinished};
 
 /// Arguments of `handshake audit bundle`.
 #[derive(Debug, Args)]
@@ -76,27 +78,25 @@ pub(super) async fn bundle(context: &Context<'_>, args: &BundleArgs) -> Result<(
 }
 
 async fn write(access: &Access, args: &BundleArgs, file: &std::path::Path) -> Result<Bundle, CliError> {
-    let failed = |error: &std::io::Error| CliError::file("write", file, error);
-    let part = Unfinished::beside(file)?;
-    let mut target = part.create().map_err(|error| failed(&error))?;
     let mode = match args.mode {
         Mode::SafeDefault => RedactionMode::SafeDefault,
         Mode::Workspace => RedactionMode::Workspace,
         Mode::FullLocal => RedactionMode::FullLocal,
     };
     let path = format!("/api/v1/audit/bundles/{}", args.job);
-    let headers = access.post_for_file(&path, &BundleRequest { mode }, &mut target, file).await?;
-    target.sync_all().map_err(|error| failed(&error))?;
-    let bytes = target.metadata().map_err(|error| failed(&error))?.len();
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let missing = || CliError::internal("the local API does not say which bundle this is");
-    let bundle_id = header(BUNDLE_ID).and_then(|id| id.parse().ok()).ok_or_else(missing)?;
-    let sha256 = header(BUNDLE_SHA256).and_then(|sum| sum.parse().ok()).ok_or_else(missing)?;
-    // A stream that ended early is no bundle.
-    let content = std::fs::File::open(part.path()).and_then(crate::bundle::digest).map_err(|error| failed(&error))?;
-    if content != sha256 {
-        return Err(CliError::internal("the bundle did not arrive as it was sent").hint("try again"));
-    }
-    part.publish(file, args.force)?;
+    let fill = async |target: &mut File| {
+        let headers = access.post_for_file(&path, &BundleRequest { mode }, target, file).await?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let missing = || CliError::internal("the local API does not say which bundle this is");
+        let bundle_id = header(BUNDLE_ID).and_then(|id| id.parse().ok()).ok_or_else(missing)?;
+        let sha256 = header(BUNDLE_SHA256).and_then(|sum| sum.parse().ok()).ok_or_else(missing)?;
+        // A stream that ended early is no bundle.
+        let content = target.rewind().and_then(|()| hashed::digest(&*target));
+        if content.map_err(|error| CliError::file("write", file, &error))? != sha256 {
+            return Err(CliError::internal("the bundle did not arrive as it was sent").hint("try again"));
+        }
+        Ok((bundle_id, sha256))
+    };
+    let ((bundle_id, sha256), bytes) = unfinished::write(file, args.force, fill).await?;
     Ok(Bundle { file: file.display().to_string(), bundle_id, sha256, bytes })
 }

@@ -1,6 +1,5 @@
 //! `handshake audit report`: all about a run in one page.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,7 +12,7 @@ use crate::commands::Context;
 use crate::error::CliError;
 use crate::page;
 use crate::review::report::ReportData;
-use crate::unfinished::{self, Unfinished};
+use crate::unfinished;
 
 /// Arguments of `handshake audit report`.
 #[derive(Debug, Args)]
@@ -46,11 +45,7 @@ pub(super) async fn report(context: &Context<'_>, args: &ReportArgs) -> Result<(
     let data = access.get::<ReportData>(&format!("/api/v1/audit/reports/{}", args.run)).await;
     let data = access.finish(output, data).await?;
     let page = page::render(&data)?;
-    let failed = |error: &std::io::Error| CliError::file("write", &file, error);
-    let part = Unfinished::beside(&file)?;
-    let mut target = part.create().map_err(|error| failed(&error))?;
-    target.write_all(page.as_bytes()).and_then(|()| target.sync_all()).map_err(|error| failed(&error))?;
-    part.publish(&file, args.force)?;
+    unfinished::write_text(&file, args.force, &page).await?;
     let written =
         Written { file: file.display().to_string(), decisions: data.decisions.len() as u64, bytes: page.len() as u64 };
     if output.is_json() {

@@ -11,7 +11,7 @@ use crate::commands::Context;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::review::suggest::{SuggestRequest, Suggested, SuggestedGrants};
-use crate::unfinished::{self, Unfinished};
+use crate::unfinished;
 
 /// Arguments of `handshake audit suggest`.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(super) async fn suggest(context: &Context<'_>, args: &SuggestArgs) -> Result
     let suggested = access.post::<Suggested>("/api/v1/audit/suggest", &request).await;
     let suggested = access.finish(output, suggested).await?;
     if let Some(folder) = &args.folder {
-        write(&suggested, folder, args.force)?;
+        write(&suggested, folder, args.force).await?;
     }
     if output.is_json() {
         return output.json(&suggested);
@@ -73,18 +73,14 @@ fn row(grants: &SuggestedGrants) -> Vec<String> {
     vec![grants.workflow.clone(), grants.step.clone(), grants.plugin.clone(), now, enough]
 }
 
-fn write(suggested: &Suggested, folder: &Path, force: bool) -> Result<(), CliError> {
+async fn write(suggested: &Suggested, folder: &Path, force: bool) -> Result<(), CliError> {
     let paths: Vec<_> = suggested.files.iter().map(|file| folder.join(&file.path)).collect();
     // All or nothing, as far as that can be told beforehand.
     paths.iter().try_for_each(|path| unfinished::check(path, force))?;
     for (file, path) in suggested.files.iter().zip(&paths) {
-        let failed = |error: &std::io::Error| CliError::file("write", path, error);
-        std::fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(|error| failed(&error))?;
-        let part = Unfinished::beside(path)?;
-        let mut target = part.create().map_err(|error| failed(&error))?;
-        std::io::Write::write_all(&mut target, file.text.as_bytes()).map_err(|error| failed(&error))?;
-        target.sync_all().map_err(|error| failed(&error))?;
-        part.publish(path, force)?;
+        std::fs::create_dir_all(path.parent().unwrap_or(folder))
+            .map_err(|error| CliError::file("write", path, &error))?;
+        unfinished::write_text(path, force, &file.text).await?;
     }
     Ok(())
 }

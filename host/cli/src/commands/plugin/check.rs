@@ -8,6 +8,7 @@ use super::kilobytes;
 use crate::access::Need;
 use crate::api::plugins::{CheckRequest, PluginCheck};
 use crate::commands::Context;
+use crate::directory::canonical;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone};
 
@@ -32,10 +33,7 @@ pub(super) fn request(plugin: &str) -> Result<CheckRequest, CliError> {
     if !plugin.contains('/') && plugin != "." && plugin != ".." {
         return Ok(CheckRequest::Uses(plugin.to_owned()));
     }
-    let folder = Path::new(plugin)
-        .canonicalize()
-        .map_err(|error| CliError::usage(format!("cannot open folder `{plugin}`")).because(&error))?;
-    Ok(CheckRequest::Folder(folder))
+    Ok(CheckRequest::Folder(canonical(Path::new(plugin))?))
 }
 
 fn show(output: &Output, check: &PluginCheck) -> Result<Exit, CliError> {
