@@ -25,7 +25,7 @@ use handshake_core::step::{Descriptor, Plugin, PluginError, StepExecutor, StepFa
 use handshake_core::storage::{EventOutbox, OnClaim, Payloads, RunChange, RunStore, StorageError, WorkQueue};
 use handshake_core::testing::{self, MemoryRecorder, NoRedaction, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, PluginId, RunId, StepId};
-use handshake_engine::{Engine, EngineServices, Format, InputValue, Submission, WorkflowSource};
+use handshake_engine::{Control, Engine, EngineServices, Format, InputValue, Submission, WorkflowSource};
 use handshake_recorder::Recorder;
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::backends::RunningClock;
@@ -127,10 +127,10 @@ impl Host {
             idempotency_key: None,
             actor: Actor::system(),
         };
-        let submitted = self.engine.submit(submission).await.unwrap();
-        let done = self.engine.execute(submitted.run_id, CancellationToken::new()).await.unwrap();
+        let control = Control::new(CancellationToken::new());
+        let done = self.engine.run(submission, &control, |begun| drop(begun.unwrap())).await.unwrap().unwrap();
         assert_eq!(done.job.state, JobState::Completed, "{}", done.job.status_reason);
-        submitted.run_id
+        done.run.run_id
     }
 
     /// Workflows per second with so many at a time.

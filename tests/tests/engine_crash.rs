@@ -152,16 +152,14 @@ impl World {
         (engine, database)
     }
 
-    async fn submit(&self, engine: &Engine) -> (JobId, RunId) {
+    fn submission(key: Option<&str>) -> Submission {
         let source = WorkflowSource { file: "crash.yaml".into(), text: WORKFLOW.into(), format: Format::Yaml };
-        let submission = Submission {
-            source,
-            inputs: BTreeMap::new(),
-            base: "/".into(),
-            idempotency_key: None,
-            actor: Actor::system(),
-        };
-        let submitted = engine.submit(submission).await.unwrap();
+        let (inputs, idempotency_key) = (BTreeMap::new(), key.map(str::to_owned));
+        Submission { source, inputs, base: "/".into(), idempotency_key, actor: Actor::system() }
+    }
+
+    async fn submit(&self, engine: &Engine) -> (JobId, RunId) {
+        let submitted = engine.submit(Self::submission(None)).await.unwrap();
         (submitted.job_id, submitted.run_id)
     }
 
@@ -283,6 +281,48 @@ async fn a_host_lost_at_any_commit_changes_nothing_about_the_end_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_lost_at_any_commit_changes_nothing_about_the_end_on_postgres() {
     lost_at_every_commit(Backend::Postgres).await;
+}
+
+async fn lost_when_a_job_begins(backend: Backend) {
+    if !backends().contains(&backend) {
+        return eprintln!("NOT RUN: HANDSHAKE_TEST_BACKEND asks for another backend alone");
+    }
+    let world = World::new(backend).await;
+    let (whole, _) = world.engine(usize::MAX, false);
+    let (job, run) = world.submit(&whole).await;
+    world.live(&whole, job, run).await.unwrap();
+    let undisturbed = world.end(job, run).await;
+    for (dies_at, after) in [(1, false), (1, true), (2, false), (2, true)] {
+        world.plugins.served.lock().unwrap().clear();
+        let key = format!("{dies_at} {after}");
+        let (engine, _) = world.engine(dies_at, after);
+        let mut begun = None;
+        let control = Control::default();
+        let ran = engine.run(World::submission(Some(&key)), &control, |told| begun = Some(told.is_ok())).await;
+        assert_eq!((begun, ran.is_err()), (Some(dies_at > 1), dies_at > 1));
+
+        // Whoever was told nothing submits again, and finds the job where it was stored.
+        let (engine, _) = world.engine(usize::MAX, false);
+        world.database.flush().await.unwrap();
+        let recovered = engine.recover().await.unwrap();
+        let stored = dies_at > 1 || after;
+        assert_eq!(recovered.len(), usize::from(stored), "{key}");
+        let submitted = engine.submit(World::submission(Some(&key))).await.unwrap();
+        assert_eq!(submitted.existing, stored, "{key}");
+        world.live(&engine, submitted.job_id, submitted.run_id).await.unwrap();
+        assert_eq!(world.end(submitted.job_id, submitted.run_id).await, undisturbed, "{key}");
+        assert_eq!(world.plugins.served.lock().unwrap().len(), 4, "{key}: one key for each node");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_lost_when_a_job_begins_has_stored_all_of_it_or_nothing_on_sqlite() {
+    lost_when_a_job_begins(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_lost_when_a_job_begins_has_stored_all_of_it_or_nothing_on_postgres() {
+    lost_when_a_job_begins(Backend::Postgres).await;
 }
 
 /// Runs that the lost host leaves behind; enough for the server to go away while they are looked at.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use handshake_core::event::Actor;
 use handshake_core::{JobId, RunId};
-use handshake_engine::{Control, Engine};
+use handshake_engine::{Control, Engine, EngineError, Submission, SubmittedJob};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +37,19 @@ pub(crate) struct Executions {
 struct Leave {
     executions: Arc<Executions>,
     run: RunId,
+    execution: Arc<Execution>,
     _finished: DropGuard,
+}
+
+impl Leave {
+    /// The run is over, or could not be driven to its end.
+    fn ended(self, error: Option<EngineError>) {
+        if let Some(error) = error {
+            tracing::error!(run = %self.run, %error, "the run could not be driven to its end");
+            // First write wins; there is only this one.
+            let _ = self.execution.failure.set(error.into());
+        }
+    }
 }
 
 impl Drop for Leave {
@@ -72,32 +85,60 @@ impl Executions {
         self.accepts().then_some(token)
     }
 
-    /// Executes a run in the background.
-    pub(crate) fn start(self: &Arc<Self>, engine: Engine, run: RunId, job: JobId, by: Actor) -> Arc<Execution> {
+    /// Puts a run into the list, unless it is there.
+    fn enter(self: &Arc<Self>, run: RunId, job: JobId, control: Control) -> Result<Leave, Arc<Execution>> {
         let mut active = self.active();
         if let Some(execution) = active.get(&run) {
-            return Arc::clone(execution);
+            return Err(Arc::clone(execution));
         }
         let finished = CancellationToken::new();
-        let execution = Arc::new(Execution {
-            job,
-            control: Control::new(self.stop.child_token()),
-            finished: finished.clone(),
-            failure: OnceLock::new(),
-        });
+        let execution = Arc::new(Execution { job, control, finished: finished.clone(), failure: OnceLock::new() });
         active.insert(run, Arc::clone(&execution));
-        drop(active);
-        let leave = Leave { executions: Arc::clone(self), run, _finished: finished.drop_guard() };
-        let own = Arc::clone(&execution);
+        Ok(Leave { executions: Arc::clone(self), run, execution, _finished: finished.drop_guard() })
+    }
+
+    /// Executes a run in the background.
+    pub(crate) fn start(self: &Arc<Self>, engine: Engine, run: RunId, job: JobId, by: Actor) -> Arc<Execution> {
+        let entered = match self.enter(run, job, Control::new(self.stop.child_token())) {
+            Ok(entered) => entered,
+            Err(execution) => return execution,
+        };
+        let execution = Arc::clone(&entered.execution);
         self.tasks.spawn(async move {
-            let _leave = leave;
-            if let Err(error) = engine.resume(run, &by, &own.control).await {
-                tracing::error!(%run, %error, "the run could not be driven to its end");
-                // First write wins; there is only this one.
-                let _ = own.failure.set(error.into());
-            }
+            let driven = engine.resume(run, &by, &entered.execution.control).await;
+            entered.ended(driven.err());
         });
         execution
+    }
+
+    /// Stores a job and executes it in the background. No execution when the idempotency key was used before. Whoever
+    /// goes away meanwhile does not keep it from beginning.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        engine: Engine,
+        submission: Submission,
+    ) -> Result<(SubmittedJob, Option<Arc<Execution>>), EngineError> {
+        let (told, begun) = oneshot::channel();
+        let (executions, control) = (Arc::clone(self), Control::new(self.stop.child_token()));
+        self.tasks.spawn(async move {
+            let mut entered = None;
+            let driven = engine.run(submission, &control, |submitted| {
+                let answer = submitted.map(|submitted| {
+                    if !submitted.existing {
+                        entered = executions.enter(submitted.run_id, submitted.job_id, control.clone()).ok();
+                    }
+                    (submitted, entered.as_ref().map(|entered| Arc::clone(&entered.execution)))
+                });
+                // Nobody may be there any more.
+                drop(told.send(answer));
+            });
+            let driven = driven.await;
+            if let Some(entered) = entered {
+                entered.ended(driven.err());
+            }
+        });
+        let gone = |_| Err(EngineError::Internal("the submission was given up".to_owned()));
+        begun.await.unwrap_or_else(gone)
     }
 
     /// A run under way.

@@ -231,6 +231,18 @@ impl Engine {
         crate::submission::submit(&self.inner.services, submission).await
     }
 
+    /// Checks like [`Self::submit`], stores the job with its run claimed by this host, and drives the run to its end:
+    /// one transaction less than submitting and executing. `begun` is told what became of the submission, once it is
+    /// stored or refused. None when there was nothing to drive: a refused one, or one whose key was used before.
+    pub async fn run(
+        &self,
+        submission: Submission,
+        control: &Control,
+        begun: impl FnOnce(Result<SubmittedJob, EngineError>) + Send,
+    ) -> Result<Option<RunSummary>, EngineError> {
+        crate::run::run(&self.inner, submission, control, begun).await
+    }
+
     /// Claims a run that is queued or was interrupted, and drives it to its end. When the token fires, running steps
     /// are stopped and the run and its job become cancelled.
     pub async fn execute(&self, run: RunId, cancel: CancellationToken) -> Result<RunSummary, EngineError> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use handshake_core::event::Actor;
+use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, EntityRef, JobKind, JobMetrics, JobState};
 use handshake_core::mount::{Mount, MountError, MountResolver};
 use handshake_core::recorder::RecorderError;
@@ -160,7 +160,19 @@ pub(crate) async fn accept(
     Ok(Accepted { parsed, inputs, pinned, entities, warnings })
 }
 
-pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+/// A job that is not stored yet.
+pub(crate) struct NewJob {
+    pub(crate) job: AiJob,
+    pub(crate) run: WorkflowRun,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) key: Option<String>,
+    /// That it was submitted.
+    pub(crate) events: Vec<AdmittedEvent>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Refuses everything that can be refused, and makes the job otherwise.
+pub(crate) async fn new(services: &EngineServices, submission: Submission) -> Result<NewJob, SubmitError> {
     let accepted = accept(services, &submission.source, submission.inputs, &submission.base).await?;
     let Accepted { parsed, inputs, pinned, entities, warnings } = accepted;
     let origin = Origin {
@@ -171,8 +183,24 @@ pub(crate) async fn submit(services: &EngineServices, submission: Submission) ->
         entity_refs: entities,
     };
     let (job, run) = records(services, &parsed.workflow, inputs.as_ref().clone(), origin)?;
-    let stored = store(services, job, run, submission.idempotency_key.as_deref(), &submission.actor).await?;
+    let events = submitted(services, &job, &run, &submission.actor)?;
+    Ok(NewJob { job, run, plan: parsed.plan, key: submission.idempotency_key, events, warnings })
+}
+
+pub(crate) async fn submit(services: &EngineServices, submission: Submission) -> Result<SubmittedJob, SubmitError> {
+    let NewJob { job, run, key, events, warnings, .. } = new(services, submission).await?;
+    let stored = store(services, job, run, key.as_deref(), events).await?;
     Ok(SubmittedJob { warnings, ..stored })
+}
+
+fn submitted(
+    services: &EngineServices,
+    job: &AiJob,
+    run: &WorkflowRun,
+    by: &Actor,
+) -> Result<Vec<AdmittedEvent>, RecorderError> {
+    let envelope = Envelope { services, job: job.job_id, run: run.run_id, trace: job.trace_id };
+    Ok(vec![envelope.job_span_start(job, by)?, envelope.job_transition(None, job.state, &job.status_reason, by)?])
 }
 
 async fn store(
@@ -180,12 +208,9 @@ async fn store(
     job: AiJob,
     run: WorkflowRun,
     key: Option<&str>,
-    by: &Actor,
+    events: Vec<AdmittedEvent>,
 ) -> Result<SubmittedJob, SubmitError> {
     let (job_id, run_id) = (job.job_id, run.run_id);
-    let envelope = Envelope { services, job: job_id, run: run_id, trace: job.trace_id };
-    let events =
-        vec![envelope.job_span_start(&job, by)?, envelope.job_transition(None, job.state, &job.status_reason, by)?];
     match services.database.submit(job, run, key, events).await? {
         Submitted::New => Ok(SubmittedJob { job_id, run_id, existing: false, warnings: Vec::new() }),
         Submitted::Existing(job) => {
@@ -216,7 +241,8 @@ pub(crate) async fn submit_child(
         entity_refs: parent_job.entity_refs.clone(),
     };
     let (job, run) = records(services, &workflow, inputs, origin)?;
-    store(services, job, run, Some(key), &Actor::system()).await
+    let events = submitted(services, &job, &run, &Actor::system())?;
+    store(services, job, run, Some(key), events).await
 }
 
 /// Where a job comes from.

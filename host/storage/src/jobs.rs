@@ -4,16 +4,17 @@ use async_trait::async_trait;
 use handshake_core::event::AdmittedEvent;
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::NodeExecution;
-use handshake_core::run::WorkflowRun;
-use handshake_core::storage::{JobFilter, JobStore, StorageError, Submitted};
+use handshake_core::run::{FencingToken, WorkflowRun};
+use handshake_core::storage::{Begun, JobFilter, JobStore, RunChange, StorageError, Submitted};
 use handshake_core::{JobId, ProfileId, Timestamp};
 
 use crate::artifacts;
+use crate::claims::{ClaimRun, EncodedChange, Unclaimed};
 use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
 use crate::listed::Listed;
 use crate::nodes::NodeRow;
-use crate::operation::{Applied, Operation, Refusal, Step};
+use crate::operation::{Applied, Operation, Refusal, Step, assumed};
 use crate::runs::RunRow;
 use crate::sql::{Connection, Query, Row, column, query};
 use crate::text;
@@ -40,6 +41,11 @@ const UPDATE: &str = "UPDATE jobs SET workflow_run_id = $6, state = $7, protocol
      metrics = $15, status_reason = $16, updated_at = $17, error_message = $18, job_inputs = $19, job_outputs = $20 \
      WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
      AND parent_job_id IS NOT DISTINCT FROM $5";
+const SAME: &str = assumed!(
+    "SELECT 1 FROM jobs WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
+     AND parent_job_id IS NOT DISTINCT FROM $5",
+    "$6"
+);
 const PIN: &str = "UPDATE jobs SET is_pinned = $1 WHERE job_id = $2";
 const STATE: &str = "SELECT state FROM jobs WHERE job_id = $1";
 const SET_STATE: &str = "UPDATE jobs SET state = $1, updated_at = $2 WHERE job_id = $3";
@@ -133,8 +139,21 @@ impl JobRow {
     }
 
     /// Writes a job's new form.
-    pub(crate) async fn update(&self, connection: &mut Connection) -> Result<(), StorageError> {
-        if self.bind(UPDATE).execute(connection).await.map_err(failed("update a job"))? == 1 {
+    pub(crate) async fn update(&self, step: &mut Step<'_>) -> Result<(), StorageError> {
+        let failed = || failed("update a job");
+        if step.assume {
+            let job = &self.job;
+            let same = query(SAME)
+                .bind(job.job_id.to_string())
+                .bind(job.trace_id.to_string())
+                .bind(job.job_kind.as_str())
+                .bind(job.created_at.micros())
+                .bind(job.parent_job_id.map(|id| id.to_string()))
+                .bind(i64::MIN);
+            same.execute_later(step.connection).await.map_err(failed())?;
+            return self.bind(UPDATE).execute_later(step.connection).await.map_err(failed());
+        }
+        if self.bind(UPDATE).execute(step.connection).await.map_err(failed())? == 1 {
             return Ok(());
         }
         let id = self.job_id;
@@ -205,35 +224,100 @@ struct Submit {
     events: Vec<AdmittedEvent>,
 }
 
-#[async_trait]
-impl Operation for Submit {
-    type Answer = Submitted;
+impl Submit {
+    fn encode(
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+    ) -> Result<Self, StorageError> {
+        check_run(&job, &run)?;
+        if let Some(key) = key {
+            text::check("idempotency key", key)?;
+            if key.is_empty() || key.len() > LONGEST_KEY {
+                return Err(StorageError::Validation(format!("an idempotency key has 1 to {LONGEST_KEY} bytes")));
+            }
+        }
+        text::check_events(&events)?;
+        Ok(Self { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events })
+    }
 
-    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
+    /// Stores it, or finds the job that the key was used for.
+    async fn store(&self, step: &mut Step<'_>) -> Result<Option<Box<AiJob>>, Refusal> {
         let operation = "store a job";
         if let Some(key) = &self.key {
             let first: Option<String> =
                 query(KEY).bind(key.as_str()).fetch_value(step.connection).await.map_err(failed(operation))?;
             if let Some(first) = first {
                 let job = find(step.connection, first.parse().map_err(unreadable("job id"))?).await?;
-                return Ok(Applied::Unchanged(Submitted::Existing(Box::new(job))));
+                return Ok(Some(Box::new(job)));
             }
         }
-        let stored = self.job.bind(INSERT).bind(self.job.job.is_pinned).execute(step.connection).await;
-        let stored = stored.map_err(failed(operation));
+        // Ids are drawn by the host, so that they are new need not be seen before the next statement.
+        let insert = self.job.bind(INSERT).bind(self.job.job.is_pinned);
+        let stored = insert.execute_soon(step.assume, step.connection).await.map_err(failed(operation));
         stored.map_err(|error| exists(error, "job", self.job.job_id))?;
-        self.run.insert(step.connection).await?;
+        self.run.insert(step).await?;
         if let Some(key) = &self.key {
             query(INSERT_KEY)
                 .bind(key.as_str())
                 .bind(self.job.job_id.to_string())
                 .bind(step.now.micros())
-                .execute(step.connection)
+                .execute_soon(step.assume, step.connection)
                 .await
                 .map_err(failed(operation))?;
         }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Operation for Submit {
+    type Answer = Submitted;
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Submitted>, Refusal> {
+        if let Some(job) = self.store(step).await? {
+            return Ok(Applied::Unchanged(Submitted::Existing(job)));
+        }
         step.connection.announce().await?;
         Ok(Applied::Wrote(Submitted::New))
+    }
+
+    fn events(&self) -> &[AdmittedEvent] {
+        &self.events
+    }
+}
+
+/// A new job whose first run is claimed with it.
+struct Begin {
+    submit: Submit,
+    claim: ClaimRun,
+    /// Of both.
+    events: Vec<AdmittedEvent>,
+}
+
+#[async_trait]
+impl Operation for Begin {
+    type Answer = Begun;
+
+    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<Begun>, Refusal> {
+        if let Some(job) = self.submit.store(step).await? {
+            return Ok(Applied::Unchanged(Begun::Existing(job)));
+        }
+        let (run, job) = (&self.submit.run, &self.submit.job);
+        let before = Unclaimed {
+            job: job.job_id,
+            state: run.state(),
+            job_state: job.state(),
+            fence: FencingToken(0),
+            is_pinned: job.job.is_pinned,
+        };
+        let claim = self.claim.take(step, before).await.map_err(|refusal| match refusal {
+            // The job is written already.
+            Refusal::Answer(error) => Refusal::Failure(error),
+            failure => failure,
+        })?;
+        Ok(Applied::Wrote(Begun::Claimed(Box::new(claim))))
     }
 
     fn events(&self) -> &[AdmittedEvent] {
@@ -256,9 +340,9 @@ impl Operation for Transition {
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         self.job.require(step, self.from).await?;
-        self.job.update(step.connection).await?;
+        self.job.update(step).await?;
         if let Some(run) = &self.run {
-            run.insert(step.connection).await?;
+            run.insert(step).await?;
             for node in &self.nodes {
                 node.write(step.connection).await?;
             }
@@ -319,19 +403,25 @@ impl JobStore for SqlDatabase {
         key: Option<&str>,
         events: Vec<AdmittedEvent>,
     ) -> Result<Submitted, StorageError> {
-        check_run(&job, &run)?;
-        if let Some(key) = key {
-            text::check("idempotency key", key)?;
-            if key.is_empty() || key.len() > LONGEST_KEY {
-                return Err(StorageError::Validation(format!("an idempotency key has 1 to {LONGEST_KEY} bytes")));
-            }
-        }
-        text::check_events(&events)?;
-        let submit =
-            Submit { job: JobRow::encode(job)?, run: RunRow::encode(run)?, key: key.map(str::to_owned), events };
-        let submitted = self.queue.perform("store a job", submit, None).await?;
+        let submitted = self.queue.perform("store a job", Submit::encode(job, run, key, events)?, None).await?;
         self.queued.send_modify(|count| *count += 1);
         Ok(submitted)
+    }
+
+    async fn begin(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        mut events: Vec<AdmittedEvent>,
+        change: RunChange,
+    ) -> Result<Begun, StorageError> {
+        let id = run.run_id;
+        let submit = Submit::encode(job, run, key, Vec::new())?;
+        text::check_events(&events)?;
+        let claim = ClaimRun::new(id, EncodedChange::encode(id, change)?, self.lease)?;
+        events.extend(claim.events().iter().cloned());
+        self.queue.perform("store a job", Begin { submit, claim, events }, None).await
     }
 
     async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError> {

@@ -149,7 +149,7 @@ pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Resul
         .bind(step.host.to_string())
         .bind(signed(step.next_seq)?)
         .bind(step.now.micros());
-    statement.execute(step.connection).await.map(drop).map_err(failed("note an effect"))
+    statement.execute_soon(step.assume, step.connection).await.map_err(failed("note an effect"))
 }
 
 /// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so

@@ -15,7 +15,19 @@ pub(crate) struct Step<'a> {
     pub(crate) now: Timestamp,
     /// The number that the operation's first event will have in the chain.
     pub(crate) next_seq: u64,
+    /// Whether what is almost always so may be taken for granted: see [`assumed`].
+    pub(crate) assume: bool,
 }
+
+/// A statement that finds nothing while the query inside finds something, and otherwise fails, because SQLite's
+/// `abs` has no answer for the last argument, `i64::MIN`. It takes part in a transaction without a turn of its own to
+/// the database; a transaction that fails of it is written again without assumptions, and finds out why.
+macro_rules! assumed {
+    ($query:literal, $last:literal) => {
+        concat!("SELECT 1 WHERE CASE WHEN EXISTS (", $query, ") THEN 0 ELSE abs(", $last, ") END")
+    };
+}
+pub(crate) use assumed;
 
 /// What an operation did.
 #[derive(Debug)]

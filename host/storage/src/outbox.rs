@@ -32,8 +32,9 @@ const RELEASE: &str = "DELETE FROM outbox WHERE host = $1 AND seq <= $2";
 /// else waits.
 const RELEASED_AT_ONCE: u64 = 1000;
 
-/// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once.
-const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
+/// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once; those that a run's steps leave
+/// behind take one.
+const CHUNKS: [usize; 13] = [256, 128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// The host that opens the database; entered at the first opening. One that is not shared knows its own.
 pub(crate) async fn host(

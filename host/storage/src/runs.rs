@@ -16,6 +16,7 @@ use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs;
 use crate::nodes;
+use crate::operation::Step;
 use crate::sql::{Connection, Row, column, query};
 use crate::text;
 
@@ -98,7 +99,7 @@ impl RunRow {
     }
 
     /// Stores a new run, which nobody has claimed.
-    pub(crate) async fn insert(&self, connection: &mut Connection) -> Result<(), StorageError> {
+    pub(crate) async fn insert(&self, step: &mut Step<'_>) -> Result<(), StorageError> {
         let run = &self.run;
         let statement = query(INSERT)
             .bind(run.run_id.to_string())
@@ -114,7 +115,7 @@ impl RunRow {
             .bind(run.updated_at.micros())
             .bind(i64::from(run.recoveries))
             .bind(run.wake_at.map(Timestamp::micros));
-        let stored = statement.execute(connection).await.map(drop).map_err(failed("store a run"));
+        let stored = statement.execute_soon(step.assume, step.connection).await.map_err(failed("store a run"));
         stored.map_err(|error| jobs::exists(error, "run", self.run_id))
     }
 

@@ -38,8 +38,8 @@ pub(crate) struct Ahead {
 }
 
 /// Most statements that wait for the next one. Prepared statements are kept by their whole text, so there must not be
-/// too many ways to put them together.
-const MOST_AHEAD: usize = 2;
+/// too many ways to put them together; what one operation says is not put together with what another does.
+const MOST_AHEAD: usize = 8;
 
 impl Ahead {
     /// Begins a transaction with the next statement.
@@ -66,6 +66,14 @@ impl Connection {
             Self::SqliteReader(connection) => Driver::Sqlite(connection),
             Self::Postgres(connection) => Driver::Postgres(connection),
             Self::PostgresReader(connection) => Driver::Postgres(connection),
+        }
+    }
+
+    /// Says what waits for the next statement.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite { ahead, .. } if ahead.statements > 0 => query("").execute(self).await.map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -236,6 +244,11 @@ impl<'q> Query<'q> {
         ahead.values.extend(self.values.into_iter().map(Value::into_owned));
         ahead.statements += 1;
         Ok(())
+    }
+
+    /// Says it like [`Query::execute_later`], or at once.
+    pub(crate) async fn execute_soon(self, later: bool, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        if later { self.execute_later(connection).await } else { self.execute(connection).await.map(drop) }
     }
 
     /// Says it; returns how many rows it changed.

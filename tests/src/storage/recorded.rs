@@ -38,8 +38,9 @@ impl Calls {
 }
 
 /// Writes of an engine, each of which is a commit.
-const COMMITS: [&str; 15] = [
+const COMMITS: [&str; 16] = [
     "submit",
+    "begin",
     "transition",
     "rerun",
     "claim",
@@ -127,6 +128,7 @@ type Events = Vec<AdmittedEvent>;
 
 hand_on! { JobStore:
     submit(job: AiJob, run: WorkflowRun, key: Option<&str>, events: Events) -> Answer<Submitted>;
+    begin(job: AiJob, run: WorkflowRun, key: Option<&str>, events: Events, change: RunChange) -> Answer<Begun>;
     transition(job: AiJob, from: JobState, events: Events) -> Answer<()>;
     rerun(job: AiJob, from: JobState, run: WorkflowRun, nodes: Vec<NodeExecution>, events: Events) -> Answer<()>;
     pin(id: JobId, pinned: bool, events: Events) -> Answer<()>;

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use handshake_core::job::{JobKind, JobState};
-use handshake_core::storage::{Database, EventOutbox, JobFilter, JobStore, RunStore, StorageError, Submitted};
+use handshake_core::event::AdmittedEvent;
+use handshake_core::job::{AiJob, JobKind, JobState};
+use handshake_core::run::{FencingToken, RunState, WorkflowRun};
+use handshake_core::storage::{
+    Begun, Database, EventOutbox, JobFilter, JobStore, RunChange, RunStore, StorageError, Submitted,
+};
 use handshake_core::{HostId, Ids, JobId, TraceId};
 use handshake_storage::DatabaseUrl;
 use handshake_tests::postgres::Backend;
@@ -67,6 +71,46 @@ pub(crate) async fn one_idempotency_key_gives_one_job_however_many_submit_at_onc
     assert!(existing.iter().all(|id| *id == new[0]));
     assert_eq!(world.database.jobs(&JobFilter::default()).await.unwrap().len(), 1);
     assert_eq!(world.recorded().await.len(), 1, "events of a submission that was not stored are not on record");
+}
+
+pub(crate) async fn a_job_begins_with_its_run_claimed_or_is_not_stored(world: World) {
+    let (job, run) = world.job();
+    let change = |job: &AiJob, run: &WorkflowRun| RunChange {
+        job: Some(AiJob { state: JobState::Running, ..job.clone() }),
+        run: Some(WorkflowRun { state: RunState::Running, ..run.clone() }),
+        nodes: vec![world.node(run.run_id, "first", None, 1)],
+        events: vec![world.event("claimed")],
+    };
+    let begin = async |job: &AiJob, run: &WorkflowRun, key, change: RunChange| {
+        let submitted = world.event("submitted");
+        let ids = [&submitted].into_iter().chain(&change.events).map(AdmittedEvent::event_id).collect::<Vec<_>>();
+        let begun = world.database.begin(job.clone(), run.clone(), key, vec![submitted], change).await;
+        begun.map(|begun| (begun, ids))
+    };
+    let (begun, events) = begin(&job, &run, Some("key"), change(&job, &run)).await.unwrap();
+    let Begun::Claimed(claim) = begun else { panic!("{begun:?}") };
+    assert_eq!((claim.fence, claim.run.host), (FencingToken(1), Some(world.database.host())));
+    assert_eq!((claim.run.state, claim.job.state), (RunState::Running, JobState::Running));
+    assert_eq!(world.database.run(run.run_id).await.unwrap(), claim.run);
+    assert_eq!(world.database.job(job.job_id).await.unwrap(), claim.job);
+    assert_eq!(world.recorded().await, events);
+    let again = world.database.claim(run.run_id, RunChange::default()).await;
+    assert!(matches!(again, Err(StorageError::Conflict(_))), "{again:?}");
+    let done = RunChange { nodes: change(&job, &run).nodes, ..RunChange::default() };
+    world.database.commit(run.run_id, claim.fence, done).await.unwrap();
+
+    // Nothing of what follows is stored.
+    let (other, its_run) = world.job();
+    let (second, _) = begin(&other, &its_run, Some("key"), change(&other, &its_run)).await.unwrap();
+    assert_eq!(second, Begun::Existing(claim.job.clone().into()));
+    let same = begin(&job, &its_run, None, change(&job, &its_run)).await;
+    assert!(matches!(same, Err(StorageError::Validation(_) | StorageError::Conflict(_))), "{same:?}");
+    let foreign = begin(&other, &its_run, None, change(&job, &its_run)).await;
+    assert!(matches!(foreign, Err(StorageError::Validation(_))), "{foreign:?}");
+    let queued = RunChange { run: Some(its_run.clone()), ..RunChange::default() };
+    assert!(matches!(begin(&other, &its_run, None, queued).await, Err(StorageError::Validation(_))));
+    assert!(matches!(world.database.job(other.job_id).await, Err(StorageError::NotFound { .. })));
+    assert_eq!(world.recorded().await, events);
 }
 
 pub(crate) async fn a_duplicate_job_fails_alone(world: World) {
@@ -149,7 +193,7 @@ pub(crate) async fn lists_are_filtered_before_the_limit_and_page_without_gaps(wo
 }
 
 pub(crate) async fn what_cannot_be_stored_is_refused_before_anything_is_written(world: World) {
-    let spoil: [fn(&mut handshake_core::job::AiJob, &mut handshake_core::run::WorkflowRun); 8] = [
+    let spoil: [fn(&mut AiJob, &mut WorkflowRun); 8] = [
         |job, _| job.status_reason = "a\0b".into(),
         |job, _| job.error_message = Some("\0".into()),
         |job, _| job.job_inputs = serde_json::json!({ "a": ["\0"] }),

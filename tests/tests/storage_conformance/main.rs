@@ -43,6 +43,7 @@ const CASES: &[Case] = &cases![
     jobs::an_unknown_job_is_not_found,
     jobs::a_copy_of_the_database_holds_what_was_stored_until_then,
     jobs::one_idempotency_key_gives_one_job_however_many_submit_at_once,
+    jobs::a_job_begins_with_its_run_claimed_or_is_not_stored,
     jobs::a_duplicate_job_fails_alone,
     jobs::lists_are_filtered_before_the_limit_and_page_without_gaps,
     jobs::what_cannot_be_stored_is_refused_before_anything_is_written,

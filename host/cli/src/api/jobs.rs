@@ -434,21 +434,22 @@ pub(crate) async fn begin_submission(
     };
     // Before the run can begin, so that no update is missed.
     let updates = host.engine.watch();
-    let started = host.engine.submit(submission).await?;
-    let execution = execution_of(host, &started).await?;
+    let (started, execution) = host.executions.begin(host.engine.clone(), submission).await?;
+    let execution = match execution {
+        Some(execution) => Some(execution),
+        None => execution_of(host, &started).await?,
+    };
     Ok(Begun { started, updates, execution })
 }
 
-/// Starts a new run, or finds the one that an idempotency key led to. A run that is still queued was stored by a
-/// process that went away before it could begin, so it begins now.
+/// Finds the run that an idempotency key led to. One that is still queued was stored by a process that went away
+/// before it could begin, so it begins now.
 async fn execution_of(host: &Arc<HostState>, submitted: &SubmittedJob) -> Result<Option<Arc<Execution>>, Refusal> {
-    if submitted.existing {
-        if let Some(execution) = host.executions.of_run(submitted.run_id) {
-            return Ok(Some(execution));
-        }
-        if host.database.run(submitted.run_id).await?.state != RunState::Queued {
-            return Ok(None);
-        }
+    if let Some(execution) = host.executions.of_run(submitted.run_id) {
+        return Ok(Some(execution));
+    }
+    if host.database.run(submitted.run_id).await?.state != RunState::Queued {
+        return Ok(None);
     }
     let engine = host.engine.clone();
     Ok(Some(host.executions.start(engine, submitted.run_id, submitted.job_id, Actor::system())))

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::StorageError;
+use super::{Claim, RunChange, StorageError};
 use crate::event::AdmittedEvent;
 use crate::job::{AiJob, JobKind, JobState};
 use crate::node::NodeExecution;
@@ -46,6 +46,16 @@ pub trait JobStore: Send + Sync {
         key: Option<&str>,
         events: Vec<AdmittedEvent>,
     ) -> Result<Submitted, StorageError>;
+    /// Likewise, and claims the run for this host as [`RunStore::claim`](super::RunStore::claim) does, in the same
+    /// transaction. `change` is what the claim changes of what is stored with it.
+    async fn begin(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+        change: RunChange,
+    ) -> Result<Begun, StorageError>;
     /// Stores a job's new form with its events, if its state is still `from`; `Conflict` otherwise. What its runs
     /// write goes through [`RunStore::commit`](super::RunStore::commit).
     async fn transition(&self, job: AiJob, from: JobState, events: Vec<AdmittedEvent>) -> Result<(), StorageError>;
@@ -72,6 +82,15 @@ pub trait JobStore: Send + Sync {
 pub enum Submitted {
     /// The job is new.
     New,
+    /// The key was used before, for this job.
+    Existing(Box<AiJob>),
+}
+
+/// What became of a submission that was to begin at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begun {
+    /// The job is new, and its run is claimed.
+    Claimed(Box<Claim>),
     /// The key was used before, for this job.
     Existing(Box<AiJob>),
 }

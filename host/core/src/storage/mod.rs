@@ -24,7 +24,7 @@ pub use self::approvals::{ApprovalFilter, ApprovalStore};
 pub use self::content::ContentStore;
 pub use self::fault::{Fault, FaultKind, Migration, Schema};
 pub use self::grants::{GrantFilter, GrantStore};
-pub use self::jobs::{JobFilter, JobStore, Submitted};
+pub use self::jobs::{Begun, JobFilter, JobStore, Submitted};
 pub use self::outbox::{EventOutbox, OutboxSlot};
 pub use self::page::Page;
 pub use self::retention::{

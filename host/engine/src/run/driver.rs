@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_core::document::Proposal;
-use handshake_core::event::Actor;
+use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobEvent, JobMetrics};
 use handshake_core::node::{Contribution, NodeExecution, NodeKey, NodeState};
 use handshake_core::run::{FencingToken, RunEvent, RunState, WorkflowRun};
 use handshake_core::step::{StepFailure, StepOutcome};
-use handshake_core::storage::{RunChange, StorageError};
+use handshake_core::storage::{Begun, Claim, RunChange, StorageError};
 use handshake_core::workflow::OnExceeded;
 use handshake_core::{Json, RunId, StepId};
 use serde_json::Value;
@@ -57,7 +57,7 @@ pub(super) enum Done {
 /// Drives one run.
 pub(super) struct Driver<'a> {
     pub(super) inner: &'a Arc<Inner>,
-    plan: Plan,
+    plan: Arc<Plan>,
     /// Of the steps that run plugins, in the order of the plan's steps; none if they could not be prepared.
     resources: Option<Vec<Option<StepResources>>>,
     pub(super) run: WorkflowRun,
@@ -114,7 +114,7 @@ impl<'a> Driver<'a> {
     /// had begun before a person.
     pub(super) fn new(
         inner: &'a Arc<Inner>,
-        plan: Plan,
+        plan: Arc<Plan>,
         prepared: Result<Vec<Option<StepResources>>, Unprepared>,
         (history, budget): (History, Arc<Budget>),
         (run, job): (WorkflowRun, AiJob),
@@ -165,9 +165,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Drives it. The second answer says whether it may go on at once: it waits for people, and they have answered.
+    /// Drives it, once it is claimed. The second answer says whether it may go on at once: it waits for people, and they
+    /// have answered.
     pub(super) async fn drive(mut self) -> Result<(RunSummary, bool), EngineError> {
-        self.claim().await?;
         let lost = CancellationToken::new();
         // Dropped with the driver, which ends it.
         let mut heartbeat = JoinSet::new();
@@ -244,7 +244,28 @@ impl<'a> Driver<'a> {
     }
 
     /// The first transaction: run and job become running, with the checkpoints of the nodes that are ready.
-    async fn claim(&mut self) -> Result<(), EngineError> {
+    pub(super) async fn claim(&mut self) -> Result<(), EngineError> {
+        let change = self.claiming()?;
+        let claim = self.inner.services.database.claim(self.run.run_id, change).await?;
+        self.claimed(claim).await
+    }
+
+    /// The same for a run that is stored with it. Returns the job that the key was used for before, if it was.
+    pub(super) async fn begin(
+        &mut self,
+        key: Option<&str>,
+        submitted: Vec<AdmittedEvent>,
+    ) -> Result<Option<Box<AiJob>>, EngineError> {
+        let (job, run) = (self.job.clone(), self.run.clone());
+        let change = self.claiming()?;
+        match self.inner.services.database.begin(job, run, key, submitted, change).await? {
+            Begun::Claimed(claim) => self.claimed(*claim).await.map(|()| None),
+            Begun::Existing(job) => Ok(Some(job)),
+        }
+    }
+
+    /// What the claim changes.
+    fn claiming(&mut self) -> Result<RunChange, EngineError> {
         let services = &self.inner.services;
         let now = services.clock.now();
         self.run.state = self.run.state.after(RunEvent::Claim)?;
@@ -268,7 +289,10 @@ impl<'a> Driver<'a> {
         let mut change = std::mem::take(&mut self.change);
         change.run = Some(self.run.clone());
         change.job = Some(self.job.clone());
-        let claim = services.database.claim(self.run.run_id, change).await?;
+        Ok(change)
+    }
+
+    async fn claimed(&mut self, claim: Claim) -> Result<(), EngineError> {
         self.run = claim.run;
         self.job = claim.job;
         self.run.fence = claim.fence;

@@ -21,8 +21,11 @@ pub(crate) use prepared::{compile, rights};
 pub use prepared::{graph_of, steps_of};
 pub(crate) use waiting::given_up;
 
-use budget::Budget;
 use std::sync::Arc;
+
+use budget::Budget;
+use driver::Driver;
+use history::History;
 
 use handshake_core::RunId;
 use handshake_core::event::{Actor, ActorKind};
@@ -31,8 +34,9 @@ use handshake_core::run::{RunState, WorkflowRun};
 use handshake_core::storage::Payloads;
 use serde::{Deserialize, Serialize};
 
-use crate::control::Control;
+use crate::control::{Control, latest_run};
 use crate::engine::{EngineError, Inner};
+use crate::submission::{self, NewJob, Submission, SubmittedJob};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,11 +107,62 @@ async fn once(
     if job.state == JobState::AwaitingUser && by.kind != ActorKind::Human && run.wake_at.is_none() {
         return Err(EngineError::NeedsPerson { run: id, reason: job.status_reason });
     }
-    let plan = compile(&run)?;
+    let plan = Arc::new(compile(&run)?);
     let prepared = prepared::prepare(services, &plan, (&run, &job), by);
     let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &attempts, parent).await?;
-    let history = history::History::of(attempts);
-    let driver = driver::Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));
+    let history = History::of(attempts);
+    let mut driver = Driver::new(inner, plan, prepared, (history, budget), (run, job), (by, control));
+    driver.claim().await?;
+    drive(driver).await
+}
+
+/// Stores a job with its run already claimed, tells `begun` what became of that, and drives the run to its end. None
+/// when there is nothing to drive: it was refused, or the idempotency key was used before.
+pub(crate) async fn run(
+    inner: &Arc<Inner>,
+    submission: Submission,
+    control: &Control,
+    begun: impl FnOnce(Result<SubmittedJob, EngineError>) + Send,
+) -> Result<Option<RunSummary>, EngineError> {
+    let by = Actor::system();
+    let (submitted, driver) = match begin(inner, submission, (&by, control)).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            begun(Err(error));
+            return Ok(None);
+        }
+    };
+    let id = submitted.run_id;
+    begun(Ok(submitted));
+    let Some(driver) = driver else { return Ok(None) };
+    let (summary, again) = drive(driver).await?;
+    if again { execute(inner, id, &by, control).await.map(Some) } else { Ok(Some(summary)) }
+}
+
+async fn begin<'a>(
+    inner: &'a Arc<Inner>,
+    submission: Submission,
+    (by, control): (&Actor, &Control),
+) -> Result<(SubmittedJob, Option<Driver<'a>>), EngineError> {
+    let services = &inner.services;
+    let new = submission::new(services, submission).await.map_err(|error| EngineError::Submit(Box::new(error)))?;
+    let NewJob { job, run, plan, key, events, warnings } = new;
+    let (job_id, run_id) = (job.job_id, run.run_id);
+    let prepared = prepared::prepare(services, &plan, (&run, &job), by);
+    let budget = Budget::of(services, &plan.workflow, (&run, &job), by, &[], None).await?;
+    let first = (History::default(), budget);
+    let mut driver = Driver::new(inner, plan, prepared, first, (run, job), (by, control));
+    let (ids, driver) = match driver.begin(key.as_deref(), events).await? {
+        None => ((job_id, run_id), Some(driver)),
+        Some(job) => ((job.job_id, latest_run(services, &job).await?), None),
+    };
+    let (existing, (job_id, run_id)) = (driver.is_none(), ids);
+    Ok((SubmittedJob { job_id, run_id, existing, warnings }, driver))
+}
+
+/// Drives a run that is claimed, and settles what its job proposes.
+async fn drive(driver: Driver<'_>) -> Result<(RunSummary, bool), EngineError> {
+    let services = &driver.inner.services;
     let (mut summary, again) = driver.drive().await?;
     if summary.job.state == JobState::AwaitingValidation {
         summary.job = crate::proposals::settle(services, summary.job.job_id).await?;

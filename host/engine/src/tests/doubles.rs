@@ -145,6 +145,22 @@ impl JobStore for MemoryDatabase {
         tables.record(events);
         Ok(Submitted::New)
     }
+    async fn begin(
+        &self,
+        job: AiJob,
+        run: WorkflowRun,
+        key: Option<&str>,
+        events: Vec<AdmittedEvent>,
+        change: RunChange,
+    ) -> Result<Begun, StorageError> {
+        let id = run.run_id;
+        if let Submitted::Existing(job) = self.submit(job, run, key, events).await? {
+            return Ok(Begun::Existing(job));
+        }
+        // One commit together.
+        self.tables().commits -= 1;
+        self.claim(id, change).await.map(|claim| Begun::Claimed(Box::new(claim)))
+    }
     async fn job(&self, id: JobId) -> Result<AiJob, StorageError> {
         self.tables().jobs.get(&id).cloned().ok_or_else(|| not_found("job", id))
     }

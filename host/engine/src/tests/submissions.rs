@@ -8,7 +8,7 @@ use handshake_core::testing::SequentialIds;
 use super::content::OneDocument;
 use super::doubles::*;
 use crate::documents::tests::stored;
-use crate::{InputValue, SubmitError};
+use crate::{Control, EngineError, InputValue, SubmitError};
 
 #[tokio::test]
 async fn the_same_key_twice_gives_the_first_job() {
@@ -20,6 +20,37 @@ async fn the_same_key_twice_gives_the_first_job() {
     assert!(!first.existing && second.existing);
     assert_eq!((first.job_id, first.run_id), (second.job_id, second.run_id));
     assert_eq!(bench.database.tables().jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_begins_at_once_takes_a_commit_less_and_ends_like_any_other() {
+    let text = "name: x\nsteps: [{ id: a, uses: summarize }]\noutputs: { done: '${steps.a.output}' }";
+    let bench = bench(|_| Act::Give(json!(7)));
+    let usual = bench.run(text).await;
+    let before = bench.database.tables().commits;
+
+    let mut submission = submission(text, &[]);
+    submission.idempotency_key = Some("k".into());
+    let (control, mut begun) = (Control::default(), None);
+    let ran = bench.engine.run(submission.clone(), &control, |told| begun = Some(told.unwrap()));
+    let (summary, begun) = (ran.await.unwrap().unwrap(), begun.unwrap());
+    assert_eq!(bench.database.tables().commits, 2 * before - 1);
+    assert_eq!((begun.job_id, begun.run_id, begun.existing), (summary.job.job_id, summary.run.run_id, false));
+    assert_eq!((summary.job.state, &summary.job.job_outputs), (usual.job.state, &usual.job.job_outputs));
+    assert_eq!(summary.job.metrics, usual.job.metrics);
+
+    // The key is told from a new job, and what is refused is not stored.
+    let mut again = None;
+    let ran = bench.engine.run(submission, &control, |told| again = Some(told.unwrap()));
+    assert!(ran.await.unwrap().is_none());
+    let again = again.unwrap();
+    assert!(again.existing && (again.job_id, again.run_id) == (begun.job_id, begun.run_id));
+    let commits = bench.database.tables().commits;
+    let mut refused = None;
+    let unknown = super::doubles::submission("name: x\nsteps: [{ id: a, uses: nobody }]", &[]);
+    assert!(bench.engine.run(unknown, &control, |told| refused = told.err()).await.unwrap().is_none());
+    assert!(matches!(refused, Some(EngineError::Submit(_))), "{refused:?}");
+    assert_eq!(bench.database.tables().commits, commits);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::disk::Disk;
 const MEMORY_LIMIT: &str = "48MB";
 /// A checkpoint compresses a whole row group, and what it works with is on top of the limit: with DuckDB's own
 /// 122,880 rows that is more than the limit itself. With these it is some 25 MB.
-pub(super) const ROW_GROUP: u32 = 4096;
+pub(super) const ROW_GROUP: u32 = 8192;
 
 /// Size of what stands before the blocks of a DuckDB file: the main header and two database headers.
 const HEADERS: u64 = 3 * 4096;

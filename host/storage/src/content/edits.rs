@@ -198,7 +198,7 @@ impl Operation for Edit {
             })?);
         }
         if let (Some(job), Some(job_move)) = (&self.job, self.edit.job_move()) {
-            job.update(step.connection).await?;
+            job.update(step).await?;
             self.events.extend(job_move.events.iter().cloned());
         }
         Ok(Applied::Wrote(written))
