@@ -82,6 +82,33 @@ fn a_job_waits_for_people_in_its_parts_too_and_writes_only_after_they_said_yes()
 }
 
 #[test]
+fn whoever_is_asked_sees_what_the_steps_did_until_then() {
+    let project = Project::new();
+    let text = "
+name: late
+mounts:
+  out: { path: report, access: write }
+job: { access_mode: apply_scoped }
+steps:
+  - { id: write, uses: hostile, with: { behaviour: write-file }, grants: ['fs.write:out'] }
+  - { id: ask, needs: [write], approval: { prompt: 'go on?' } }
+";
+    let waiting = project.run_workflow(text, &["--output", "json"]);
+    assert_eq!(waiting.code, 4, "{waiting:?}");
+    let job = job_of(&waiting);
+    let details = show(&project, &job);
+    let effects = details["effects"].as_array().unwrap();
+    assert!(!effects.is_empty() && details["effects_omitted"] == 0, "{details}");
+    for effect in effects {
+        assert_eq!((&effect["step_id"], &effect["capability"]), (&"write".into(), &"fs.write".into()), "{details}");
+    }
+    let resource = effects[0]["resource"].as_str().unwrap();
+    says(&project.run(&["jobs", "show", &job]), 0, &["did so far", &format!("write: fs.write {resource}")]);
+    says(&answer(&project, "ann", &["approve", &job]), 0, &["completed"]);
+    assert!(!project.run(&["jobs", "show", &job]).success().stdout.contains("did so far"));
+}
+
+#[test]
 fn a_no_fails_the_job_and_a_cancelled_one_asks_no_more() {
     let project = Project::new();
     let text = "name: ask\nsteps:\n  - { id: ask, approval: { prompt: 'go on?' } }\n  - { id: nap, sleep: 1ms, needs: [ask] }\n";

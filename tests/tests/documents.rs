@@ -206,6 +206,38 @@ fn a_workflow_proposes_a_person_sees_the_difference_and_accepts() {
     let shown = project.run(&["jobs", "show", &job]).success().stdout;
     assert!(shown.contains("was applied") && !shown.contains("+++"), "{shown}");
 
+    // Each block that was touched has both of its edits on record: the one that made it, and the job's.
+    let history = project.run(&["documents", "history", &document, "--output", "json"]).success().json();
+    assert_eq!(history["complete"], true, "{history}");
+    let edits = history["edits"].as_array().unwrap();
+    let done = |of: &str| -> Vec<(&str, &Value, &Value)> {
+        let same = edits.iter().filter(|edit| edit["entity_id"] == of);
+        same.map(|edit| {
+            (edit["action"].as_str().unwrap(), &edit["edit"]["last_job_id"], &edit["edit"]["last_actor_kind"])
+        })
+        .collect()
+    };
+    let (by_job, by_hand) = ((&json!(job), &json!("AI")), (&Value::Null, &json!("HUMAN")));
+    let both = vec![("update", by_job.0, by_job.1), ("create", by_hand.0, by_hand.1)];
+    let of_document = done(&document);
+    assert_eq!((of_document.first(), of_document.last()), (both.first(), both.last()), "{history}");
+    let changed = now["blocks"].as_array().unwrap().iter().filter(|block| block["edit"]["last_job_id"] == job);
+    let (mut replaced, mut inserted) = (0, 0);
+    for block in changed {
+        match done(block["block_id"].as_str().unwrap()) {
+            edits if edits == both => replaced += 1,
+            edits => {
+                assert_eq!(edits, [("create", by_job.0, by_job.1)], "{history}");
+                inserted += 1;
+            }
+        }
+    }
+    assert!(replaced > 0 && inserted > 0, "{history}");
+    let table = project.run(&["documents", "history", &document]).success().stdout;
+    assert!(table.contains(&job) && table.contains("create document"), "{table}");
+    let nobody = project.run(&["documents", "history", &job]);
+    says(&nobody, 2, "does not exist");
+
     // What is tidy is left alone.
     let again = rewrite(&project, &document, None, 0);
     assert_eq!((&again["job"]["state"], &again["proposals"]), (&json!("completed"), &Value::Null));

@@ -116,9 +116,11 @@ async fn an_edit_is_looked_at_and_approved_and_the_document_changes() {
     browser.open(&format!("/documents/{document}")).await;
     browser.wait_for("- one").await;
     let text = browser.text().await;
-    assert!(!text.contains("* one") && text.contains("Who changed what is there"), "{text}");
-    // Who, and through which job.
-    assert!(text.contains("tidy@0.1.0") || text.contains("AI"), "{text}");
+    assert!(!text.contains("* one") && text.contains("Who changed it"), "{text}");
+    // Who, and through which job; and what was there before, by whom.
+    for text_of in ["tidy@0.1.0, AI", "blocks changed", "blocks added", "HUMAN"] {
+        assert!(text.contains(text_of), "`{text_of}`: {text}");
+    }
     browser.follow("#history a").await;
     browser.wait_for("rewrite-document · completed").await;
     browser.check("a document's job").await;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
 use crate::error::CliError;
 use crate::host::HostState;
+use crate::review::history::{DocumentHistory, history};
 
 /// The largest document, bytes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 << 20;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> Routes {
         .get(Right::Audit, "/documents", "Documents, newest first", list)
         .post_of_size(Right::Operate, "/documents", "Takes Markdown in as a document", MAX_IMPORT_BYTES, import)
         .get(Right::Audit, "/documents/{id}", "A document with its blocks", show)
+        .get(Right::Audit, "/documents/{id}/history", "Who changed a document and its blocks", edits)
         .get(Right::Audit, "/documents/{id}/export", "A document as Markdown", export)
 }
 
@@ -192,6 +194,11 @@ async fn show(State(host): Host, Path(id): Path<String>) -> Answer<DocumentDetai
     let workspace = host.database.workspace(state.document.content.workspace_id).await?.content;
     let version = documents::version(&state);
     Ok(Json(DocumentDetails { document: state.document, version, workspace, blocks: state.blocks }))
+}
+
+async fn edits(State(host): Host, Path(id): Path<String>) -> Answer<DocumentHistory> {
+    let state = stored(&host, &id).await?;
+    Ok(Json(history(&host, &state).await?))
 }
 
 async fn export(State(host): Host, Path(id): Path<String>) -> Answer<Exported> {

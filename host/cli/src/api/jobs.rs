@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::effects::{self, PermittedEffect};
 use super::grants::{self, PermissionHistory};
 use super::workflows::WorkflowText;
 use super::{Answer, Caller, Document, Host, IdempotencyKey, LINES, Parameters, Refusal, Routes};
@@ -108,6 +109,12 @@ pub(crate) struct JobDetails {
     /// What it proposes for documents, with a diff of what would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proposals: Option<Proposals>,
+    /// While it waits for people: what its steps were permitted to do so far in the runs that wait, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) effects: Vec<PermittedEffect>,
+    /// How many more there are.
+    #[serde(default)]
+    pub(crate) effects_omitted: usize,
 }
 
 /// A run with every attempt of its nodes; their inputs and outputs only when they were asked for.
@@ -187,7 +194,14 @@ pub(crate) async fn details(host: &HostState, id: JobId, payloads: Payloads) -> 
             None
         }
     };
-    Ok(JobDetails { job, runs, questions, history, proposals })
+    let (effects, effects_omitted) = match job.state {
+        JobState::AwaitingUser => {
+            let waiting = questions.iter().map(|question| question.run_id).chain(job.workflow_run_id);
+            effects::of_runs(host, waiting.collect()).await?
+        }
+        _ => Default::default(),
+    };
+    Ok(JobDetails { job, runs, questions, history, proposals, effects, effects_omitted })
 }
 
 /// An answer to a question of a job.

@@ -9,6 +9,7 @@ mod caller;
 pub(crate) mod database;
 mod describe;
 pub(crate) mod documents;
+pub(crate) mod effects;
 pub(crate) mod grants;
 pub(crate) mod jobs;
 pub(crate) mod live;

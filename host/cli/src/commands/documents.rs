@@ -11,6 +11,8 @@ use crate::access::{Access, Need, with_parameters};
 use crate::api::documents::{DocumentDetails, DocumentList, Exported, ImportRequest, Imported, MAX_DOCUMENT_BYTES};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
+use crate::review::history::DocumentHistory;
+use crate::review::summary::second;
 
 /// How much of a block's first line is shown.
 const BEGINNING: usize = 60;
@@ -24,6 +26,8 @@ pub(crate) enum DocumentsCommand {
     List(ListArgs),
     /// Shows a document
     Show(ShowArgs),
+    /// Tells who changed a document and its blocks, and through which job
+    History(HistoryArgs),
     /// Writes a document as Markdown: what was not changed has the same bytes as the file that was imported
     Export(ExportArgs),
 }
@@ -66,6 +70,13 @@ pub(crate) struct ShowArgs {
     blocks: bool,
 }
 
+/// Arguments of `handshake documents history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The document
+    id: DocumentId,
+}
+
 /// Arguments of `handshake documents export`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
@@ -100,6 +111,10 @@ pub(crate) async fn documents(context: &Context<'_>, command: &DocumentsCommand)
             let path = format!("/api/v1/documents/{}", args.id);
             let details = ask(context, async |access| access.get::<DocumentDetails>(&path).await).await?;
             show_details(output, &details, args.blocks)?;
+        }
+        DocumentsCommand::History(args) => {
+            let path = format!("/api/v1/documents/{}/history", args.id);
+            show_history(output, &ask(context, async |access| access.get::<DocumentHistory>(&path).await).await?)?;
         }
         DocumentsCommand::Export(args) => {
             let path = format!("/api/v1/documents/{}/export", args.id);
@@ -230,6 +245,26 @@ fn show_details(output: &Output, details: &DocumentDetails, blocks: bool) -> Res
             vec![block.block_id.to_string(), block.kind.clone(), beginning]
         });
         output.table(&["BLOCK", "KIND", "BEGINNING"], rows.collect())?;
+    }
+    Ok(())
+}
+
+fn show_history(output: &Output, history: &DocumentHistory) -> Result<(), CliError> {
+    if output.is_json() {
+        return output.json(history);
+    }
+    let rows = history.edits.iter().map(|edit| {
+        let by = &edit.edit;
+        vec![
+            second(edit.at),
+            format!("{} {}", edit.action, edit.entity),
+            format!("{} {}", by.last_actor_kind, by.last_actor_id),
+            by.last_job_id.map_or_else(String::new, |job| job.to_string()),
+        ]
+    });
+    output.table(&["CHANGED", "WHAT", "BY", "JOB"], rows.collect())?;
+    if !history.complete {
+        output.note("edits before these are not on record any more");
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::artifacts::{ArtifactsArgs, artifacts};
 use super::audit::filters;
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
+use crate::api::effects::PermittedEffect;
 use crate::api::grants::PermissionHistory;
 use crate::api::jobs::{Cancelled, JobDetails, JobList, Paused, RetryRequest, VoteRequest};
 use crate::api::pins::Pinned;
@@ -397,6 +398,13 @@ fn show_details(output: &Output, details: &JobDetails) -> Result<(), CliError> {
             show_request(output, request, details.history.iter().find(|told| told.approval_id == asked.approval_id))?;
         }
     }
+    for effect in &details.effects {
+        let PermittedEffect { step_id, capability, resource, count } = effect;
+        output.field("did so far", &format!("{step_id}: {capability} {resource}{}", times(*count)))?;
+    }
+    if details.effects_omitted > 0 {
+        output.field("did so far", &format!("and {} other things", details.effects_omitted))?;
+    }
     if let Some(proposals) = &details.proposals {
         super::proposals::show(output, proposals)?;
     }
@@ -433,6 +441,10 @@ fn show_request(
         done => format!("a yes runs the step again from its beginning, after it had done: {}", done.join(", ")),
     };
     output.field("again", &again)
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { String::new() } else { format!(", {count} times") }
 }
 
 fn names(people: &std::collections::BTreeSet<String>) -> String {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::form::Form;
 use super::{Frame, Trouble, badge, lines, moment, part, shown};
+use crate::api::effects::PermittedEffect;
 use crate::api::jobs::{JobDetails, VoteRequest, details, job_id, vote};
 use crate::api::{Caller, Document, Host, Routes};
 use crate::error::CliError;
@@ -61,8 +62,25 @@ pub(super) fn of_job(details: &JobDetails, caller: &Caller) -> Markup {
 fn asked(details: &JobDetails, caller: &Caller) -> Markup {
     let may = caller.require(Right::Decide).is_ok();
     html! {
+        (so_far(details))
         @for question in &details.questions { (one(question, details, may)) }
         @if let Some(proposals) = &details.proposals { (proposed(proposals, details, may)) }
+    }
+}
+
+/// What its steps did that is not undone by saying no.
+fn so_far(details: &JobDetails) -> Markup {
+    html! {
+        @if !details.effects.is_empty() {
+            h3 { "What its steps were permitted to do so far" }
+            ul {
+                @for PermittedEffect { step_id, capability, resource, count } in &details.effects {
+                    li { code { (shown(step_id.as_str())) } ": " code { (shown(capability)) } " " (shown(resource))
+                        @if *count > 1 { ", " (count) " times" } }
+                }
+                @if details.effects_omitted > 0 { li { "and " (details.effects_omitted) " other things" } }
+            }
+        }
     }
 }
 

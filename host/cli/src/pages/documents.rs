@@ -1,12 +1,11 @@
 //! Documents, and who changed what of them through which job.
 
-use std::collections::BTreeMap;
-
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use handshake_core::DocumentId;
-use handshake_core::edit::EditMetadata;
+use handshake_core::content::ContentKind;
+use handshake_core::edit::{EditAction, EditMetadata};
 use handshake_core::storage::Page;
 use handshake_core::token::Right;
 use handshake_engine::documents::version;
@@ -17,10 +16,13 @@ use super::form::Filter;
 use super::{Frame, Trouble, lines, moment, part, shown};
 use crate::api::documents::stored;
 use crate::api::{Caller, Host, Routes};
+use crate::review::history::{DocumentEdit, history};
 
 /// Documents on a page, and blocks of one.
 const ROWS: u32 = 50;
 const MOST_BLOCKS: usize = 500;
+/// Changes of one that are listed.
+const MOST_ROWS: usize = 200;
 /// Characters of a block that are shown.
 const LONGEST: usize = 4_000;
 
@@ -67,14 +69,31 @@ fn by(edit: &EditMetadata) -> Markup {
     }
 }
 
+/// Whether two edits are parts of one.
+fn together(one: &DocumentEdit, other: &DocumentEdit) -> bool {
+    let by = |edit: &EditMetadata| (edit.last_actor_kind, edit.last_actor_id.clone(), edit.last_job_id);
+    one.at == other.at && by(&one.edit) == by(&other.edit)
+}
+
+/// For example `3 blocks changed, 1 added`.
+fn what(edits: &[DocumentEdit]) -> String {
+    let blocks =
+        |action| edits.iter().filter(|edit| edit.entity == ContentKind::Block && edit.action == action).count();
+    let mut parts = Vec::new();
+    for (action, word) in [(EditAction::Update, "changed"), (EditAction::Create, "added")] {
+        match (blocks(action), parts.is_empty()) {
+            (0, _) => {}
+            (count, true) => parts.push(format!("{count} {} {word}", if count == 1 { "block" } else { "blocks" })),
+            (count, false) => parts.push(format!("{count} {word}")),
+        }
+    }
+    if parts.is_empty() { "the document itself, or blocks that are gone".to_owned() } else { parts.join(", ") }
+}
+
 async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Result<Response, Trouble> {
     let state = stored(&host, &id).await?;
     let document = &state.document;
-    let mut edits: BTreeMap<_, (&EditMetadata, usize)> = BTreeMap::new();
-    for block in &state.blocks {
-        edits.entry((block.updated_at, block.edit.edit_event_id)).or_insert((&block.edit, 0)).1 += 1;
-    }
-    edits.entry((document.updated_at, document.edit.edit_event_id)).or_insert((&document.edit, 0));
+    let history = history(&host, &state).await?;
     let title = if document.content.title.is_empty() { "Without a title" } else { &document.content.title };
     Ok(Frame::of(&caller, title, "/documents").around(html! {
         (part("about", "Document", html! {
@@ -84,17 +103,21 @@ async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Resu
                 dt { "Made" } dd { (moment(document.created_at)) }
             }
         }))
-        (part("history", "Who changed what is there", html! {
+        (part("history", "Who changed it", html! {
             div class="wide" { table class="cards" {
-                thead { tr { @for name in ["When", "Blocks", "By", "Through"] { th scope="col" { (name) } } } }
-                tbody { @for ((at, _), (edit, blocks)) in edits.iter().rev() {
-                    tr {
-                        th scope="row" { (moment(*at)) }
-                        td data-name="Blocks" { (blocks) }
-                        (by(edit))
+                thead { tr { @for name in ["When", "What", "By", "Through"] { th scope="col" { (name) } } } }
+                tbody { @for edits in history.edits.chunk_by(together).take(MOST_ROWS) {
+                    @if let Some(first) = edits.first() {
+                        tr {
+                            th scope="row" { (moment(first.at)) }
+                            td data-name="What" { (what(edits)) }
+                            (by(&first.edit))
+                        }
                     }
                 } }
             } }
+            @if history.edits.chunk_by(together).count() > MOST_ROWS { p { "The last " (MOST_ROWS) " changes." } }
+            @else if !history.complete { p { "What was changed before is not on record any more." } }
         }))
         (part("content", "Content", html! {
             @for block in state.blocks.iter().take(MOST_BLOCKS) {

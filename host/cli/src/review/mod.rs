@@ -4,6 +4,7 @@
 pub(crate) mod diff;
 pub(crate) mod evidence;
 pub(crate) mod explain;
+pub(crate) mod history;
 pub(crate) mod matrix;
 pub(crate) mod replay;
 pub(crate) mod report;

@@ -8,10 +8,10 @@ use duckdb::{Config, Connection, params};
 use handshake_core::chain::ChainHead;
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::StorageError;
-use handshake_core::{Digest, HostId, Timestamp};
+use handshake_core::{Digest, EventId, HostId, Timestamp};
 
 use super::batch::Batch;
-use super::query::{EventPage, EventQuery, MatrixQuery, MatrixRow};
+use super::query::{EventPage, EventQuery, MatrixQuery, MatrixRow, RecordedEvent};
 use super::{ProgressSender, ProjectionOptions, columns, query, schema};
 use crate::disk::Disk;
 
@@ -130,6 +130,13 @@ impl ProjectionFile {
         let retained = self.retained()?;
         let open = self.opened()?;
         let result = query::events(&open.connection, &open.head, query, retained);
+        self.noticing_damage(result)
+    }
+
+    /// Some events by their ids.
+    pub(super) fn named(&mut self, ids: &[EventId]) -> Result<Vec<RecordedEvent>, FileError> {
+        let retained = self.retained()?;
+        let result = query::named(&self.opened()?.connection, ids, retained);
         self.noticing_damage(result)
     }
 

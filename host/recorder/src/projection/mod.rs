@@ -22,7 +22,7 @@ use std::time::Duration;
 use handshake_core::chain::{ChainHead, StampedEvent};
 use handshake_core::recorder::RecorderError;
 use handshake_core::storage::{EventOutbox, StorageError};
-use handshake_core::{Clock, HostId, JobId, RunId, TraceId};
+use handshake_core::{Clock, EventId, HostId, JobId, RunId, TraceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -181,6 +181,12 @@ impl Projection {
         let query = query.clone();
         query.check()?;
         self.ask(move |file| file.events(&query)).await
+    }
+
+    /// Events by their ids, oldest first; those that are not there, or not any more, are left out. At most 1,000.
+    pub async fn named(&self, mut ids: Vec<EventId>) -> Result<Vec<RecordedEvent>, RecorderError> {
+        ids.truncate(query::LARGEST_PAGE as usize);
+        if ids.is_empty() { Ok(Vec::new()) } else { self.ask(move |file| file.named(&ids)).await }
     }
 
     /// The trace with this id, or that of the job or run with it, as a tree; none when nothing is recorded about it.

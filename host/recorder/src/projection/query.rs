@@ -16,7 +16,7 @@ use super::file::FileError;
 /// Events per page when the query names no number.
 const DEFAULT_PAGE: u32 = 200;
 /// The most that one page holds.
-const LARGEST_PAGE: u32 = 1000;
+pub(super) const LARGEST_PAGE: u32 = 1000;
 
 /// Which events (R6.8); newest first, by the time they were recorded. Everything that is given must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -143,6 +143,11 @@ impl Place {
 }
 
 impl EventQuery {
+    /// Whether it asks for nothing that few events have in common.
+    fn names_nothing(&self) -> bool {
+        self.event_id.is_none() && self.job_id.is_none() && self.run_id.is_none() && self.trace_id.is_none()
+    }
+
     /// Refuses what cannot be asked.
     pub(super) fn check(&self) -> Result<(), RecorderError> {
         let refused = |problem: String| Err(RecorderError::Query(problem));
@@ -218,21 +223,48 @@ impl Conditions {
     }
 }
 
-/// A page of events. `head` is the end of the projected chain; what was recorded before `retained` is hidden.
-pub(super) fn events(
+/// Events by their ids, oldest first; those that are not there are left out.
+pub(super) fn named(
     connection: &Connection,
-    head: &ChainHead,
-    query: &EventQuery,
+    ids: &[EventId],
     retained: Timestamp,
-) -> Result<EventPage, FileError> {
-    let limit = match query.limit {
-        0 => DEFAULT_PAGE,
-        limit => limit.min(LARGEST_PAGE),
-    } as usize;
-    let mut conditions = Conditions::new(
-        "SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record FROM events WHERE true",
-        retained,
-    );
+) -> Result<Vec<RecordedEvent>, FileError> {
+    let mut conditions =
+        Conditions::new(&format!("{SELECT} FROM events WHERE event_id IN ({})", places(ids.len())), retained);
+    conditions.values.splice(0..0, ids.iter().map(|id| Box::new(id.to_string()) as Box<dyn ToSql>));
+    conditions.sql.push_str(" ORDER BY recorded_at, host, seq");
+    all(connection, conditions)
+}
+
+fn places(count: usize) -> String {
+    vec!["?::UUID"; count].join(", ")
+}
+
+/// What is read of an event.
+const SELECT: &str = "SELECT host, seq, recorded_at, hash, event_id::VARCHAR, record";
+
+/// The one number that is found, if any.
+fn one(connection: &Connection, conditions: Conditions) -> Result<Option<i64>, FileError> {
+    let failed = |source| FileError::DuckDb { operation: "query events", source };
+    let mut statement = connection.prepare(&conditions.sql).map_err(failed)?;
+    let mut rows = statement.query(params_from_iter(conditions.values)).map_err(failed)?;
+    rows.next().map_err(failed)?.map(|row| row.get(0)).transpose().map_err(failed)
+}
+
+fn all(connection: &Connection, conditions: Conditions) -> Result<Vec<RecordedEvent>, FileError> {
+    let failed = |source| FileError::DuckDb { operation: "query events", source };
+    let mut statement = connection.prepare(&conditions.sql).map_err(failed)?;
+    let rows = statement.query_map(params_from_iter(conditions.values), |row| Ok(recorded(row))).map_err(failed)?;
+    let mut events = Vec::new();
+    for row in rows {
+        events.push(row.map_err(failed)??);
+    }
+    Ok(events)
+}
+
+/// The events that match, as a statement that begins like this one.
+fn matching(select: &str, query: &EventQuery, retained: Timestamp) -> Conditions {
+    let mut conditions = Conditions::new(&format!("{select} FROM events WHERE true"), retained);
     conditions.text("event_id = ?::UUID", query.event_id);
     conditions.text("job_id = ?::UUID", query.job_id);
     conditions.text("run_id = ?::UUID", query.run_id);
@@ -262,24 +294,43 @@ pub(super) fn events(
             [Box::new(recorded_at), Box::new(host.clone()), Box::new(host), Box::new(seq)],
         );
     }
-    conditions.sql.push_str(match query.after {
+    conditions
+}
+
+/// A page of events. `head` is the end of the projected chain; what was recorded before `retained` is hidden.
+pub(super) fn events(
+    connection: &Connection,
+    head: &ChainHead,
+    query: &EventQuery,
+    retained: Timestamp,
+) -> Result<EventPage, FileError> {
+    let limit = match query.limit {
+        0 => DEFAULT_PAGE,
+        limit => limit.min(LARGEST_PAGE),
+    } as usize;
+    let order = match query.after {
         Some(_) => " ORDER BY recorded_at, host, seq LIMIT ?",
         None => " ORDER BY recorded_at DESC, host DESC, seq DESC LIMIT ?",
-    });
-    conditions.values.push(Box::new(signed(limit as u64 + 1)));
-
-    let failed = |source| FileError::DuckDb { operation: "query events", source };
-    let mut statement = connection.prepare(&conditions.sql).map_err(failed)?;
-    let rows = statement.query_map(params_from_iter(conditions.values), |row| Ok(recorded(row))).map_err(failed)?;
-    let mut events = Vec::new();
-    for row in rows {
-        events.push(row.map_err(failed)??);
+    };
+    let mut conditions = matching(SELECT, query, retained);
+    // Where many match, which of them are wanted is found out from their times, and only their texts are read.
+    if query.names_nothing() {
+        let mut times = matching("SELECT recorded_at", query, retained);
+        times.sql.push_str(order);
+        times.sql.push_str(" OFFSET ?");
+        times.values.extend([1, limit as u64].map(|number| Box::new(signed(number)) as Box<dyn ToSql>));
+        let last = one(connection, times)?.map(Timestamp::from_micros);
+        conditions.time(if query.after.is_some() { "recorded_at <= ?" } else { "recorded_at >= ?" }, last);
     }
+    conditions.sql.push_str(order);
+    conditions.values.push(Box::new(signed(limit as u64 + 1)));
+    let mut events = all(connection, conditions)?;
     let more = events.len() > limit;
     events.truncate(limit);
     let next = if more { events.last().map(Place::of) } else { None };
     let resume = if head.seq == 0 { START.to_owned() } else { Place::text(head.recorded_at, head.seq, head.host) };
-    let kept_since = kept_since(connection).map_err(failed)?;
+    let kept_since =
+        kept_since(connection).map_err(|source| FileError::DuckDb { operation: "query events", source })?;
     // Whoever goes on from a place has been told with the first answer.
     let asks_for_all = query.after.as_deref().is_none_or(|after| after == START);
     let incomplete_before = kept_since.filter(|since| asks_for_all && query.from.is_none_or(|from| from < *since));
