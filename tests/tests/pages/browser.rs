@@ -173,6 +173,12 @@ impl Browser {
         self.client.active_element().await.unwrap().send_keys(key).await.unwrap();
     }
 
+    /// The words of what has the focus.
+    pub(crate) async fn focused(&self) -> String {
+        let words = self.client.execute("return document.activeElement.textContent.trim()", vec![]).await.unwrap();
+        words.as_str().unwrap_or_default().to_owned()
+    }
+
     /// Presses the button with these words.
     pub(crate) async fn press(&self, words: &str) {
         let button = format!("//button[normalize-space()='{words}']");

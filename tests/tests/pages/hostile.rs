@@ -12,6 +12,61 @@ fn evil(length: usize) -> String {
     format!("{evil}{}", "x".repeat(length))
 }
 
+/// Nothing on this page does anything, and it is as wide as the window.
+async fn is_only_text(browser: &Browser, path: &str) {
+    let owned = browser.client.execute("return typeof window.owned", vec![]).await.unwrap();
+    assert_eq!(owned, "undefined", "a script has run on {path}");
+    let scripts = browser.client.execute("return document.scripts.length", vec![]).await.unwrap();
+    assert_eq!(scripts, 1, "there is another script on {path}");
+    assert!(!browser.text().await.contains('\u{202e}'), "text is turned around on {path}");
+    browser.check(path).await;
+}
+
+/// A step that says hostile text in its log, its progress, its output streams, the names of all it asks for, and its
+/// failure, after a pause in which somebody has come to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_says_is_shown_as_it_comes_and_is_only_text() {
+    let project = Project::new();
+    project.write("docs/secrets.txt", format!("{}\nplain words\n{}", evil(20), evil(700)));
+    let service = Service::of(project);
+    let Some(browser) = Browser::start(&service, "dark", 360).await else { return };
+    browser.sign_in(&service.token("operator", "ada")).await;
+    let workflow = "name: says\nmounts:\n  in: { path: docs, access: read }\nsteps:\n  - { id: nap, sleep: 3s }\n  \
+                    - { id: say, needs: [nap], uses: hostile, with: { behaviour: leak-everywhere }, grants: ['fs.read:in'] }\n";
+    browser.open("/jobs/new").await;
+    browser.fill("workflow", workflow).await;
+    browser.press("Run").await;
+    browser.wait_for("say: plain words").await;
+    browser.wait_for("says · failed").await;
+    let path = browser.path().await;
+    // What came stays when the page is shown anew.
+    let log = browser.client.execute("return document.getElementById('log').textContent", vec![]).await.unwrap();
+    let log = log.as_str().unwrap();
+    for text in ["say: plain words", "say: step failed: plain words (attempt 3)", "<script>window.owned=1</script>"] {
+        assert!(log.contains(text), "`{text}` is missing: {log}");
+    }
+    is_only_text(&browser, &path).await;
+    let job = path.strip_prefix("/jobs/").unwrap();
+    browser.open(&format!("/recorder?job_id={job}")).await;
+    browser.wait_for("plain words").await;
+    is_only_text(&browser, "the recorder").await;
+    let denied = format!("/recorder?job_id={job}&decision_outcome=deny");
+    browser.open(&denied).await;
+    let permalinks = "return [...document.querySelectorAll('tbody a')].map((link) => link.getAttribute('href'))";
+    let permalinks = browser.client.execute(permalinks, vec![]).await.unwrap();
+    let permalinks = permalinks.as_array().unwrap().clone();
+    let events = permalinks.iter().filter_map(|link| link.as_str()).filter(|link| link.starts_with("/recorder/"));
+    let mut looked = 0;
+    for event in events.take(8) {
+        browser.open(event).await;
+        browser.wait_for("How it was decided").await;
+        is_only_text(&browser, event).await;
+        looked += 1;
+    }
+    assert!(looked > 3, "{permalinks:?}");
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_text_runs_a_script_or_breaks_a_page() {
     let project = Project::new();
@@ -51,12 +106,7 @@ async fn no_text_runs_a_script_or_breaks_a_page() {
     paths.push(format!("/capabilities?plugin={sent}"));
     for path in paths {
         browser.open(&path).await;
-        let owned = browser.client.execute("return typeof window.owned", vec![]).await.unwrap();
-        assert_eq!(owned, "undefined", "a script has run on {path}");
-        let scripts = browser.client.execute("return document.scripts.length", vec![]).await.unwrap();
-        assert_eq!(scripts, 1, "there is another script on {path}");
-        assert!(!browser.text().await.contains('\u{202e}'), "text is turned around on {path}");
-        browser.check(&path).await;
+        is_only_text(&browser, &path).await;
     }
     for path in [format!("/jobs/{sent}"), format!("/recorder/{sent}"), format!("/documents/{sent}")] {
         browser.open(&path).await;

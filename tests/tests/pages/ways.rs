@@ -49,6 +49,42 @@ async fn a_run_is_started_and_watched_as_it_goes() {
     browser.close().await;
 }
 
+/// Without a mouse: to the content, through the list into a job, and into a filter and out of it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyboard_is_enough() {
+    const TAB: &str = "\u{e004}";
+    const ENTER: &str = "\u{e007}";
+    let Some((service, browser)) = started("light", 1280, "operator").await else { return };
+    let text = "name: other\nsteps:\n  - { id: nap, sleep: 1ms }\n";
+    let ran = service.project.run_workflow(text, &["--output", "json"]).success().json();
+    let job = ran["job"]["job_id"].as_str().unwrap();
+    browser.open("/").await;
+    browser.press_key(TAB).await;
+    assert_eq!(browser.focused().await, "To the content");
+    browser.press_key(ENTER).await;
+    let mut seen = Vec::new();
+    while browser.focused().await != job {
+        browser.press_key(TAB).await;
+        // Whoever goes by the keyboard sees where they are.
+        let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+        assert_ne!(browser.client.execute(outline, vec![]).await.unwrap(), "none", "{seen:?}");
+        seen.push(browser.focused().await);
+        assert!(seen.len() < 40, "the keyboard does not get to the job: {seen:?}");
+    }
+    assert!(!seen.iter().any(|text| text == "Flight recorder"), "the menu was not passed over: {seen:?}");
+    browser.press_key(ENTER).await;
+    browser.wait_for("other · completed").await;
+
+    browser.open("/recorder").await;
+    browser.press_key("/").await;
+    let field = browser.client.execute("return document.activeElement.name", vec![]).await.unwrap();
+    assert_eq!(field, "job_id");
+    browser.press_key("not an id").await;
+    browser.press_key(ENTER).await;
+    browser.wait_for("That did not work").await;
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorder_is_filtered_and_a_denial_explains_itself() {
     let Some((service, browser)) = started("dark", 1280, "reviewer").await else { return };
