@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handshake_core::RunId;
 use handshake_core::event::Outcome;
@@ -62,6 +62,33 @@ async fn an_endless_loop_ends_at_its_deadline() {
         assert_eq!(failure, StepFailure::Timeout(Duration::from_millis(200)), "{behaviour}");
     }
     serves_others(&runtime).await;
+}
+
+/// Calls that the host lets through at once, and how many a second beyond those while others are executed.
+const AT_ONCE: u64 = 2_000;
+const A_SECOND: u64 = 2_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_floods_the_host_with_calls_beside_others_is_made_to_wait_on_the_hosts_account() {
+    let runtime = TestRuntime::new();
+    let rights = Rights::granting(&["config.read"]);
+    let calls = AT_ONCE + 3 * A_SECOND;
+    let flood = async {
+        let started = Instant::now();
+        let input = json!({ "behaviour": "host-calls-million", "count": calls });
+        (runtime.run("hostile", input, &rights).await.unwrap(), started.elapsed())
+    };
+    let neighbour = async {
+        let patiently =
+            |invocation: &mut handshake_core::step::StepInvocation| invocation.wall = Duration::from_secs(60);
+        let input = json!({ "behaviour": "sleep-forever", "count": 4 });
+        runtime.run_with("hostile", input, &Rights::granting(&[]), patiently).await.unwrap();
+    };
+    // It has two seconds of its own, which it does not use up by waiting.
+    let ((outcome, took), ()) = tokio::join!(flood, neighbour);
+    assert!(took > Duration::from_millis(2_800), "{took:?}");
+    assert_eq!(outcomes(&outcome).into_values().collect::<Vec<_>>(), ["ok"], "{outcome:?}");
+    assert_eq!(runtime.decisions().len() as u64, calls);
 }
 
 #[tokio::test]

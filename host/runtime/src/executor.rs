@@ -24,7 +24,7 @@ use handshake_core::step::{
 use handshake_core::{Digest, ProfileId, TraceId};
 use serde_json::Value;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
-use wasmtime::{CallHook, Store};
+use wasmtime::{CallHook, Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::WasiHttpCtx;
 
@@ -42,6 +42,7 @@ use crate::manifest::{MANIFEST, ManifestFile};
 use crate::mounts::{identity_of, open_folder};
 use crate::network::NameResolver;
 use crate::observer::Voice;
+use crate::pace::{Pace, Paced, is_alone};
 use crate::program::{self, ProgramInput};
 use crate::secrets::{AttemptSecrets, Violation, Violations};
 use crate::state::{Backends, HostCalls, LastDenial, OpenMount, StepState};
@@ -104,7 +105,7 @@ pub struct WasmRuntime {
     resolver: Arc<dyn NameResolver>,
     tls: Arc<TlsClient>,
     environment: Arc<BTreeMap<String, String>>,
-    places: tokio::sync::Semaphore,
+    places: Arc<tokio::sync::Semaphore>,
 }
 
 /// An engine with its linker and what was prepared for it.
@@ -189,7 +190,7 @@ impl WasmRuntime {
             resolver: services.resolver,
             tls: Arc::default(),
             environment: Arc::new(options.environment),
-            places: tokio::sync::Semaphore::new(usize::try_from(max_instances).unwrap_or(1)),
+            places: Arc::new(tokio::sync::Semaphore::new(usize::try_from(max_instances).unwrap_or(1))),
         })
     }
 
@@ -337,7 +338,16 @@ impl WasmRuntime {
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_epoch_deadline(1);
         // Each epoch the guest yields, so that its deadline and its neighbours are served.
-        store.epoch_deadline_async_yield_and_update(1);
+        let (clock, places, all) = (Arc::clone(&self.gate.clock), Arc::clone(&self.places), self.max_instances);
+        let (mut pace, paced) = (Pace::new(clock.monotonic()), parts.paced);
+        store.epoch_deadline_callback(move |store| {
+            let calls = store.data().host_calls.made();
+            let alone = is_alone(&places, usize::try_from(all).unwrap_or(usize::MAX));
+            Ok(match pace.wait(calls, clock.monotonic(), alone) {
+                None => UpdateDeadline::Yield(1),
+                Some(wait) => UpdateDeadline::YieldCustom(1, Box::pin(paced.sleep(wait))),
+            })
+        });
         if let Some(fuel) = parts.limits.fuel {
             store.set_fuel(fuel)?;
         }
@@ -387,6 +397,7 @@ impl WasmRuntime {
                 limits: &limits,
                 started_at: self.gate.clock.now(),
                 random_seed: [0; 32],
+                paced: Paced::default(),
             })
             .map_err(host_fault)?;
         let wall = DESCRIBE_WALL.min(Duration::from_millis(limits.wall_ms));
@@ -431,6 +442,7 @@ struct StoreParts<'a> {
     limits: &'a Limits,
     started_at: handshake_core::Timestamp,
     random_seed: [u8; 32],
+    paced: Paced,
 }
 
 /// Nobody watches a component describe itself.
@@ -556,7 +568,7 @@ impl StepExecutor for WasmRuntime {
             }
         };
         let context = guest_context(&invocation, self.gate.clock.now());
-        let observer = Arc::clone(&invocation.observer);
+        let (observer, paced) = (Arc::clone(&invocation.observer), Paced::default());
         let mut store = self
             .store(StoreParts {
                 identity: invocation.identity,
@@ -569,10 +581,11 @@ impl StepExecutor for WasmRuntime {
                 limits: &limits,
                 started_at: invocation.started_at,
                 random_seed: invocation.random_seed,
+                paced: paced.clone(),
             })
             .map_err(|error| host(format!("{error:#}")))?;
         let called = call(&prepared.entry, &mut store, &context, invocation.input.as_str());
-        let called = tokio::time::timeout(invocation.wall, called).await;
+        let called = paced.within(invocation.wall, called).await;
         store.data().voice.finish();
         observer.used(usage(&store, &limits));
         if let Some(Violation { kind, detail }) = store.data().violation() {
@@ -582,9 +595,9 @@ impl StepExecutor for WasmRuntime {
             return Err(StepFailure::NeedsApproval(Box::new(asked.clone())));
         }
         let output = match called {
-            Err(_) => return Err(StepFailure::Timeout(invocation.wall)),
-            Ok(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),
-            Ok(Ok(answer)) => answer?,
+            None => return Err(StepFailure::Timeout(invocation.wall)),
+            Some(Err(trap)) => return Err(failure::from_trap(&trap, &limits, store.data().memory.refused)),
+            Some(Ok(answer)) => answer?,
         };
         let allowed = usize::try_from(limits.output_kb).unwrap_or(usize::MAX).saturating_mul(1024);
         if output.value.len() > allowed {

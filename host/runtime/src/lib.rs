@@ -21,6 +21,7 @@ pub mod manifest;
 mod mounts;
 mod network;
 mod observer;
+mod pace;
 mod program;
 mod secrets;
 mod stamp;

@@ -93,6 +93,11 @@ pub(crate) struct HostCalls {
 }
 
 impl HostCalls {
+    /// How many were made.
+    pub(crate) fn made(&self) -> u64 {
+        self.limit - self.left
+    }
+
     pub(crate) fn count(&mut self) -> Result<(), LimitExceeded> {
         match self.left.checked_sub(1) {
             Some(left) => {

@@ -10,6 +10,7 @@ mod admission;
 mod generated;
 mod host;
 mod ingest;
+mod page;
 mod queries;
 
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ fn memory_figure(during: &str) -> Figure {
     }
 }
 
-/// Without arguments all parts: `admission`, `ingest`, `queries`.
+/// Without arguments all parts: `admission`, `ingest`, `queries`, `page`.
 fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it builds.
     if std::env::args().any(|argument| argument == "--test") || cfg!(debug_assertions) {
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
     if wanted("queries") {
         figures.extend(runtime.block_on(queries::figures()));
         figures.push(memory_figure("queries"));
+    }
+    if wanted("page") {
+        figures.extend(runtime.block_on(page::figures()));
     }
     report(&figures)
 }

@@ -19,9 +19,19 @@ const PLACES: u64 = 21;
 const EVENTS: u64 = 1_000_000;
 const WINDOW: Duration = Duration::from_secs(300);
 
+/// Where the file with so many events lies.
+pub(crate) fn folder(events: u64) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{events}"))
+}
+
+/// As many as `HANDSHAKE_BENCH_EVENTS` says.
+pub(crate) fn events() -> u64 {
+    std::env::var("HANDSHAKE_BENCH_EVENTS").map_or(EVENTS, |text| text.parse().expect("a number"))
+}
+
 /// The file with so many events; made if there is none. Where its chain ends is noted once all of it is there.
-async fn open(events: u64) -> (Arc<Generated>, Arc<Projection>) {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{events}"));
+pub(crate) async fn open(events: u64) -> (Arc<Generated>, Arc<Projection>) {
+    let folder = folder(events);
     let note = folder.join("complete");
     let known = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());
     if known.is_none() {
@@ -71,7 +81,7 @@ async fn figure<F: AsyncFn(u64) -> usize>(
 
 /// The figures of queries.
 pub(crate) async fn figures() -> Vec<Figure> {
-    let events = std::env::var("HANDSHAKE_BENCH_EVENTS").map_or(EVENTS, |text| text.parse().expect("a number"));
+    let events = events();
     let (record, projection) = open(events).await;
     let found = async |query: EventQuery, expected: std::ops::RangeInclusive<usize>| {
         let page = projection.events(&query).await.unwrap();
