@@ -28,7 +28,7 @@ use handshake_recorder::{
 use handshake_runtime::{HostMounts, PluginStore, RuntimeOptions, RuntimeServices, SystemResolver, WasmRuntime};
 use handshake_storage::{DatabaseOptions, DatabaseUrl, FileArtifacts, SqlDatabase};
 use handshake_telemetry::Exporter;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +102,8 @@ pub(crate) struct HostState {
     pub(crate) janitor: Janitor,
     /// Told when a trigger was added, which may be due before the next look.
     pub(crate) trigger_added: Notify,
+    /// Told when a token was revoked, for the streams that it has opened.
+    pub(crate) token_revoked: watch::Sender<()>,
     /// For the tests of plugins, which run over other services.
     workshop: Workshop,
     /// Keeps secrets out of answers that are errors.
@@ -444,6 +446,7 @@ impl Host {
             url,
             janitor,
             trigger_added: Notify::new(),
+            token_revoked: watch::Sender::new(()),
             workshop,
             keeper,
             newsroom: Newsroom::new(Arc::clone(&log)),

@@ -154,6 +154,7 @@ async fn revoke(State(host): Host, caller: Caller, Path(name): Path<String>) -> 
         ApiToken { revoked_at: Some(host.gate.clock.now()), revoked_by: Some(caller.actor.id.clone()), ..found };
     let event = event(&host, &caller.actor, "token_revoked", format!("`{}`, role {}", revoked.name, revoked.role))?;
     host.database.revoke_token(revoked.clone(), vec![event]).await?;
+    host.token_revoked.send_replace(());
     Ok(Json(revoked))
 }
 

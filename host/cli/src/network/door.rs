@@ -35,7 +35,8 @@ use crate::pages;
 /// The cookie that browsers show instead of the header. Its value is the token itself, so that revoking that ends the
 /// session too.
 pub(crate) const SESSION: &str = "handshake_session";
-/// How often it is looked whether the token of a stream still counts.
+/// How often it is looked whether the token of a stream still counts, besides whenever one is revoked here: they end, and
+/// other hosts revoke some.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a client may pause within a request's body.
 const BODY_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -166,9 +167,14 @@ fn is_stream(response: &Response) -> bool {
 
 /// Ends a stream when its token does. Other answers are over before that matters.
 fn until_over(response: Response, door: Arc<Door>, token: TokenId) -> Response {
+    let mut revoked = door.host.token_revoked.subscribe();
     let over = async move {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                // The sender lives as long as the host.
+                _ = revoked.changed() => {}
+            }
             let now = door.host.gate.clock.now();
             match door.host.database.token(token).await {
                 Ok(token) if token.over(now).is_none() => {}

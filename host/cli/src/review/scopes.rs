@@ -10,6 +10,14 @@ const MOST: usize = 8;
 
 /// Ids that cover all of these resources, as records show allowed ones, with as little else as so few lines can.
 pub(super) fn narrowest(axis: Axis, resources: &BTreeSet<&str>) -> Vec<CapabilityId> {
+    // A call that is shown several variables is allowed when each of them is, so each is looked at by itself.
+    let single: BTreeSet<&str>;
+    let resources = if axis.scope_form() == ScopeForm::Variable {
+        single = resources.iter().flat_map(|names| names.split(", ")).collect();
+        &single
+    } else {
+        resources
+    };
     let found = match axis.scope_form() {
         ScopeForm::Bare => Vec::new(),
         ScopeForm::Mount => mounts(axis, resources),
@@ -119,6 +127,13 @@ mod tests {
         for other in ["in/axb.md", "in/x.md", "in/whats.md"] {
             assert!(!is_covered(Axis::FsRead, &parsed, other), "{other}");
         }
+    }
+
+    #[test]
+    fn each_variable_of_a_call_is_named() {
+        let seen = BTreeSet::from(["APP_MODE, LANG", "LANG"]);
+        let ids: Vec<String> = narrowest(Axis::EnvRead, &seen).iter().map(CapabilityId::to_string).collect();
+        assert_eq!(ids, ["env.read:APP_MODE", "env.read:LANG"]);
     }
 
     #[test]
