@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 /// Calls that nobody has to wait for.
-const AT_ONCE: f64 = 2_000.0;
+const AT_ONCE: f64 = 4_000.0;
 /// Calls a second beyond those.
-const A_SECOND: f64 = 2_000.0;
+const A_SECOND: f64 = 4_000.0;
 
 /// Where one attempt stands. Calls that it did not make are saved up, as many as may be made at once.
 #[derive(Debug)]
@@ -84,24 +84,24 @@ mod tests {
     fn who_calls_slower_than_the_pace_never_waits() {
         let mut pace = Pace::new(Duration::ZERO);
         for second in 1..1_000 {
-            assert_eq!(pace.wait(2_000 * second, SECOND * u32::try_from(second).unwrap(), false), None);
+            assert_eq!(pace.wait(4_000 * second, SECOND * u32::try_from(second).unwrap(), false), None);
         }
     }
 
     #[test]
     fn who_calls_faster_waits_until_the_pace_has_caught_up_with_it() {
         let mut pace = Pace::new(Duration::ZERO);
-        assert_eq!(pace.wait(2_000, Duration::ZERO, false), None);
-        let wait = pace.wait(3_000, Duration::ZERO, false).unwrap();
+        assert_eq!(pace.wait(4_000, Duration::ZERO, false), None);
+        let wait = pace.wait(6_000, Duration::ZERO, false).unwrap();
         assert_eq!(wait, SECOND / 2);
-        assert_eq!(pace.wait(3_000, wait, false), None);
+        assert_eq!(pace.wait(6_000, wait, false), None);
         // In the long run it is the pace, whatever it tries.
-        let (mut now, mut calls) = (wait, 3_000);
+        let (mut now, mut calls) = (wait, 6_000);
         while now < 100 * SECOND {
             calls += 220;
             now += Duration::from_millis(10) + pace.wait(calls, now, false).unwrap_or_default();
         }
-        assert!((2_000 * 98..2_000 * 104).contains(&calls), "{calls}");
+        assert!((4_000 * 98..4_000 * 104).contains(&calls), "{calls}");
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(pace.wait(1_000_000, SECOND, false), None);
         assert!(pace.wait(1_000_100, SECOND, false).is_some());
         assert_eq!(pace.wait(1_000_100, 3_600 * SECOND, false), None);
-        assert_eq!(pace.wait(1_004_100, 3_600 * SECOND, false), Some(SECOND));
+        assert_eq!(pace.wait(1_008_100, 3_600 * SECOND, false), Some(SECOND));
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,3 +69,17 @@ async fn the_description_is_served() {
     assert_eq!(served, printed);
     assert_eq!(served["openapi"], "3.1.0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_has_three_names() {
+    let service = Service::of(Project::bare());
+    let token = service.token("reviewer", "rex");
+    let mut answers = Vec::new();
+    for name in ["audit/events", "events", "flight_recorder"] {
+        let url = service.url(&format!("/api/v1/{name}?limit=3&event_type=system"));
+        let answer = Client::new().get(url).bearer_auth(&token).send().await.unwrap().error_for_status().unwrap();
+        answers.push(answer.json::<Value>().await.unwrap()["events"].clone());
+    }
+    assert!(!answers[0].as_array().unwrap().is_empty());
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}

@@ -22,6 +22,8 @@ use crate::review::suggest::{SuggestRequest, Suggested};
 pub(super) fn routes() -> Routes {
     Routes::new()
         .get(Right::Audit, "/audit/events", "Events, newest first, or oldest first behind `after`", events)
+        .get(Right::Audit, "/events", "The same as `/audit/events`", events)
+        .get(Right::Audit, "/flight_recorder", "The same as `/audit/events`", events)
         .get(Right::Audit, "/audit/matrix", "Plugins and capabilities: declared, granted, allowed, denied, new", matrix)
         .get(Right::Audit, "/audit/trace/{id}", "Everything about a trace, a job or a run, as a tree", trace)
         .get(Right::Audit, "/audit/explain/{event}", "A decision, layer by layer", explain)

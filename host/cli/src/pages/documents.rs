@@ -16,7 +16,7 @@ use super::form::Filter;
 use super::{Frame, Trouble, lines, moment, part, shown};
 use crate::api::documents::stored;
 use crate::api::{Caller, Host, Routes};
-use crate::review::history::{DocumentEdit, history};
+use crate::review::history::{DocumentEdit, DocumentHistory, history};
 
 /// Documents on a page, and blocks of one.
 const ROWS: u32 = 50;
@@ -90,10 +90,31 @@ fn what(edits: &[DocumentEdit]) -> String {
     if parts.is_empty() { "the document itself, or blocks that are gone".to_owned() } else { parts.join(", ") }
 }
 
+fn changes(history: &DocumentHistory) -> Markup {
+    let changes = history.edits.chunk_by(together);
+    let omitted = changes.clone().count() > MOST_ROWS;
+    html! {
+        div class="wide" { table class="cards" {
+            thead { tr { @for name in ["When", "What", "By", "Through"] { th scope="col" { (name) } } } }
+            tbody { @for edits in changes.take(MOST_ROWS) {
+                @if let Some(first) = edits.first() {
+                    tr {
+                        th scope="row" { (moment(first.at)) }
+                        td data-name="What" { (what(edits)) }
+                        (by(&first.edit))
+                    }
+                }
+            } }
+        } }
+        @if omitted { p { "The last " (MOST_ROWS) " changes." } }
+        @else if !history.complete { p { "What was changed before is not on record any more." } }
+    }
+}
+
 async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Result<Response, Trouble> {
     let state = stored(&host, &id).await?;
     let document = &state.document;
-    let history = history(&host, &state).await?;
+    let history = history(&host, &state).await;
     let title = if document.content.title.is_empty() { "Without a title" } else { &document.content.title };
     Ok(Frame::of(&caller, title, "/documents").around(html! {
         (part("about", "Document", html! {
@@ -104,20 +125,11 @@ async fn show(State(host): Host, caller: Caller, Path(id): Path<String>) -> Resu
             }
         }))
         (part("history", "Who changed it", html! {
-            div class="wide" { table class="cards" {
-                thead { tr { @for name in ["When", "What", "By", "Through"] { th scope="col" { (name) } } } }
-                tbody { @for edits in history.edits.chunk_by(together).take(MOST_ROWS) {
-                    @if let Some(first) = edits.first() {
-                        tr {
-                            th scope="row" { (moment(first.at)) }
-                            td data-name="What" { (what(edits)) }
-                            (by(&first.edit))
-                        }
-                    }
-                } }
-            } }
-            @if history.edits.chunk_by(together).count() > MOST_ROWS { p { "The last " (MOST_ROWS) " changes." } }
-            @else if !history.complete { p { "What was changed before is not on record any more." } }
+            @match &history {
+                Ok(history) => (changes(history)),
+                // The document can be shown all the same.
+                Err(error) => p class="warn" { "It cannot be told: " (shown(&error.message)) },
+            }
         }))
         (part("content", "Content", html! {
             @for block in state.blocks.iter().take(MOST_BLOCKS) {

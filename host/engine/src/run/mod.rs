@@ -23,10 +23,6 @@ pub(crate) use waiting::given_up;
 
 use std::sync::Arc;
 
-use budget::Budget;
-use driver::Driver;
-use history::History;
-
 use handshake_core::RunId;
 use handshake_core::event::{Actor, ActorKind};
 use handshake_core::job::{AiJob, JobState};
@@ -37,6 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::control::{Control, latest_run};
 use crate::engine::{EngineError, Inner};
 use crate::submission::{self, NewJob, Submission, SubmittedJob};
+
+use self::budget::Budget;
+use self::driver::Driver;
+use self::history::History;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -18,8 +18,8 @@ use crate::disk::Disk;
 /// Beside the host's own work this may not be greedy; larger operations spill into a temporary file.
 const MEMORY_LIMIT: &str = "48MB";
 /// A checkpoint compresses a whole row group, and what it works with is on top of the limit: with DuckDB's own
-/// 122,880 rows that is more than the limit itself. With fewer than these, queries over ten million rows look into more
-/// row groups than they have time for (`just bench recorder`).
+/// 122,880 rows that is more than the limit itself. With groups half as large, queries over ten million rows look into
+/// more of them than they have time for (`just bench recorder`).
 pub(super) const ROW_GROUP: u32 = 8192;
 
 /// Size of what stands before the blocks of a DuckDB file: the main header and two database headers.

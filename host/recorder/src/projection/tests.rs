@@ -517,7 +517,7 @@ async fn after_closing_everything_fails_politely() {
 async fn row_groups_are_small_because_a_checkpoint_holds_a_whole_one() {
     let bench = Bench::new();
     let projection = bench.open().await;
-    bench.notes(9_000);
+    bench.notes(18_000);
     projection.events(&EventQuery::default()).await.unwrap();
     let groups = "CHECKPOINT; SELECT CASE WHEN max(row_group_id) < 2 THEN error('row groups are too large') END \
                   FROM pragma_storage_info('events')";
