@@ -114,28 +114,7 @@ soak rounds="100": guests
 # Sends a host for so many seconds what its API's description allows, and what it does not: no answer may be an error of the
 # host's, or another than is described. The fuzzer, schemathesis, is installed into the cache.
 fuzz-api seconds="600": build
-    #!/usr/bin/env bash
-    set -euo pipefail
-    tool={{ quote(cache / "schemathesis-4.32.5") }}
-    if [ ! -x "$tool/bin/st" ]; then
-        rm -rf "$tool"
-        python3 -m venv --without-pip "$tool"
-        python3 -m pip --python "$tool/bin/python3" install --quiet --disable-pip-version-check schemathesis==4.32.5
-    fi
-    project=$(mktemp -d)
-    trap 'kill "$host" 2>/dev/null || true; wait; rm -rf "$project"' EXIT
-    cd "$project"
-    "$HANDSHAKE_BIN" serve --listen 127.0.0.1:0 >host.log 2>&1 &
-    host=$!
-    for _ in $(seq 100); do url=$(grep -o 'http://127.0.0.1:[0-9]*' host.log || true); [ -z "$url" ] || break; sleep 0.1; done
-    token=$("$HANDSHAKE_BIN" token new --role operator --name fuzzer --quiet)
-    memory() { awk '/VmRSS/ { print int($2 / 1024) }' "/proc/$host/status"; }
-    sleep 1
-    before=$(memory)
-    "$tool/bin/st" run "$url/api/v1/openapi.json" --header "Authorization: Bearer $token" --max-time "$1" --workers 2 \
-        --phases coverage,fuzzing --max-examples 1000000 --continue-on-failure --suppress-health-check all \
-        --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
-    echo "memory of the host: $before MB before, $(memory) MB after"
+    HANDSHAKE_CACHE={{ quote(cache) }} tests/fuzz-api {{ quote(seconds) }}
 
 # Summarizes a folder of text or Markdown (by default this repository's documents) with sandboxed steps.
 demo folder="": guests

@@ -1,12 +1,15 @@
 //! Before the host is ready, while its database is away, and when it is asked to end.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use handshake_tests::binary::Project;
 use handshake_tests::postgres::{Backend, Options, Server, backends};
 use handshake_tests::service::Service;
 use reqwest::{Client, Response, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, SqliteConnection};
 
@@ -65,6 +68,31 @@ async fn until_recovery_has_ended_health_answers_and_jobs_are_refused() {
     assert_eq!(submit().await.unwrap().status(), StatusCode::CREATED);
 }
 
+/// What systemd is told with `Type=notify`.
+#[test]
+fn whoever_started_it_is_told_when_it_is_ready_and_when_it_ends() {
+    let project = Project::bare();
+    let socket = UnixDatagram::bind(project.path("notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = project.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", project.path("notify")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut serving = command.spawn().unwrap();
+    let told = |wanted: &str| {
+        let mut buffer = [0; 1024];
+        loop {
+            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            if std::str::from_utf8(&buffer[..length]).unwrap().lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+    };
+    told("READY=1");
+    assert!(project.path(".handshake/handshake.sock").exists());
+    kill_process(Pid::from_child(&serving), Signal::TERM).unwrap();
+    told("STOPPING=1");
+    assert!(serving.wait().unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_not_200_while_the_database_is_down() {
     if !backends().contains(&Backend::Postgres) {
@@ -74,7 +102,7 @@ async fn health_is_not_200_while_the_database_is_down() {
     let server = Server::private(Options::default());
     let project = Project::new();
     let mut command = project.command(&["serve"]);
-    command.env("DATABASE_URL", server.url()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.env("DATABASE_URL", server.url()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = handshake_tests::binary::Running::of(command.spawn().unwrap());
     let said = running.wait_for("to come in with");
     let url = format!("{}/health", said[said.find("http").unwrap()..].split(';').next().unwrap());
