@@ -26,8 +26,7 @@ const CLAIMED: &str = "SELECT r.job_id, r.state, r.fence, j.state AS job_state, 
      FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = $1";
 const HELD: &str = assumed!(
     "SELECT 1 FROM runs WHERE run_id = $1 AND host = $2 AND fence = $3 AND state = COALESCE($4, state) \
-     AND job_id = COALESCE($5, job_id)",
-    "$6"
+     AND job_id = COALESCE($5, job_id)"
 );
 const TAKE: &str = "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3, \
      lease_expires_at = $4 WHERE run_id = $5";
@@ -134,8 +133,7 @@ async fn assume_claim(
         .bind(step.host.to_string())
         .bind(fence.0)
         .bind(state.map(RunState::as_str))
-        .bind(job.map(|job| job.to_string()))
-        .bind(i64::MIN);
+        .bind(job.map(|job| job.to_string()));
     held.execute_later(step.connection).await.map_err(failed("read a run's claim"))
 }
 

@@ -43,8 +43,7 @@ const UPDATE: &str = "UPDATE jobs SET workflow_run_id = $6, state = $7, protocol
      AND parent_job_id IS NOT DISTINCT FROM $5";
 const SAME: &str = assumed!(
     "SELECT 1 FROM jobs WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
-     AND parent_job_id IS NOT DISTINCT FROM $5",
-    "$6"
+     AND parent_job_id IS NOT DISTINCT FROM $5"
 );
 const PIN: &str = "UPDATE jobs SET is_pinned = $1 WHERE job_id = $2";
 const STATE: &str = "SELECT state FROM jobs WHERE job_id = $1";
@@ -148,8 +147,7 @@ impl JobRow {
                 .bind(job.trace_id.to_string())
                 .bind(job.job_kind.as_str())
                 .bind(job.created_at.micros())
-                .bind(job.parent_job_id.map(|id| id.to_string()))
-                .bind(i64::MIN);
+                .bind(job.parent_job_id.map(|id| id.to_string()));
             same.execute_later(step.connection).await.map_err(failed())?;
             return self.bind(UPDATE).execute_later(step.connection).await.map_err(failed());
         }

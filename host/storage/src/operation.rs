@@ -20,11 +20,11 @@ pub(crate) struct Step<'a> {
 }
 
 /// A statement that finds nothing while the query inside finds something, and otherwise fails, because SQLite's
-/// `abs` has no answer for the last argument, `i64::MIN`. It takes part in a transaction without a turn of its own to
+/// `abs` has no answer for the least integer. It takes part in a transaction without a turn of its own to
 /// the database; a transaction that fails of it is written again without assumptions, and finds out why.
 macro_rules! assumed {
-    ($query:literal, $last:literal) => {
-        concat!("SELECT 1 WHERE CASE WHEN EXISTS (", $query, ") THEN 0 ELSE abs(", $last, ") END")
+    ($query:literal) => {
+        concat!("SELECT 1 WHERE CASE WHEN EXISTS (", $query, ") THEN 0 ELSE abs(-9223372036854775808) END")
     };
 }
 pub(crate) use assumed;

@@ -200,7 +200,7 @@ impl Operation for Assumes {
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         self.seen.lock().unwrap()[usize::from(!step.assume)] += 1;
         if step.assume {
-            let assumed = query(assumed!("SELECT 1 WHERE $1", "$2")).bind(self.holds).bind(i64::MIN);
+            let assumed = query(assumed!("SELECT 1 WHERE $1")).bind(self.holds);
             assumed.execute_later(step.connection).await.map_err(failed("assume"))?;
         } else if !self.holds {
             return Err(Refusal::Answer(StorageError::Conflict("it is not so".into())));
