@@ -28,7 +28,7 @@ use handshake_core::{Clock, Digest, HostId, PluginId, RunId, StepId};
 use handshake_engine::{Control, Engine, EngineServices, Format, InputValue, Submission, WorkflowSource};
 use handshake_recorder::Recorder;
 use handshake_storage::{DatabaseUrl, SqlDatabase};
-use handshake_tests::backends::RunningClock;
+use handshake_tests::backends::{Forgetting, RunningClock};
 use handshake_tests::figures::{Figure, report};
 use handshake_tests::runtime::TestRuntime;
 use handshake_tests::storage::{Calls, Recorded, job, node, open};
@@ -194,13 +194,40 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn sandboxed(gate: GateServices) -> Arc<dyn StepExecutor> {
+    let folders = vec![handshake_tests::root().join("tests/guests")];
+    let runtime = TestRuntime::with_gate(folders, gate, Arc::new(MemoryRecorder::default()));
+    Arc::new(runtime.runtime)
+}
+
+/// How much longer three steps take because what they ask for is on record.
+async fn audit(figures: &mut Vec<Figure>) {
+    let audited = Arc::new(Host::new(sandboxed).await);
+    let forgetting = |gate| sandboxed(GateServices { recorder: Arc::new(Forgetting), ..gate });
+    let unaudited = Arc::new(Host::new(forgetting).await);
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (at_once, costs) in [(1, &mut one), (CROWD, &mut many)] {
+            let without = unaudited.rate(at_once).await;
+            let with = audited.rate(at_once).await;
+            costs.push((100.0 * (without / with - 1.0), without));
+        }
+    }
+    for (how, costs) in [("one at a time", one), ("64 at a time", many)] {
+        let (cost, without): (Vec<_>, Vec<_>) = costs.into_iter().unzip();
+        let cost = median(cost);
+        figures.push(Figure {
+            what: format!("3 sandboxed steps, {how}, audit of what they ask for"),
+            value: format!("+{cost:.1} %"),
+            floor: format!("without it {:.0}/s", median(without)),
+            budget: "<= 15 %",
+            met: cost <= 15.0,
+        });
+    }
+}
+
 async fn three_steps(figures: &mut Vec<Figure>) {
-    let test = |gate| {
-        let folders = vec![handshake_tests::root().join("tests/guests")];
-        let runtime = TestRuntime::with_gate(folders, gate, Arc::new(MemoryRecorder::default()));
-        Arc::new(runtime.runtime) as Arc<dyn StepExecutor>
-    };
-    let host = Arc::new(Host::new(test).await);
+    let host = Arc::new(Host::new(sandboxed).await);
     host.run(THREE, &[]).await;
     let (commits, events) = (host.recorded.commits(), host.database.flush().await.unwrap().seq);
     let run = host.run(THREE, &[]).await;
@@ -398,6 +425,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut figures = Vec::new();
     runtime.block_on(three_steps(&mut figures));
+    runtime.block_on(audit(&mut figures));
     runtime.block_on(sequence(&mut figures));
     runtime.block_on(recovery(&mut figures));
     runtime.block_on(items(&mut figures));

@@ -10,12 +10,15 @@ use async_trait::async_trait;
 use handshake_core::artifact::{ArtifactHandle, ArtifactStore};
 use handshake_core::capability::Axis;
 use handshake_core::document::{Block, Document, DocumentReader, DocumentSummary};
+use handshake_core::event::{AdmittedEvent, Event};
 use handshake_core::gate::Permit;
 use handshake_core::model::{
     EmbedResponse, GenerateRequest, GenerateResponse, ModelError, ModelInfo, Models, TokenUsage,
 };
+use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
 use handshake_core::secret::{PLACEHOLDER_PREFIX, SecretStore};
 use handshake_core::storage::StorageError;
+use handshake_core::testing::NoRedaction;
 use handshake_core::{Clock, Digest, JobId, RunId, Timestamp};
 use handshake_runtime::NameResolver;
 use secrecy::SecretString;
@@ -230,4 +233,34 @@ impl handshake_core::step::StepObserver for Watcher {
         self.reports.fetch_add(1, Ordering::SeqCst);
         self.lines.lock().unwrap().push(message.to_owned());
     }
+}
+
+/// A flight recorder that keeps nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Forgetting;
+
+#[async_trait]
+impl FlightRecorder for Forgetting {
+    fn admit(&self, event: &Event) -> Result<AdmittedEvent, RecorderError> {
+        Ok(AdmittedEvent::admit(event, &NoRedaction, event.timestamp)?)
+    }
+    fn enqueue(&self, _: &Event) -> Result<(), RecorderError> {
+        Ok(())
+    }
+    fn reserve(&self) -> Result<Box<dyn OutcomeSlot>, RecorderError> {
+        Ok(Box::new(*self))
+    }
+    async fn record_event(&self, _: &Event) -> Result<(), RecorderError> {
+        Ok(())
+    }
+    async fn record_effect(&self, _: EffectNote, _: &Event) -> Result<(), RecorderError> {
+        Ok(())
+    }
+    async fn flush(&self) -> Result<(), RecorderError> {
+        Ok(())
+    }
+}
+
+impl OutcomeSlot for Forgetting {
+    fn fill(self: Box<Self>, _: Event) {}
 }

@@ -7,8 +7,9 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Unreachable, failed, unreachable};
 use crate::limits::Limits;
+use crate::local;
 use crate::postgres::{self, Postgres};
-use crate::sql::{Ahead, Connection, Query, query};
+use crate::sql::{Connection, query};
 use crate::sqlite::{self, Sqlite};
 use crate::url::{DatabaseUrl, Target};
 
@@ -16,21 +17,21 @@ use crate::url::{DatabaseUrl, Target};
 #[derive(Debug)]
 pub(crate) enum Backend {
     Sqlite(Sqlite),
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 impl Backend {
     pub(crate) async fn open(url: DatabaseUrl, limits: Limits) -> Result<Self, StorageError> {
         Ok(match url.target {
             Target::Sqlite(path) => Self::Sqlite(Sqlite::open(path, limits).await?),
-            Target::Postgres(options) => Self::Postgres(Postgres::new(*options, limits)),
+            Target::Postgres(options) => Self::Postgres(Box::new(Postgres::new(*options, limits))),
         })
     }
 
     /// Opens a connection for looking at a database that nobody may have prepared; none if there is no file.
     pub(crate) async fn look(url: DatabaseUrl, limits: Limits) -> Result<Option<Connection>, StorageError> {
         Ok(match url.target {
-            Target::Sqlite(path) => sqlite::look(&path, limits).await?.map(Connection::sqlite),
+            Target::Sqlite(path) => sqlite::look(&path, limits).await?.map(Connection::Sqlite),
             Target::Postgres(options) => Some(Connection::Postgres(Postgres::new(*options, limits).connect().await?)),
         })
     }
@@ -56,10 +57,29 @@ impl Backend {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Opens a connection that can write.
+    /// Opens the writer's connection.
+    pub(crate) async fn writer(&self) -> Result<Connection, StorageError> {
+        Ok(match self {
+            Self::Sqlite(sqlite) => Connection::Local(sqlite.writer()?),
+            Self::Postgres(postgres) => Connection::Postgres(postgres.connect().await?),
+        })
+    }
+
+    /// Carries out the writer, which ends by itself, where what it waits for keeps nobody else.
+    pub(crate) fn spawn(&self, writer: impl Future<Output = ()> + Send + 'static) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(_) => local::spawn(writer),
+            Self::Postgres(_) => {
+                tokio::spawn(writer);
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens a connection that migrates.
     pub(crate) async fn connect(&self) -> Result<Connection, StorageError> {
         Ok(match self {
-            Self::Sqlite(sqlite) => Connection::sqlite(sqlite.connect().await?),
+            Self::Sqlite(sqlite) => Connection::Sqlite(sqlite.connect().await?),
             Self::Postgres(postgres) => Connection::Postgres(postgres.connect().await?),
         })
     }
@@ -110,63 +130,38 @@ impl Backend {
 }
 
 impl Connection {
-    fn sqlite(connection: sqlx::SqliteConnection) -> Self {
-        Self::Sqlite { connection, ahead: Ahead::default() }
-    }
-
     /// Whether other processes may write to the database.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_) | Self::PostgresReader(_))
     }
 
-    /// Begins a transaction, at the latest with the next statement.
+    /// Begins a transaction.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        if let Self::Sqlite { ahead, .. } = self {
-            ahead.begin(sqlite::BEGIN);
-            return Ok(());
-        }
-        query(postgres::BEGIN).execute(self).await.map(drop)
+        let begin = if self.is_shared() { postgres::BEGIN } else { sqlite::BEGIN };
+        query(begin).execute(self).await.map(drop)
     }
 
-    /// Where the next statement can be added so that both are executed at once, or, where that cannot be, an empty
-    /// one to add it to after this one has been executed.
-    pub(crate) async fn join<'q>(&mut self, statement: Query<'q>) -> Result<Query<'q>, sqlx::Error> {
-        match self {
-            _ if statement.is_empty() => Ok(statement),
-            Self::Sqlite { .. } | Self::SqliteReader(_) => Ok(statement.push("; ")),
-            Self::Postgres(_) | Self::PostgresReader(_) => {
-                statement.execute(self).await?;
-                Ok(query(""))
-            }
-        }
+    /// Makes it durable.
+    pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        query("COMMIT").execute(self).await.map(drop)
     }
 
     /// Undoes it.
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        if let Self::Sqlite { ahead, .. } = self
-            && !ahead.forget()
-        {
-            return Ok(());
-        }
         query("ROLLBACK").execute(self).await.map(drop)
     }
 
     /// Tells other hosts, once the transaction is over, that runs were queued.
     pub(crate) async fn announce(&mut self) -> Result<(), StorageError> {
-        match self {
-            Self::Sqlite { .. } | Self::SqliteReader(_) => Ok(()),
-            Self::Postgres(_) | Self::PostgresReader(_) => {
-                query(postgres::NOTIFY).execute(self).await.map(drop).map_err(failed("announce a queued run"))
-            }
+        if !self.is_shared() {
+            return Ok(());
         }
+        query(postgres::NOTIFY).execute(self).await.map(drop).map_err(failed("announce a queued run"))
     }
 
     /// Whether a table of this name has a column of that.
     pub(crate) async fn has_column(&mut self, table: &str, column: &str) -> Result<bool, sqlx::Error> {
-        let columns = match self {
-            Self::Sqlite { .. } | Self::SqliteReader(_) => sqlite::COLUMNS,
-            Self::Postgres(_) | Self::PostgresReader(_) => postgres::COLUMNS,
-        };
+        let columns = if self.is_shared() { postgres::COLUMNS } else { sqlite::COLUMNS };
         let rows = query(columns).bind(table).fetch_all(self).await?;
         Ok(rows.iter().any(|row| crate::sql::column::<String>(row, "name").is_ok_and(|name| name == column)))
     }

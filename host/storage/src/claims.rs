@@ -16,7 +16,7 @@ use crate::database::SqlDatabase;
 use crate::error::{failed, unreadable};
 use crate::jobs::{self, JobRow};
 use crate::nodes::{self, NodeRow};
-use crate::operation::{Applied, Operation, Refusal, Step, assumed};
+use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::runs::{self, RunRow};
 use crate::sql::{column, query};
 use crate::text;
@@ -24,10 +24,6 @@ use crate::text;
 const HOLDER: &str = "SELECT job_id, state, host, fence, lease_expires_at FROM runs WHERE run_id = $1";
 const CLAIMED: &str = "SELECT r.job_id, r.state, r.fence, j.state AS job_state, j.is_pinned \
      FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = $1";
-const HELD: &str = assumed!(
-    "SELECT 1 FROM runs WHERE run_id = $1 AND host = $2 AND fence = $3 AND state = COALESCE($4, state) \
-     AND job_id = COALESCE($5, job_id)"
-);
 const TAKE: &str = "UPDATE runs SET state = $1, host = $2, fence = fence + 1, heartbeat_at = $3, updated_at = $3, \
      lease_expires_at = $4 WHERE run_id = $5";
 const BEAT: &str = "UPDATE runs SET heartbeat_at = $1, lease_expires_at = $2 WHERE run_id = $3";
@@ -119,24 +115,6 @@ async fn holder(step: &mut Step<'_>, id: RunId) -> Result<Holder, Refusal> {
     })
 }
 
-/// Takes for granted that this host holds the claim, that the run is of this job if one is named, and that it is in
-/// this state if one is.
-async fn assume_claim(
-    step: &mut Step<'_>,
-    id: RunId,
-    fence: FencingToken,
-    state: Option<RunState>,
-    job: Option<JobId>,
-) -> Result<(), StorageError> {
-    let held = query(HELD)
-        .bind(id.to_string())
-        .bind(step.host.to_string())
-        .bind(fence.0)
-        .bind(state.map(RunState::as_str))
-        .bind(job.map(|job| job.to_string()));
-    held.execute_later(step.connection).await.map_err(failed("read a run's claim"))
-}
-
 /// Lets only the holder of the current claim pass.
 async fn require_claim(step: &mut Step<'_>, id: RunId, fence: FencingToken) -> Result<Holder, Refusal> {
     let holder = holder(step, id).await?;
@@ -207,7 +185,7 @@ impl ClaimRun {
             .bind(step.now.micros())
             .bind(expiry(step.now, self.lease))
             .bind(self.id.to_string())
-            .execute_later(step.connection)
+            .execute(step.connection)
             .await
             .map_err(failed("claim a run"))?;
         let fence = FencingToken(before.fence.0 + 1);
@@ -389,14 +367,6 @@ impl Operation for Commit {
     type Answer = ();
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
-        let mut jobs = self.change.jobs();
-        let job = jobs.next();
-        if step.assume && jobs.all(|other| Some(other) == job) {
-            let running = self.change.run.as_ref().map(|_| RunState::Running);
-            assume_claim(step, self.id, self.fence, running, job).await?;
-            self.change.write(step).await?;
-            return Ok(Applied::Wrote(()));
-        }
         let holder = require_claim(step, self.id, self.fence).await?;
         self.change.check_job(self.id, holder.job)?;
         // The token alone does not tell: whoever was lost may have left the same change in the queue.
@@ -482,11 +452,6 @@ impl Operation for AppendEffect {
 
     async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
         let id = self.note.run;
-        if step.assume {
-            assume_claim(step, id, self.note.fence, Some(RunState::Running), None).await?;
-            nodes::note_effect(step, &self.note).await?;
-            return Ok(Applied::Wrote(()));
-        }
         let holder = require_claim(step, id, self.note.fence).await?;
         // The token alone would let an attempt go on after its own host has ended or stalled the run.
         if holder.state != RunState::Running {

@@ -45,7 +45,7 @@ pub struct DatabaseOptions {
 }
 
 /// A handle to the database and its one writer. Dropping the last one lets the writer write what is queued, if
-/// the async runtime lives on; [`Database::close`] waits for that.
+/// the process, and with PostgreSQL the async runtime, lives on; [`Database::close`] waits for that.
 pub struct SqlDatabase {
     pub(crate) queue: Queue,
     pub(crate) head: Arc<watch::Sender<ChainHead>>,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for SqlDatabase {
 }
 
 impl SqlDatabase {
-    /// Opens the database, brings it to this version's schema, and starts the writer on the current runtime.
+    /// Opens the database, brings it to this version's schema, and starts the writer.
     /// A host, and an SQLite file, can be open once at a time.
     pub async fn open(options: DatabaseOptions) -> Result<Arc<Self>, StorageError> {
         let backend = Backend::open(options.url.clone(), options.limits).await?;
@@ -85,7 +85,7 @@ impl SqlDatabase {
         let head = Arc::new(watch::Sender::new(session.position.head));
         let (queue, receiver) = Queue::new(queue);
         let writer = Writer::new(session, Arc::clone(&backend), Arc::clone(&clock), Arc::clone(&head));
-        tokio::spawn(writer.run(receiver));
+        backend.spawn(writer.run(receiver))?;
         let readers = backend.readers();
         let queued = watch::Sender::new(0);
         let listener = readers.listen(queued.clone());

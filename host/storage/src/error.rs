@@ -151,20 +151,15 @@ pub(crate) fn has_moved(error: &StorageError) -> bool {
 }
 
 /// Whether another host was in the way at the same moment, so that the same write may well succeed now, or find out
-/// better why not: a deadlock that was resolved by giving up this transaction, a row with the same key, a row that
-/// refers to one which is gone, or something that was taken for granted and was not so.
+/// better why not: a deadlock that was resolved by giving up this transaction, a row with the same key, or a row that
+/// refers to one which is gone.
 pub(crate) fn is_race(error: &StorageError) -> bool {
     is_duplicate(error)
         || database_error(error).is_some_and(|error| {
             // serialization_failure, deadlock_detected
-            error.is_foreign_key_violation()
-                || error.code().is_some_and(|code| matches!(&*code, "40001" | "40P01"))
-                || error.message() == NOT_SO
+            error.is_foreign_key_violation() || error.code().is_some_and(|code| matches!(&*code, "40001" | "40P01"))
         })
 }
-
-/// What SQLite says of a statement of `assumed!` whose assumption was not so.
-const NOT_SO: &str = "integer overflow";
 
 fn database_error(error: &StorageError) -> Option<&dyn sqlx::error::DatabaseError> {
     let (StorageError::Database { source, .. } | StorageError::Unavailable { source, .. }) = error else { return None };

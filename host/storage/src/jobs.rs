@@ -14,7 +14,7 @@ use crate::database::SqlDatabase;
 use crate::error::{failed, is_duplicate, unreadable};
 use crate::listed::Listed;
 use crate::nodes::NodeRow;
-use crate::operation::{Applied, Operation, Refusal, Step, assumed};
+use crate::operation::{Applied, Operation, Refusal, Step};
 use crate::runs::RunRow;
 use crate::sql::{Connection, Query, Row, column, query};
 use crate::text;
@@ -41,10 +41,6 @@ const UPDATE: &str = "UPDATE jobs SET workflow_run_id = $6, state = $7, protocol
      metrics = $15, status_reason = $16, updated_at = $17, error_message = $18, job_inputs = $19, job_outputs = $20 \
      WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
      AND parent_job_id IS NOT DISTINCT FROM $5";
-const SAME: &str = assumed!(
-    "SELECT 1 FROM jobs WHERE job_id = $1 AND trace_id = $2 AND job_kind = $3 AND created_at = $4 \
-     AND parent_job_id IS NOT DISTINCT FROM $5"
-);
 const PIN: &str = "UPDATE jobs SET is_pinned = $1 WHERE job_id = $2";
 const STATE: &str = "SELECT state FROM jobs WHERE job_id = $1";
 const SET_STATE: &str = "UPDATE jobs SET state = $1, updated_at = $2 WHERE job_id = $3";
@@ -139,19 +135,7 @@ impl JobRow {
 
     /// Writes a job's new form.
     pub(crate) async fn update(&self, step: &mut Step<'_>) -> Result<(), StorageError> {
-        let failed = || failed("update a job");
-        if step.assume {
-            let job = &self.job;
-            let same = query(SAME)
-                .bind(job.job_id.to_string())
-                .bind(job.trace_id.to_string())
-                .bind(job.job_kind.as_str())
-                .bind(job.created_at.micros())
-                .bind(job.parent_job_id.map(|id| id.to_string()));
-            same.execute_later(step.connection).await.map_err(failed())?;
-            return self.bind(UPDATE).execute_later(step.connection).await.map_err(failed());
-        }
-        if self.bind(UPDATE).execute(step.connection).await.map_err(failed())? == 1 {
+        if self.bind(UPDATE).execute(step.connection).await.map_err(failed("update a job"))? == 1 {
             return Ok(());
         }
         let id = self.job_id;
@@ -207,7 +191,7 @@ pub(crate) async fn set_state(
     now: Timestamp,
 ) -> Result<(), StorageError> {
     let statement = query(SET_STATE).bind(state.as_str()).bind(now.micros()).bind(id.to_string());
-    statement.execute_later(connection).await.map_err(failed("update a job"))
+    statement.execute(connection).await.map(drop).map_err(failed("update a job"))
 }
 
 fn missing(id: JobId) -> StorageError {
@@ -251,9 +235,8 @@ impl Submit {
                 return Ok(Some(Box::new(job)));
             }
         }
-        // Ids are drawn by the host, so that they are new need not be seen before the next statement.
         let insert = self.job.bind(INSERT).bind(self.job.job.is_pinned);
-        let stored = insert.execute_soon(step.assume, step.connection).await.map_err(failed(operation));
+        let stored = insert.execute(step.connection).await.map_err(failed(operation));
         stored.map_err(|error| exists(error, "job", self.job.job_id))?;
         self.run.insert(step).await?;
         if let Some(key) = &self.key {
@@ -261,7 +244,7 @@ impl Submit {
                 .bind(key.as_str())
                 .bind(self.job.job_id.to_string())
                 .bind(step.now.micros())
-                .execute_soon(step.assume, step.connection)
+                .execute(step.connection)
                 .await
                 .map_err(failed(operation))?;
         }

@@ -16,6 +16,7 @@ mod grants;
 mod jobs;
 mod limits;
 mod listed;
+mod local;
 mod migrations;
 mod nodes;
 mod operation;

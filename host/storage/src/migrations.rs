@@ -69,7 +69,7 @@ async fn apply(connection: &mut Connection) -> Result<Schema, StorageError> {
         return Ok(before);
     }
     recognise(connection, &applied).await.map_err(migration_failed)?;
-    match connection.driver() {
+    match connection.driver().map_err(failed("migrate"))? {
         Driver::Sqlite(driver) => MIGRATIONS.run_direct(None, driver, false).await,
         Driver::Postgres(driver) => MIGRATIONS.run_direct(None, driver, false).await,
     }
@@ -86,7 +86,7 @@ async fn recognise(connection: &mut Connection, applied: &[AppliedMigration]) ->
         if is_applied || !connection.has_column(table, column).await? {
             continue;
         }
-        match connection.driver() {
+        match connection.driver()? {
             Driver::Sqlite(driver) => skip(driver, migration).await?,
             Driver::Postgres(driver) => skip(driver, migration).await?,
         }
@@ -105,7 +105,7 @@ async fn applied(connection: &mut Connection) -> Result<Vec<AppliedMigration>, S
     if is_new {
         return Ok(Vec::new());
     }
-    match connection.driver() {
+    match connection.driver().map_err(failed("migrate"))? {
         Driver::Sqlite(driver) => driver.list_applied_migrations(TABLE).await,
         Driver::Postgres(driver) => driver.list_applied_migrations(TABLE).await,
     }
@@ -124,7 +124,7 @@ fn added_column(sql: &str) -> Option<(&str, &str)> {
 /// Reverts every migration above this version. Development and tests alone: releases have no way back.
 #[cfg(debug_assertions)]
 pub(crate) async fn revert(connection: &mut Connection, version: i64) -> Result<(), StorageError> {
-    match connection.driver() {
+    match connection.driver().map_err(failed("migrate"))? {
         Driver::Sqlite(driver) => MIGRATIONS.undo(driver, version).await,
         Driver::Postgres(driver) => MIGRATIONS.undo(driver, version).await,
     }

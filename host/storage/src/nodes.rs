@@ -78,7 +78,7 @@ impl NodeRow {
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros))
             .bind(self.contribution.as_deref());
-        statement.execute_later(connection).await.map_err(failed("store an attempt"))
+        statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn note_effect(step: &mut Step<'_>, note: &EffectNote) -> Resul
         .bind(step.host.to_string())
         .bind(signed(step.next_seq)?)
         .bind(step.now.micros());
-    statement.execute_soon(step.assume, step.connection).await.map_err(failed("note an effect"))
+    statement.execute(step.connection).await.map(drop).map_err(failed("note an effect"))
 }
 
 /// Effects of a run's attempts. Fencing tokens grow with each claim, and under one claim there is one host, so

@@ -15,19 +15,7 @@ pub(crate) struct Step<'a> {
     pub(crate) now: Timestamp,
     /// The number that the operation's first event will have in the chain.
     pub(crate) next_seq: u64,
-    /// Whether what is almost always so may be taken for granted: see [`assumed`].
-    pub(crate) assume: bool,
 }
-
-/// A statement that finds nothing while the query inside finds something, and otherwise fails, because SQLite's
-/// `abs` has no answer for the least integer. It takes part in a transaction without a turn of its own to
-/// the database; a transaction that fails of it is written again without assumptions, and finds out why.
-macro_rules! assumed {
-    ($query:literal) => {
-        concat!("SELECT 1 WHERE CASE WHEN EXISTS (", $query, ") THEN 0 ELSE abs(-9223372036854775808) END")
-    };
-}
-pub(crate) use assumed;
 
 /// What an operation did.
 #[derive(Debug)]

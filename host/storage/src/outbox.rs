@@ -16,9 +16,8 @@ use crate::text;
 use crate::writer::Position;
 
 const POSITION: &str = "SELECT head_seq, head_hash, head_recorded_at, commit_number FROM hosts WHERE host = $1";
-// Books that stand elsewhere make it fail, because the column holds no NULL: then nothing that comes with it is done.
-const ADVANCE: &str = "UPDATE hosts SET head_seq = CASE WHEN head_seq = $1 AND commit_number = $2 THEN $3 ELSE NULL END, \
-     head_hash = $4, head_recorded_at = $5, commit_number = $6 WHERE host = $7";
+const ADVANCE: &str = "UPDATE hosts SET head_seq = $1, head_hash = $2, head_recorded_at = $3, commit_number = $4 \
+     WHERE host = $5 AND head_seq = $6 AND commit_number = $7";
 const ONLY_HOST: &str = "SELECT host FROM hosts ORDER BY created_at LIMIT 1";
 const NEW_HOST: &str = "INSERT INTO hosts (host, head_seq, head_hash, head_recorded_at, commit_number, created_at) \
      VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT (host) DO NOTHING";
@@ -32,9 +31,8 @@ const RELEASE: &str = "DELETE FROM outbox WHERE host = $1 AND seq <= $2";
 /// else waits.
 const RELEASED_AT_ONCE: u64 = 1000;
 
-/// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once; those that a run's steps leave
-/// behind take one.
-const CHUNKS: [usize; 13] = [256, 128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
+/// Rows of one INSERT, most first. Few sizes, so that each statement is prepared once.
+const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// The host that opens the database; entered at the first opening. One that is not shared knows its own.
 pub(crate) async fn host(
@@ -77,53 +75,44 @@ pub(crate) async fn position(connection: &mut Connection, host: HostId) -> Resul
     Ok(Some(Position { head, commit_number: column(&row, "commit_number")? }))
 }
 
-/// Records events and moves the host's books from one position to the next, and returns the statement that makes the
-/// transaction durable. With few events nothing has been written before that.
-pub(crate) async fn record<'e>(
+/// Records events and moves the host's books from one position to the next.
+pub(crate) async fn record(
     connection: &mut Connection,
     from: &Position,
     to: &Position,
-    mut events: &'e [StampedEvent],
-) -> Result<Query<'e>, StorageError> {
-    let unrecorded = not_recorded("record events");
+    mut events: &[StampedEvent],
+) -> Result<(), StorageError> {
+    let operation = "record events";
     // The books first: with a second writer at work, the rows would look like duplicates.
-    let mut statement = query(ADVANCE)
-        .bind(signed(from.head.seq)?)
-        .bind(from.commit_number)
+    let advanced = query(ADVANCE)
         .bind(signed(to.head.seq)?)
         .bind(to.head.hash.to_string())
         .bind(to.head.recorded_at.micros())
         .bind(to.commit_number)
-        .bind(from.head.host.to_string());
+        .bind(from.head.host.to_string())
+        .bind(signed(from.head.seq)?)
+        .bind(from.commit_number)
+        .execute(connection)
+        .await
+        .map_err(failed(operation))?;
+    if advanced != 1 {
+        return Err(unreachable(operation, Unreachable::HeadMoved));
+    }
     while !events.is_empty() {
         let size = CHUNKS.into_iter().find(|size| *size <= events.len()).unwrap_or(1);
         let (chunk, rest) = events.split_at(size);
-        statement = insert(connection.join(statement).await.map_err(&unrecorded)?, chunk)?;
-        if !rest.is_empty() {
-            statement.execute(connection).await.map_err(&unrecorded)?;
-            statement = query("");
-        }
+        insert(chunk)?.execute(connection).await.map_err(failed(operation))?;
         events = rest;
     }
-    Ok(connection.join(statement).await.map_err(&unrecorded)?.push("COMMIT"))
+    Ok(())
 }
 
-/// Why events were not recorded.
-pub(crate) fn not_recorded(operation: &'static str) -> impl Fn(sqlx::Error) -> StorageError {
-    move |error| match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
-        Some(sqlx::error::ErrorKind::NotNullViolation) => unreachable(operation, Unreachable::HeadMoved),
-        _ => failed(operation)(error),
-    }
-}
-
-fn insert<'e>(statement: Query<'e>, events: &'e [StampedEvent]) -> Result<Query<'e>, StorageError> {
-    let Some(first) = events.first() else { return Ok(statement) };
-    let host = first.host.to_string();
-    let mut insert = statement.push("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
+fn insert(events: &[StampedEvent]) -> Result<Query<'_>, StorageError> {
+    let mut insert = query("INSERT INTO outbox (host, seq, event_id, recorded_at, hash, record) VALUES ");
     for (row, event) in events.iter().enumerate() {
         insert = insert
             .push(if row == 0 { "(" } else { ", (" })
-            .push_bind(host.clone())
+            .push_bind(event.host.to_string())
             .push(", ")
             .push_bind(signed(event.seq)?)
             .push(", ")

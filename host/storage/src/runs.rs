@@ -115,7 +115,7 @@ impl RunRow {
             .bind(run.updated_at.micros())
             .bind(i64::from(run.recoveries))
             .bind(run.wake_at.map(Timestamp::micros));
-        let stored = statement.execute_soon(step.assume, step.connection).await.map_err(failed("store a run"));
+        let stored = statement.execute(step.connection).await.map(drop).map_err(failed("store a run"));
         stored.map_err(|error| jobs::exists(error, "run", self.run_id))
     }
 
@@ -128,7 +128,7 @@ impl RunRow {
             .bind(i64::from(self.run.recoveries))
             .bind(self.run.wake_at.map(Timestamp::micros))
             .bind(self.run_id.to_string());
-        statement.execute_later(connection).await.map_err(failed("update a run"))
+        statement.execute(connection).await.map(drop).map_err(failed("update a run"))
     }
 }
 

@@ -5,82 +5,49 @@
 //! between a missing text and a missing number, and could not say what PostgreSQL alone knows.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use futures::TryStreamExt;
 use handshake_core::storage::StorageError;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Either, Executor as _, Postgres, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite};
 
 use crate::error::{failed, unreadable};
+use crate::local::{Local, LocalRow};
 
 /// A connection, the writer's own or one lent by a pool.
-///
-/// SQLite's driver runs statements on a thread of its own, and waking that costs more than most statements do. So
-/// what begins a transaction goes along with the first statement in it, what ends it with the last one, and what
-/// nobody waits for with whatever comes next. sqlx executes several statements at once for SQLite alone, and may give
-/// that up one day; then each goes on its own.
 pub(crate) enum Connection {
-    Sqlite { connection: sqlx::SqliteConnection, ahead: Ahead },
+    /// The writer's, to SQLite.
+    Local(Local),
+    Sqlite(sqlx::SqliteConnection),
     SqliteReader(PoolConnection<Sqlite>),
     Postgres(sqlx::PgConnection),
     PostgresReader(PoolConnection<Postgres>),
 }
 
-/// What goes before the next statement of SQLite's writer.
-#[derive(Default)]
-pub(crate) struct Ahead {
-    /// Begins a transaction; empty when the database knows of it already.
-    begin: &'static str,
-    sql: String,
-    values: Vec<Value<'static>>,
-    /// How many statements these are.
-    statements: usize,
-}
-
-/// Most statements that wait for the next one. Prepared statements are kept by their whole text, so there must not be
-/// too many ways to put them together; what one operation says is not put together with what another does.
-const MOST_AHEAD: usize = 8;
-
-impl Ahead {
-    /// Begins a transaction with the next statement.
-    pub(crate) fn begin(&mut self, begin: &'static str) {
-        *self = Self { begin, ..Self::default() };
-    }
-
-    /// Forgets all of it. Whether the database knows of the transaction.
-    pub(crate) fn forget(&mut self) -> bool {
-        std::mem::take(self).begin.is_empty()
-    }
-}
-
-/// The driver's connection behind it.
+/// sqlx's connection behind it.
 pub(crate) enum Driver<'c> {
     Sqlite(&'c mut sqlx::SqliteConnection),
     Postgres(&'c mut sqlx::PgConnection),
 }
 
 impl Connection {
-    pub(crate) fn driver(&mut self) -> Driver<'_> {
-        match self {
-            Self::Sqlite { connection, .. } => Driver::Sqlite(connection),
+    /// sqlx's connection, which the writer's to SQLite does not have.
+    pub(crate) fn driver(&mut self) -> Result<Driver<'_>, sqlx::Error> {
+        Ok(match self {
+            Self::Local(_) => return Err(sqlx::Error::Configuration("the writer's connection is not sqlx's".into())),
+            Self::Sqlite(connection) => Driver::Sqlite(connection),
             Self::SqliteReader(connection) => Driver::Sqlite(connection),
             Self::Postgres(connection) => Driver::Postgres(connection),
             Self::PostgresReader(connection) => Driver::Postgres(connection),
-        }
+        })
     }
 
-    /// Says what waits for the next statement.
-    pub(crate) async fn catch_up(&mut self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Sqlite { ahead, .. } if ahead.statements > 0 => query("").execute(self).await.map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    /// Closes a connection of the writer; one of a pool goes back to it.
+    /// Closes a connection of its own; one of a pool goes back to it.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite { connection, .. } => sqlx::Connection::close(connection).await,
+            Self::Local(connection) => connection.close(),
+            Self::Sqlite(connection) => sqlx::Connection::close(connection).await,
             Self::Postgres(connection) => sqlx::Connection::close(connection).await,
             Self::SqliteReader(_) | Self::PostgresReader(_) => Ok(()),
         }
@@ -94,17 +61,6 @@ pub(crate) enum Value<'q> {
     Integer(Option<i64>),
     Real(f64),
     Flag(bool),
-}
-
-impl Value<'_> {
-    fn into_owned(self) -> Value<'static> {
-        match self {
-            Self::Text(text) => Value::Text(text.map(|text| Cow::Owned(text.into_owned()))),
-            Self::Integer(number) => Value::Integer(number),
-            Self::Real(number) => Value::Real(number),
-            Self::Flag(flag) => Value::Flag(flag),
-        }
-    }
 }
 
 macro_rules! values {
@@ -168,11 +124,6 @@ macro_rules! bound {
 }
 
 impl<'q> Query<'q> {
-    /// Whether it says nothing yet.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sql.is_empty()
-    }
-
     /// Gives it the next argument.
     pub(crate) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
         self.values.push(value.into());
@@ -206,56 +157,25 @@ impl<'q> Query<'q> {
         self
     }
 
-    /// Its text for a connection that begins a transaction with it or not.
-    fn text(&mut self, connection: &mut Connection) -> String {
+    /// Its text for a connection.
+    fn text(&mut self, connection: &Connection) -> Cow<'static, str> {
+        let sql = std::mem::take(&mut self.sql);
         let keep = match (self.keep, connection.is_shared()) {
             (Keep::Rows, true) => " FOR UPDATE",
             (Keep::FreeRows, true) => " FOR UPDATE SKIP LOCKED",
-            _ => "",
+            _ => return sql,
         };
-        let sql = std::mem::take(&mut self.sql);
-        match connection {
-            Connection::Sqlite { ahead, .. } => {
-                let Ahead { begin, sql: mut text, values, statements } = std::mem::take(ahead);
-                if begin.is_empty() && statements == 0 {
-                    return nameless(sql.into_owned());
-                }
-                text.insert_str(0, begin);
-                push_behind(&mut text, &sql, values.len());
-                self.values.splice(0..0, values);
-                nameless(text)
-            }
-            _ if keep.is_empty() => sql.into_owned(),
-            _ => [&sql, keep].concat(),
-        }
-    }
-
-    /// Says it at the latest with the next statement, before that one and in the same transaction. For statements that
-    /// change something and can fail for no reason that the caller would tell apart.
-    pub(crate) async fn execute_later(self, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        let Connection::Sqlite { ahead, .. } = connection else {
-            return self.execute(connection).await.map(drop);
-        };
-        if ahead.statements == MOST_AHEAD {
-            return self.execute(connection).await.map(drop);
-        }
-        push_behind(&mut ahead.sql, &self.sql, ahead.values.len());
-        ahead.sql.push_str("; ");
-        ahead.values.extend(self.values.into_iter().map(Value::into_owned));
-        ahead.statements += 1;
-        Ok(())
-    }
-
-    /// Says it like [`Query::execute_later`], or at once.
-    pub(crate) async fn execute_soon(self, later: bool, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        if later { self.execute_later(connection).await } else { self.execute(connection).await.map(drop) }
+        Cow::Owned([&sql, keep].concat())
     }
 
     /// Says it; returns how many rows it changed.
     pub(crate) async fn execute(mut self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
         let sql = self.text(connection);
-        match connection.driver() {
-            Driver::Sqlite(driver) => changed(driver, bound!(sql, self.values)).await,
+        if let Connection::Local(local) = connection {
+            return local.execute(&sql, &self.values);
+        }
+        match connection.driver()? {
+            Driver::Sqlite(driver) => Ok(bound!(sql, self.values).execute(driver).await?.rows_affected()),
             Driver::Postgres(driver) => Ok(bound!(sql, self.values).execute(driver).await?.rows_affected()),
         }
     }
@@ -263,7 +183,15 @@ impl<'q> Query<'q> {
     /// The row it finds, if any.
     pub(crate) async fn fetch_optional(mut self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
         let sql = self.text(connection);
-        match connection.driver() {
+        if let Connection::Local(local) = connection {
+            let mut found = None;
+            local.visit(&sql, &self.values, |row| {
+                found = Some(Row::Local(row));
+                ControlFlow::Break(())
+            })?;
+            return Ok(found);
+        }
+        match connection.driver()? {
             Driver::Sqlite(driver) => Ok(bound!(sql, self.values).fetch_optional(driver).await?.map(Row::Sqlite)),
             Driver::Postgres(driver) => Ok(bound!(sql, self.values).fetch_optional(driver).await?.map(Row::Postgres)),
         }
@@ -272,7 +200,15 @@ impl<'q> Query<'q> {
     /// Every row it finds.
     pub(crate) async fn fetch_all(mut self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
         let sql = self.text(connection);
-        Ok(match connection.driver() {
+        if let Connection::Local(local) = connection {
+            let mut found = Vec::new();
+            local.visit(&sql, &self.values, |row| {
+                found.push(Row::Local(row));
+                ControlFlow::Continue(())
+            })?;
+            return Ok(found);
+        }
+        Ok(match connection.driver()? {
             Driver::Sqlite(driver) => {
                 bound!(sql, self.values).fetch_all(driver).await?.into_iter().map(Row::Sqlite).collect()
             }
@@ -291,7 +227,22 @@ impl<'q> Query<'q> {
     ) -> Result<Vec<T>, StorageError> {
         let sql = self.text(connection);
         let mut found = Vec::new();
-        match connection.driver() {
+        if let Connection::Local(local) = connection {
+            let mut decoded = Ok(());
+            let visited = local.visit(&sql, &self.values, |row| match decode(&Row::Local(row)) {
+                Ok(value) => {
+                    found.push(value);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    decoded = Err(error);
+                    ControlFlow::Break(())
+                }
+            });
+            visited.map_err(failed(operation))?;
+            return decoded.map(|()| found);
+        }
+        match connection.driver().map_err(failed(operation))? {
             Driver::Sqlite(driver) => {
                 let bound = bound!(sql, self.values);
                 let mut rows = bound.fetch(driver);
@@ -316,67 +267,20 @@ impl<'q> Query<'q> {
     }
 }
 
-/// Puts a statement behind others that have so many arguments.
-fn push_behind(text: &mut String, sql: &str, arguments: usize) {
-    use std::fmt::Write as _;
-    if arguments == 0 {
-        text.push_str(sql);
-        return;
-    }
-    let mut parts = sql.split('$');
-    text.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = part.split_at(digits);
-        let number = number.parse::<usize>().unwrap_or(0);
-        // Writing into a string cannot fail.
-        let _ = write!(text, "${}{rest}", arguments + number);
-    }
-}
-
-/// Takes the numbers from places of arguments that stand in order, each once; SQLite counts those by itself. With
-/// numbers its driver looks up the name of every argument among all that the statement has, which takes longer than to
-/// write a row of the outbox.
-fn nameless(text: String) -> String {
-    let mut parts = text.split('$');
-    let mut counted = parts.next().unwrap_or_default().to_owned();
-    counted.reserve(text.len());
-    for (at, part) in parts.enumerate() {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = part.split_at(digits);
-        if number.parse() != Ok(at + 1) {
-            return text;
-        }
-        counted.push('?');
-        counted.push_str(rest);
-    }
-    counted
-}
-
-/// How many rows the last change among several statements changed; statements that change nothing repeat the number.
-async fn changed<'q>(
-    driver: &mut sqlx::SqliteConnection,
-    bound: sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>,
-) -> Result<u64, sqlx::Error> {
-    let mut results = driver.fetch_many(bound);
-    let mut changed = 0;
-    while let Some(result) = results.try_next().await? {
-        if let Either::Left(done) = result {
-            changed = done.rows_affected();
-        }
-    }
-    Ok(changed)
-}
-
 /// A row of either backend.
 pub(crate) enum Row {
+    Local(LocalRow),
     Sqlite(sqlx::sqlite::SqliteRow),
     Postgres(sqlx::postgres::PgRow),
 }
 
 /// What a column can be read as.
 pub(crate) trait Column:
-    for<'r> sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
+    for<'r> sqlx::Decode<'r, Sqlite>
+    + sqlx::Type<Sqlite>
+    + for<'r> sqlx::Decode<'r, Postgres>
+    + sqlx::Type<Postgres>
+    + rusqlite::types::FromSql
 {
 }
 
@@ -385,12 +289,14 @@ impl<T> Column for T where
         + sqlx::Type<Sqlite>
         + for<'r> sqlx::Decode<'r, Postgres>
         + sqlx::Type<Postgres>
+        + rusqlite::types::FromSql
 {
 }
 
 impl Row {
     fn get<T: Column>(&self, column: usize) -> Result<T, sqlx::Error> {
         match self {
+            Self::Local(row) => row.get(column),
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),
         }
@@ -400,6 +306,7 @@ impl Row {
 /// A column by its name.
 pub(crate) fn column<T: Column>(row: &Row, name: &'static str) -> Result<T, StorageError> {
     match row {
+        Row::Local(row) => row.named(name),
         Row::Sqlite(row) => row.try_get(name),
         Row::Postgres(row) => row.try_get(name),
     }
@@ -417,23 +324,4 @@ pub(crate) fn number<T: TryFrom<i64, Error = std::num::TryFromIntError>>(
 /// A number as the database holds it.
 pub(crate) fn signed(number: u64) -> Result<i64, StorageError> {
     i64::try_from(number).map_err(|_| StorageError::Validation(format!("`{number}` is too large to be stored")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_lose_their_numbers_only_where_they_stand_in_order_and_once() {
-        let counted = |text: &str| nameless(text.to_owned());
-        assert_eq!(
-            counted("BEGIN; UPDATE t SET a = $1; INSERT INTO t VALUES ($2, $3); COMMIT"),
-            "BEGIN; UPDATE t SET a = ?; INSERT INTO t VALUES (?, ?); COMMIT"
-        );
-        for as_it_is in ["a = $2 AND b = $1", "a = $1 AND b = $1", "a = $1 AND b = '$'", "a = $2", "COMMIT"] {
-            assert_eq!(counted(as_it_is), as_it_is);
-        }
-        let ten: String = (1..=10).map(|n| format!("${n},")).collect();
-        assert_eq!(counted(&ten), "?,".repeat(10));
-    }
 }

@@ -5,25 +5,39 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use handshake_core::storage::{Fault, FaultKind, StorageError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::error::failed;
 use crate::limits::Limits;
+use crate::local::Local;
 
-/// Goes before the first statement of a transaction. Takes the write lock at once: a lock that is upgraded later can
+/// Begins a transaction. Takes the write lock at once: a lock that is upgraded later can
 /// fail in the middle.
-pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE; ";
+pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Size of the database in bytes, the write-ahead log apart.
 pub(crate) const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
 /// Columns of a table by this name: `name`.
 pub(crate) const COLUMNS: &str = "SELECT name FROM pragma_table_info($1)";
 
+/// How connections that write are set.
+const PRAGMAS: [(&str, &str); 6] = [
+    ("journal_mode", "WAL"),
+    ("foreign_keys", "ON"),
+    // With WAL, FULL is what makes a commit survive a power cut.
+    ("synchronous", "FULL"),
+    // Apple's fsync does not reach the platter; elsewhere this changes nothing.
+    ("fullfsync", "ON"),
+    ("checkpoint_fullfsync", "ON"),
+    // One long transaction must not leave a huge log behind.
+    ("journal_size_limit", "67108864"),
+];
+
 /// A database file, and how connections to it are opened.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
-    writing: SqliteConnectOptions,
+    pragmas: Vec<(&'static str, String)>,
     limits: Limits,
     owner: Mutex<Option<File>>,
 }
@@ -45,22 +59,8 @@ impl Sqlite {
             }
             Ok(Err(TryLockError::Error(error))) | Err(error) => return Err(not_opened(error)),
         };
-        let writing = SqliteConnectOptions::new()
-            .filename(&path)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // With WAL, FULL is what makes a commit survive a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            // Apple's fsync does not reach the platter; elsewhere this changes nothing.
-            .pragma("fullfsync", "ON")
-            .pragma("checkpoint_fullfsync", "ON")
-            // One long transaction must not leave a huge log behind.
-            .pragma("journal_size_limit", "67108864")
-            .busy_timeout(limits.lock_timeout)
-            // The writer's statements, in each of the forms in which they begin and end transactions.
-            .statement_cache_capacity(256)
-            .disable_statement_logging();
-        Ok(Self { path, writing, limits, owner: Mutex::new(Some(owner)) })
+        let pragmas = PRAGMAS.map(|(pragma, value)| (pragma, value.to_owned())).to_vec();
+        Ok(Self { path, pragmas, limits, owner: Mutex::new(Some(owner)) })
     }
 
     /// Lets other processes open the file.
@@ -71,12 +71,24 @@ impl Sqlite {
     /// Bounds the database to so many pages, to see what a full disk does.
     #[cfg(test)]
     pub(crate) fn bound(&mut self, pages: u32) {
-        self.writing = self.writing.clone().pragma("max_page_count", pages.to_string());
+        self.pragmas.push(("max_page_count", pages.to_string()));
     }
 
     /// Opens the writer's connection.
+    pub(crate) fn writer(&self) -> Result<Local, StorageError> {
+        Local::open(&self.path, &self.pragmas, self.limits.lock_timeout).map_err(failed("open the database"))
+    }
+
+    /// Opens a connection that migrates.
     pub(crate) async fn connect(&self) -> Result<sqlx::SqliteConnection, StorageError> {
-        self.writing.connect().await.map_err(failed("open the database"))
+        let mut options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .busy_timeout(self.limits.lock_timeout)
+            .disable_statement_logging();
+        for (pragma, value) in &self.pragmas {
+            options = options.pragma(*pragma, value.clone());
+        }
+        options.connect().await.map_err(failed("open the database"))
     }
 
     /// Copies the database, as it is at one moment, to a file that is not there yet. Nobody waits for it.

@@ -46,7 +46,7 @@ pub(crate) struct Session {
 impl Session {
     /// Opens a connection that writes for this host, and reads where the books stand.
     pub(crate) async fn open(backend: &Backend, host: HostId) -> Result<Self, StorageError> {
-        let mut connection = backend.connect().await?;
+        let mut connection = backend.writer().await?;
         backend.hold(host, &mut connection).await?;
         match outbox::position(&mut connection, host).await? {
             Some(position) => Ok(Self { connection, position }),
@@ -126,7 +126,7 @@ impl Writer {
 
     /// Writes a batch and answers whoever waits. Returns the events that must be kept.
     async fn write(&mut self, mut batch: Vec<Item>) -> Vec<Item> {
-        match self.transact(&mut batch, true).await {
+        match self.transact(&mut batch).await {
             Ok(()) => {
                 answer(batch);
                 Vec::new()
@@ -155,11 +155,11 @@ impl Writer {
                 kept.extend(fail(group, || Unreachable::Blocked, None));
                 continue;
             }
-            let mut written = self.transact(&mut group, false).await;
+            let mut written = self.transact(&mut group).await;
             for _ in 1..ATTEMPTS {
                 match (&written, &group[0]) {
                     (Err(Failure::Undone(error)), Item::Operation(_)) if is_race(error) => {
-                        written = self.transact(&mut group, false).await
+                        written = self.transact(&mut group).await
                     }
                     _ => break,
                 }
@@ -185,7 +185,7 @@ impl Writer {
                 continue;
             }
             let mut single = vec![event];
-            match self.transact(&mut single, false).await {
+            match self.transact(&mut single).await {
                 Ok(()) => answer(single),
                 Err(Failure::Undone(error)) => kept = self.refuse(single, Some(error)),
                 Err(Failure::Unknown(_)) => kept = single,
@@ -209,15 +209,14 @@ impl Writer {
         fail(items, || Unreachable::Blocked, error)
     }
 
-    /// Writes the items in one transaction; durable when it returns. With `assume`, operations need not look first
-    /// whether things are as they almost always are; where they are not, the transaction fails of a race.
-    async fn transact(&mut self, items: &mut [Item], assume: bool) -> Result<(), Failure> {
+    /// Writes the items in one transaction; durable when it returns.
+    async fn transact(&mut self, items: &mut [Item]) -> Result<(), Failure> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => Session::open(&self.backend, self.host).await.map_err(Failure::Undone)?,
         };
         let now = self.clock.now();
-        let prepared = match prepare(&mut session, items, now, assume).await {
+        let prepared = match prepare(&mut session, items, now).await {
             Ok(prepared) => prepared,
             Err(error) => return self.undo(session, error).await,
         };
@@ -226,13 +225,11 @@ impl Writer {
             return Ok(());
         };
         let Session { connection, position } = &mut session;
-        match outbox::record(connection, position, &next, &events).await {
-            Err(error) => return self.undo(session, error).await,
-            Ok(commit) => {
-                if let Err(error) = commit.execute(connection).await {
-                    session = self.settle(session, next, outbox::not_recorded("commit")(error)).await?;
-                }
-            }
+        if let Err(error) = outbox::record(connection, position, &next, &events).await {
+            return self.undo(session, error).await;
+        }
+        if let Err(error) = connection.commit().await {
+            session = self.settle(session, next, failed("commit")(error)).await?;
         }
         session.position = next;
         self.session = Some(session);
@@ -321,15 +318,12 @@ async fn prepare(
     session: &mut Session,
     items: &mut [Item],
     now: handshake_core::Timestamp,
-    assume: bool,
 ) -> Result<Option<(Position, Vec<StampedEvent>)>, StorageError> {
     let Session { connection, position } = session;
     if items.is_empty() {
         return Ok(None);
     }
     connection.begin().await.map_err(failed("begin"))?;
-    // With several hosts, what was read before is what is most likely to have changed.
-    let assume = assume && !connection.is_shared();
     let mut wrote = false;
     let mut next_seq = position.head.seq + 1;
     for item in items.iter_mut() {
@@ -337,8 +331,7 @@ async fn prepare(
             Item::Event { .. } => 1,
             Item::Close(_) => 0,
             Item::Operation(operation) => {
-                connection.catch_up().await.map_err(failed("write"))?;
-                let mut step = Step { connection, host: position.head.host, now, next_seq, assume };
+                let mut step = Step { connection, host: position.head.host, now, next_seq };
                 operation.apply(&mut step).await?;
                 wrote |= operation.wrote();
                 operation.events().len() as u64

@@ -14,7 +14,7 @@ use sqlx::ConnectOptions as _;
 use super::*;
 use crate::database::{DatabaseOptions, SqlDatabase};
 use crate::limits::Limits;
-use crate::operation::{Applied, Operation, Refusal, assumed};
+use crate::operation::{Applied, Operation, Refusal};
 use crate::sql::query;
 use crate::url::DatabaseUrl;
 
@@ -184,60 +184,4 @@ async fn nothing_is_written_on_books_that_another_writer_has_moved() {
     assert_eq!(verified(&database).await.len(), 1);
     database.append(event(&*ids, "third")).await.unwrap();
     assert_eq!(verified(&database).await.len(), 2);
-}
-
-/// Takes something for granted, and says how it really is when asked for that.
-struct Assumes {
-    holds: bool,
-    /// How often it was carried out with and without assumptions.
-    seen: Arc<std::sync::Mutex<[u32; 2]>>,
-    event: [AdmittedEvent; 1],
-}
-
-#[async_trait]
-impl Operation for Assumes {
-    type Answer = ();
-    async fn apply(&mut self, step: &mut Step<'_>) -> Result<Applied<()>, Refusal> {
-        self.seen.lock().unwrap()[usize::from(!step.assume)] += 1;
-        if step.assume {
-            let assumed = query(assumed!("SELECT 1 WHERE $1")).bind(self.holds);
-            assumed.execute_later(step.connection).await.map_err(failed("assume"))?;
-        } else if !self.holds {
-            return Err(Refusal::Answer(StorageError::Conflict("it is not so".into())));
-        }
-        Ok(Applied::Wrote(()))
-    }
-    fn events(&self) -> &[AdmittedEvent] {
-        &self.event
-    }
-}
-
-#[tokio::test]
-async fn what_was_taken_for_granted_and_was_not_so_is_found_out_without_it_and_fails_no_neighbour() {
-    let folder = tempfile::tempdir().unwrap();
-    let ids: Arc<dyn Ids> = Arc::new(SequentialIds::default());
-    let database = open(&folder, Arc::clone(&ids), 64, None).await;
-    let operation = |holds, name: &str| {
-        let (seen, event) = (Arc::default(), [event(&*ids, name)]);
-        (Arc::clone(&seen), Assumes { holds, seen, event })
-    };
-    let (alone, first) = operation(true, "first");
-    let mut expected = vec![first.event[0].event_id()];
-    database.queue.perform("test", first, None).await.unwrap();
-    assert_eq!(*alone.lock().unwrap(), [1, 0]);
-
-    let ((before, holds), (wrong, fails), (_, last)) =
-        (operation(true, "before"), operation(false, "wrong"), operation(true, "last"));
-    expected.extend([holds.event[0].event_id(), last.event[0].event_id()]);
-    let (holds, fails, last) = tokio::join!(
-        database.queue.perform("test", holds, None),
-        database.queue.perform("test", fails, None),
-        database.queue.perform("test", last, None),
-    );
-    holds.unwrap();
-    last.unwrap();
-    assert!(matches!(fails, Err(StorageError::Conflict(_))), "{fails:?}");
-    // All of them were tried together, and then each on its own without assumptions.
-    assert_eq!([*before.lock().unwrap(), *wrong.lock().unwrap()], [[1, 1], [1, 1]]);
-    assert_eq!(verified(&database).await, expected);
 }

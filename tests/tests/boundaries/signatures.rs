@@ -16,6 +16,7 @@ pub(crate) const DRIVERS: &[&str] = &[
     "sqlx_sqlite",
     "sqlx_postgres",
     "libsqlite3_sys",
+    "rusqlite",
     "duckdb",
     "libduckdb_sys",
     "arrow",
