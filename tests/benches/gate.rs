@@ -3,68 +3,34 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 use std::hint::black_box;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use futures::FutureExt;
 use handshake_core::capability::{
     Axis, CapabilityId, Effect, EffectiveRights, Mode, MountRule, Policy, PolicyInForce, Profile, Resource, Rule,
     SourceRef,
 };
-use handshake_core::event::{Actor, ActorKind, AdmittedEvent, Event};
+use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices};
 use handshake_core::job::AccessMode;
 use handshake_core::mount::MountAccess;
-use handshake_core::recorder::{EffectNote, FlightRecorder, OutcomeSlot, RecorderError};
-use handshake_core::run::FencingToken;
-use handshake_core::storage::{Database, EventOutbox};
-use handshake_core::testing::{MemoryRecorder, NoRedaction, SequentialIds};
-use handshake_core::{Digest, HostId, JobId, PluginId, ProfileId, RunId, StepId, TraceId};
+
+use handshake_core::storage::{Database, EventOutbox, JobStore, RunChange, RunStore};
+use handshake_core::testing::{MemoryRecorder, SequentialIds};
+use handshake_core::{Clock, Digest, HostId, PluginId, ProfileId, StepId};
 use handshake_recorder::{Recorder, Redaction};
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::backends::RunningClock;
 use handshake_tests::figures::{Figure, percentile, report};
 use handshake_tests::runtime::{Rights, TestRuntime};
-use handshake_tests::storage::options;
+use handshake_tests::storage::{job, options};
 use serde_json::json;
 
 const RULES: u32 = 1_000;
 const SAMPLES: usize = 200_000;
-
-/// Admits what it is given and forgets it: what is measured is the gate, not a disk.
-struct Forgetting;
-
-struct Nowhere;
-
-impl OutcomeSlot for Nowhere {
-    fn fill(self: Box<Self>, event: Event) {
-        black_box(event);
-    }
-}
-
-#[async_trait]
-impl FlightRecorder for Forgetting {
-    fn admit(&self, event: &Event) -> Result<AdmittedEvent, RecorderError> {
-        Ok(AdmittedEvent::admit(event, &NoRedaction, event.timestamp)?)
-    }
-    fn enqueue(&self, event: &Event) -> Result<(), RecorderError> {
-        self.admit(event).map(|admitted| drop(black_box(admitted)))
-    }
-    fn reserve(&self) -> Result<Box<dyn OutcomeSlot>, RecorderError> {
-        Ok(Box::new(Nowhere))
-    }
-    async fn record_event(&self, event: &Event) -> Result<(), RecorderError> {
-        self.enqueue(event)
-    }
-    async fn record_effect(&self, _: EffectNote, event: &Event) -> Result<(), RecorderError> {
-        self.enqueue(event)
-    }
-    async fn flush(&self) -> Result<(), RecorderError> {
-        Ok(())
-    }
-}
 
 /// The capability of the n-th rule, and the plugin that it is for.
 type Spread = fn(u32) -> (String, Option<u32>);
@@ -138,30 +104,35 @@ fn decision((name, spread): (&str, Spread), budgeted: bool) -> Figure {
     }
 }
 
-/// A call that reads a small file, through the gate and without it. What the gate adds has no budget of its own: it is
-/// part of the 2× of instantiating and calling, which `speed` measures.
-fn reading() -> Figure {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("note.md");
-    std::fs::write(&file, vec![b'x'; 4096]).unwrap();
-    let ids = Arc::new(SequentialIds::default());
+/// A database with a run that this host executes, and a gate in front of an attempt of it. Everything is real.
+async fn recording(folder: &Path, spread: Spread) -> (Arc<SqlDatabase>, AttemptGate) {
+    let url: DatabaseUrl = format!("sqlite://{}", folder.join("handshake.db").display()).parse().unwrap();
+    let (clock, ids) = (Arc::new(RunningClock::default()), Arc::new(SequentialIds::default()));
+    let database = SqlDatabase::open(options(&url, HostId::fresh(&*ids), clock.clone())).await.unwrap();
+    let (job, run) = job(&*ids, clock.now());
+    let (job_id, run_id, trace) = (job.job_id, run.run_id, run.trace_id);
+    database.submit(job, run, None, Vec::new()).await.unwrap();
+    let fence = database.claim(run_id, RunChange::default()).await.unwrap().fence;
+    let step = StepId::new("ask").unwrap();
     let identity = AttemptIdentity {
-        trace: TraceId::fresh(&*ids),
+        trace,
         actor: Actor { kind: ActorKind::Agent, id: "plugin-999@0.1.0".into() },
         component_sha256: None,
         span: None,
-        place: Some(AttemptPlace {
-            job: JobId::fresh(&*ids),
-            run: RunId::fresh(&*ids),
-            step: StepId::new("read").unwrap(),
-            index: None,
-            attempt: 1,
-            fence: FencingToken(1),
-        }),
+        place: Some(AttemptPlace { job: job_id, run: run_id, step, index: None, attempt: 1, fence }),
     };
-    let services = GateServices { recorder: Arc::new(Forgetting), clock: Arc::new(RunningClock::default()), ids };
-    let spread = SPREADS[2].1;
-    let gate = AttemptGate::new(identity, Arc::new(rights(spread)), services);
+    let redaction = Arc::new(Redaction::new(Vec::new()));
+    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, redaction, clock.clone()));
+    let gate = AttemptGate::new(identity, Arc::new(rights(spread)), GateServices { recorder, clock, ids });
+    (database, gate)
+}
+
+/// A call that reads a small file, through the gate and without it, while what it leaves behind is recorded.
+async fn reading() -> Figure {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("note.md");
+    std::fs::write(&file, vec![b'x'; 4096]).unwrap();
+    let (database, gate) = recording(folder.path(), SPREADS[2].1).await;
     let read = || black_box(std::fs::read(&file).unwrap()).len() as u64;
     let (mut gated, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES / 10 {
@@ -175,22 +146,93 @@ fn reading() -> Figure {
             resource,
             arguments,
         };
-        let permit = gate.permit(call).now_or_never().unwrap().unwrap();
+        let permit = gate.permit(call).await.unwrap();
         permit.succeeded(read(), 0);
         gated.push(start.elapsed());
         let start = Instant::now();
         read();
         bare.push(start.elapsed());
     }
+    database.close().await.unwrap();
     let both = |samples: &Vec<Duration>| (percentile(samples.clone(), 50), percentile(samples.clone(), 99));
     let ((p50, p99), (bare50, bare99)) = (both(&gated), both(&bare));
+    let more = p50.saturating_sub(bare50);
+    let mean = |samples: &[Duration]| samples.iter().sum::<Duration>() / u32::try_from(samples.len()).unwrap();
+    let all = mean(&gated).saturating_sub(mean(&bare));
     Figure {
-        what: "reading 4 KiB through the gate".into(),
-        value: format!("p50 {p50:?}, p99 {p99:?}"),
-        floor: format!("without it {bare50:?}, {bare99:?}"),
-        budget: "-",
-        met: true,
+        what: "reading 4 KiB through the gate, median".into(),
+        value: format!("+{more:?} ({p50:?}, p99 {p99:?}; in a loop +{all:?} on average)"),
+        floor: format!("without it {bare50:?}, p99 {bare99:?}"),
+        budget: "≤ 5 µs more",
+        met: more <= Duration::from_micros(5),
     }
+}
+
+/// Durable permits that are asked for, one after the other; and how many wait at once.
+const DURABLE: usize = 1_000;
+const WAITING: usize = 64;
+
+/// A permit for an effect, which is durable when it is given, beside what a disk takes for as much; and how many of
+/// those that wait at the same time share a commit.
+async fn durable() -> [Figure; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, gate) = recording(folder.path(), SPREADS[0].1).await;
+    let gate = Arc::new(gate);
+    let file = std::fs::File::create(folder.path().join("floor")).unwrap();
+    let page = vec![b'x'; 4096];
+    let (mut permits, mut syncs) = (Vec::new(), Vec::new());
+    for _ in 0..DURABLE {
+        let start = Instant::now();
+        asking(&gate).await;
+        permits.push(start.elapsed());
+        let start = Instant::now();
+        (&file).write_all(&page).unwrap();
+        file.sync_all().unwrap();
+        syncs.push(start.elapsed());
+    }
+    let both = |samples: &Vec<Duration>| (percentile(samples.clone(), 50), percentile(samples.clone(), 99));
+    let ((p50, p99), (sync50, sync99)) = (both(&permits), both(&syncs));
+
+    let start = Instant::now();
+    let waiting = (0..WAITING).map(|_| {
+        let gate = Arc::clone(&gate);
+        tokio::spawn(async move {
+            for _ in 0..DURABLE / WAITING {
+                asking(&gate).await;
+            }
+        })
+    });
+    futures::future::try_join_all(waiting.collect::<Vec<_>>()).await.unwrap();
+    let each = start.elapsed() / u32::try_from(DURABLE / WAITING * WAITING).unwrap();
+    database.close().await.unwrap();
+    [
+        Figure {
+            what: "durable permit".into(),
+            value: format!("p50 {p50:?}, p99 {p99:?}"),
+            floor: format!("4 KiB and fsync {sync50:?}, {sync99:?}"),
+            budget: "p99 ≤ 2 ×",
+            met: p99 <= 2 * sync99,
+        },
+        Figure {
+            what: format!("durable permit, {WAITING} waiting at once"),
+            value: format!("{each:?} each"),
+            floor: format!("alone {p50:?}"),
+            budget: "≤ 0.5 ×",
+            met: each <= p50 / 2,
+        },
+    ]
+}
+
+/// Gets a permit for a call of a model, and makes nothing of it.
+async fn asking(gate: &AttemptGate) {
+    let call = Call {
+        interface: "handshake:step/models@0.1.0",
+        function: "generate",
+        axis: Axis::ModelInfer,
+        resource: Resource::name("model-999"),
+        arguments: Digest::of(b"hello"),
+    };
+    gate.permit(call).await.unwrap().succeeded(0, 0);
 }
 
 /// How long attempts are executed, to count them.
@@ -253,8 +295,9 @@ fn main() -> ExitCode {
     }
     let mut figures: Vec<_> = SPREADS.iter().map(|spread| decision(*spread, true)).collect();
     figures.push(decision(TRIED, false));
-    figures.push(reading());
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    figures.push(runtime.block_on(reading()));
+    figures.extend(runtime.block_on(durable()));
     figures.push(runtime.block_on(beside_a_flood()));
     report(&figures)
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use handshake_core::event::DueEvent;
 use handshake_core::storage::{Database, EventOutbox, JobFilter, JobStore, RunStore};
 use handshake_core::testing::SequentialIds;
 use handshake_core::{Clock, HostId, Ids, JobId, Timestamp};
@@ -69,7 +70,7 @@ async fn child(url: &str) {
                 let id = job.job_id;
                 database.submit(job, run, None, vec![event(&RandomIds, &format!("job {id}"))]).await.unwrap();
                 println!("acknowledged {id}");
-                slot.fill(event(&RandomIds, "outcome"));
+                slot.fill(DueEvent::Admitted(event(&RandomIds, "outcome"))).unwrap();
             }
         });
     }

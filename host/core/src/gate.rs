@@ -88,6 +88,8 @@ pub struct AttemptGate {
     rights: Arc<EffectiveRights>,
     budget: Arc<BudgetMeter>,
     calls: AtomicU64,
+    /// Calls that have been decided since it was known that all records are durable.
+    unsettled: AtomicU64,
     began: Timestamp,
     asked: OnceLock<Asked>,
 }
@@ -134,7 +136,8 @@ impl AttemptGate {
     pub fn new(identity: AttemptIdentity, rights: Arc<EffectiveRights>, services: GateServices) -> Self {
         let began = services.clock.now();
         let shared = Arc::new(Shared { identity, services, violation: OnceLock::new() });
-        Self { shared, rights, budget: Arc::default(), calls: AtomicU64::new(0), began, asked: OnceLock::new() }
+        let (calls, unsettled) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared, rights, budget: Arc::default(), calls, unsettled, began, asked: OnceLock::new() }
     }
 
     /// Bounds what its calls of models use together with all others that share the meter.
@@ -238,6 +241,8 @@ impl AttemptGate {
         };
         match recorded {
             Ok(()) => {
+                // What came before it is durable, too.
+                self.unsettled.store(0, Ordering::Relaxed);
                 let mut permit = self.grant(axis, decided, slot);
                 permit.reservation = reservation;
                 permit.reservation.iter_mut().for_each(Reservation::make);
@@ -263,14 +268,14 @@ impl AttemptGate {
         Ok(self.grant(axis, decided, slot))
     }
 
-    /// Waits, after so many calls, until what they left is durable. A guest that asks faster than the disk writes waits for
+    /// Waits, after so many calls since the last durable one, until what they left is durable. A guest that asks faster than the disk writes waits for
     /// its own records here. Otherwise they would fill the recorder's queue, which denies its neighbours, and be in the
     /// commits that these wait for.
     async fn pace(&self) {
-        let calls = self.calls.load(Ordering::Relaxed);
-        if calls > 0 && calls.is_multiple_of(UNSETTLED_CALLS) {
+        if self.unsettled.load(Ordering::Relaxed) >= UNSETTLED_CALLS {
             // What cannot be recorded is denied when it is.
             let _ = self.shared.services.recorder.flush().await;
+            self.unsettled.store(0, Ordering::Relaxed);
         }
     }
 
@@ -332,6 +337,7 @@ impl AttemptGate {
             }
         };
         let call_number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
         let capability = call.axis.name().to_owned();
         let record = DecisionRecord {
             capability_id: capability.clone(),
@@ -447,8 +453,9 @@ fn budgeted(axis: Axis, max_tokens: Option<u32>) -> Option<Ask> {
     }
 }
 
-/// Calls of an attempt whose records may be on their way to the disk at the same time.
-const UNSETTLED_CALLS: u64 = 32;
+/// Calls of an attempt whose records, two each, may be on their way to the disk at the same time: few enough that dozens
+/// of attempts find room in the recorder's queue, so many that hardly any step ever waits.
+const UNSETTLED_CALLS: u64 = 128;
 
 /// Bytes of a resource that a record shows. Guests choose names of any length.
 const MAX_RESOURCE_BYTES: usize = 4 << 10;

@@ -7,12 +7,36 @@
 
 use std::sync::Arc;
 
-use handshake_core::event::AdmittedEvent;
+use handshake_core::event::{AdmittedEvent, DueEvent};
 use handshake_core::storage::{OutboxSlot, StorageError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::{Unreachable, unreachable};
 use crate::operation::{Operation, Pending, Queued};
+
+/// What is sent to the writer.
+pub(crate) enum Sent {
+    /// An event that nobody waits for, perhaps not admitted yet.
+    Due { event: DueEvent, room: OwnedSemaphorePermit },
+    /// Anything else.
+    Item(Item),
+}
+
+impl Sent {
+    /// What is to be written of it.
+    pub(crate) fn item(self) -> Option<Item> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Due { event, room } => match event.admitted() {
+                Ok(event) => Some(Item::Event { event, _room: room }),
+                Err(error) => {
+                    tracing::error!(%error, "an event was not recorded");
+                    None
+                }
+            },
+        }
+    }
+}
 
 /// What waits for the writer.
 pub(crate) enum Item {
@@ -27,13 +51,13 @@ pub(crate) enum Item {
 /// The sending side.
 #[derive(Clone)]
 pub(crate) struct Queue {
-    sender: mpsc::UnboundedSender<Item>,
+    sender: mpsc::UnboundedSender<Sent>,
     room: Arc<Semaphore>,
 }
 
 impl Queue {
     /// A queue with room for so many events, at least one.
-    pub(crate) fn new(size: usize) -> (Self, mpsc::UnboundedReceiver<Item>) {
+    pub(crate) fn new(size: usize) -> (Self, mpsc::UnboundedReceiver<Sent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self { sender, room: Arc::new(Semaphore::new(size.clamp(1, Semaphore::MAX_PERMITS))) }, receiver)
     }
@@ -80,22 +104,21 @@ impl Queue {
     }
 
     fn send(&self, operation: &'static str, item: Item) -> Result<(), StorageError> {
-        self.sender.send(item).map_err(|_| unreachable(operation, Unreachable::Closed))
+        self.sender.send(Sent::Item(item)).map_err(|_| unreachable(operation, Unreachable::Closed))
     }
 }
 
 /// Room for one event.
 pub(crate) struct Slot {
-    sender: mpsc::UnboundedSender<Item>,
+    sender: mpsc::UnboundedSender<Sent>,
     room: OwnedSemaphorePermit,
 }
 
 impl OutboxSlot for Slot {
-    // Neither waits nor fails, because it is called from destructors. The host words these events itself, so the
-    // check for U+0000 that others go through would find nothing.
-    fn fill(self: Box<Self>, event: AdmittedEvent) {
-        if self.sender.send(Item::Event { event, _room: self.room }).is_err() {
-            tracing::error!("an event came after the database was closed and is lost");
-        }
+    // Does not wait, because it is called from destructors. Admission leaves no U+0000 in an event, so the check for it
+    // that others go through would find nothing.
+    fn fill(self: Box<Self>, event: DueEvent) -> Result<(), StorageError> {
+        let sent = self.sender.send(Sent::Due { event, room: self.room });
+        sent.map_err(|_| unreachable("record an event", Unreachable::Closed))
     }
 }

@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::error::{Unreachable, failed, has_moved, is_duplicate, is_race, unreachable};
 use crate::operation::Step;
 use crate::outbox;
-use crate::queue::Item;
+use crate::queue::{Item, Sent};
 use crate::sql::Connection;
 
 /// Most items that one transaction takes from the queue: enough to spread one fsync over many callers, few
@@ -86,7 +86,7 @@ impl Writer {
     }
 
     /// Writes until it is told to close or nobody can send any more.
-    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Item>) {
+    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Sent>) {
         let mut batch = Vec::new();
         let mut open = true;
         while open {
@@ -264,7 +264,7 @@ impl Writer {
 }
 
 /// Waits until something should be written, and takes it. Says whether more can come.
-async fn collect(queue: &mut mpsc::UnboundedReceiver<Item>, batch: &mut Vec<Item>, failing: bool) -> bool {
+async fn collect(queue: &mut mpsc::UnboundedReceiver<Sent>, batch: &mut Vec<Item>, failing: bool) -> bool {
     let linger = tokio::time::sleep(LINGER);
     tokio::pin!(linger);
     let mut started = !batch.is_empty();
@@ -282,14 +282,16 @@ async fn collect(queue: &mut mpsc::UnboundedReceiver<Item>, batch: &mut Vec<Item
                 () = &mut linger => return true,
             }
         };
-        let Some(item) = item else { return false };
+        let Some(sent) = item else { return false };
+        let Some(item) = sent.item() else { continue };
         let mut urgent = !matches!(item, Item::Event { .. });
         let mut closing = matches!(item, Item::Close(_));
         batch.push(item);
         // Callers that the last commit woke get the chance to bring their next write into this batch.
         tokio::task::yield_now().await;
         while batch.len() < BATCH || closing {
-            let Ok(item) = queue.try_recv() else { break };
+            let Ok(sent) = queue.try_recv() else { break };
+            let Some(item) = sent.item() else { continue };
             urgent |= !matches!(item, Item::Event { .. });
             if matches!(item, Item::Close(_)) {
                 closing = true;
@@ -300,8 +302,8 @@ async fn collect(queue: &mut mpsc::UnboundedReceiver<Item>, batch: &mut Vec<Item
         if closing {
             // What was accepted before the queue closed is written too.
             queue.close();
-            while let Ok(item) = queue.try_recv() {
-                batch.push(item);
+            while let Ok(sent) = queue.try_recv() {
+                batch.extend(sent.item());
             }
             return false;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use handshake_core::event::DueEvent;
 use handshake_core::storage::{Database, EventOutbox, StorageError};
 use handshake_storage::{DatabaseOptions, SqlDatabase};
 use handshake_tests::postgres::Backend;
@@ -22,7 +23,7 @@ pub(crate) async fn the_chain_is_contiguous_after_a_mixed_concurrent_load(world:
                         1 => drop(world.database.flush().await.unwrap()),
                         _ => tokio::task::yield_now().await,
                     }
-                    slot.fill(world.event("slot"));
+                    slot.fill(DueEvent::Admitted(world.event("slot"))).unwrap();
                 }
             })
         })
@@ -47,10 +48,14 @@ pub(crate) async fn events_keep_the_order_in_which_they_were_queued(world: World
 pub(crate) async fn a_durable_write_takes_everything_queued_before_it_along(world: World) {
     world.database.enqueue(world.event("one")).unwrap();
     let slot = world.database.reserve().unwrap();
-    slot.fill(world.event("two"));
+    let two = world.event("two");
+    let id = two.event_id();
+    // Admitted by whoever writes it, and in its place nevertheless.
+    slot.fill(DueEvent::Valid(Box::new(|| Ok(two)))).unwrap();
     world.database.append(world.event("three")).await.unwrap();
     assert_eq!(world.database.read_after(0, 10).await.unwrap().len(), 3);
-    assert_eq!(world.database.read_after(1, 1).await.unwrap()[0].seq, 2);
+    let second = world.database.read_after(1, 1).await.unwrap();
+    assert_eq!((second[0].seq, second[0].event_id), (2, id));
     assert_eq!(world.database.flush().await.unwrap().seq, 3);
 }
 
@@ -160,12 +165,13 @@ pub(crate) async fn an_event_with_a_nul_is_on_record_without_it(world: World) {
 }
 
 pub(crate) async fn closing_writes_what_is_queued_and_later_calls_fail(world: World) {
-    let slot = world.database.reserve().unwrap();
+    let (slot, late) = (world.database.reserve().unwrap(), world.database.reserve().unwrap());
     for _ in 0..10 {
         world.database.enqueue(world.event("queued")).unwrap();
     }
-    slot.fill(world.event("slot"));
+    slot.fill(DueEvent::Admitted(world.event("slot"))).unwrap();
     world.database.close().await.unwrap();
+    assert!(late.fill(DueEvent::Admitted(world.event("late"))).is_err());
     assert!(world.database.enqueue(world.event("late")).is_err());
     assert!(world.database.reserve().is_err());
     assert!(world.database.append(world.event("late")).await.is_err());

@@ -36,8 +36,34 @@ pub struct AdmittedEvent {
     pub(crate) json: String,
 }
 
+/// An event on its way to the outbox whose text is looked at where nobody waits for that.
+pub enum DueEvent {
+    /// It was looked at already.
+    Admitted(AdmittedEvent),
+    /// Whoever writes it has it admitted first. It was found valid when it was handed over.
+    Valid(Box<dyn FnOnce() -> Result<AdmittedEvent, InvalidEvent> + Send>),
+}
+
+impl DueEvent {
+    /// The event as it can be stored. Fails for a fault of the host alone.
+    pub fn admitted(self) -> Result<AdmittedEvent, InvalidEvent> {
+        match self {
+            Self::Admitted(event) => Ok(event),
+            Self::Valid(admit) => admit(),
+        }
+    }
+}
+
 /// How far a timestamp may lie ahead of the recorder's clock: other hosts' clocks differ a little.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(300);
+
+impl Event {
+    /// Whether it keeps the rules of its envelope and its type, without which it is not admitted.
+    pub fn check(&self) -> Result<(), InvalidEvent> {
+        let event_type = self.body.kind().as_str();
+        rules::check(self).map_err(|problem| InvalidEvent::Envelope { event_type, problem })
+    }
+}
 
 impl AdmittedEvent {
     /// Validates, redacts and normalises. `now` is the time of the recorder's clock. Called by the recorder alone (a
@@ -48,7 +74,7 @@ impl AdmittedEvent {
     pub fn admit(event: &Event, redactor: &dyn Redactor, now: Timestamp) -> Result<Self, InvalidEvent> {
         let kind = event.body.kind();
         let event_type = kind.as_str();
-        rules::check(event).map_err(|problem| InvalidEvent::Envelope { event_type, problem })?;
+        event.check()?;
         let unserializable = |source| InvalidEvent::Unserializable { event_type, source };
         let mut value = serde_json::to_value(event).map_err(unserializable)?;
         let mut changes = Changes::default();

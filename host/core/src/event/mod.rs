@@ -18,7 +18,7 @@ mod rules;
 mod schema;
 
 pub use actor::{Actor, ActorKind};
-pub use admission::{AdmittedEvent, InvalidEvent};
+pub use admission::{AdmittedEvent, DueEvent, InvalidEvent};
 pub use body::{EventBody, EventType};
 pub use content::{EditorEdit, EditorOperation, MutationRecord};
 pub use decision::{DecisionRecord, Outcome, OutcomeRecord, SimulationRecord};

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::StorageError;
 use crate::chain::{ChainHead, StampedEvent};
-use crate::event::AdmittedEvent;
+use crate::event::{AdmittedEvent, DueEvent};
 use crate::recorder::EffectNote;
 
 /// Room in the writer's queue for one event.
 pub trait OutboxSlot: Send + Sync {
-    /// Hands over the event; it becomes durable with the next durable write.
-    fn fill(self: Box<Self>, event: AdmittedEvent);
+    /// Hands over the event; it becomes durable with the next durable write. Fails when the database is closed.
+    fn fill(self: Box<Self>, event: DueEvent) -> Result<(), StorageError>;
 }
 
 /// The outbox: events on their way into the flight recorder, stamped by the one writer.
