@@ -13,10 +13,15 @@ const VALUE: &str = "value-of-the-token-4471-xyz";
 
 /// A project whose policy allows requests to this server and lets the secret `token` go there.
 fn project(origin: &str, more: &str) -> Project {
+    project_with(origin, more, "env = 'THE_TOKEN'")
+}
+
+/// The same with the secret from there.
+fn project_with(origin: &str, more: &str, source: &str) -> Project {
     let project = Project::new();
     let settings = fs::read_to_string(project.path("handshake.toml")).unwrap();
-    let added = "\n[secrets.token]\nenv = 'THE_TOKEN'\n[environment]\nvariables = ['APP_MODE', 'APP_UNSET']\n";
-    project.write("handshake.toml", settings + added);
+    let added = format!("\n[secrets.token]\n{source}\n[environment]\nvariables = ['APP_MODE', 'APP_UNSET']\n");
+    project.write("handshake.toml", settings + &added);
     let policy = fs::read_to_string(project.path("policy.toml")).unwrap();
     let rules = format!(
         "\n[[allow]]\ncapability = 'net.http:{origin}'\n{more}\n[[allow]]\ncapability = 'secrets.use:token'\n\
@@ -27,6 +32,12 @@ fn project(origin: &str, more: &str) -> Project {
 }
 
 fn run(project: &Project, calls: &Value, environment: &[(&str, &str)]) -> Finished {
+    let mut command = running(project, calls);
+    command.env("THE_TOKEN", VALUE).envs(environment.iter().copied()).output().unwrap().into()
+}
+
+/// Runs a workflow whose one step makes these calls.
+fn running(project: &Project, calls: &Value) -> Command {
     let workflow = json!({
         "name": "call",
         "job": { "access_mode": "apply_scoped", "profile": "integrator" },
@@ -38,8 +49,8 @@ fn run(project: &Project, calls: &Value, environment: &[(&str, &str)]) -> Finish
     });
     project.write("call.json", workflow.to_string());
     let mut command = project.command(&["run", "call.json", "--output", "json"]);
-    command.env("THE_TOKEN", VALUE).env("HANDSHAKE_LOG", "trace").envs(environment.iter().copied());
-    command.output().unwrap().into()
+    command.env("HANDSHAKE_LOG", "trace");
+    command
 }
 
 fn done(said: &Finished) -> Value {
@@ -79,6 +90,42 @@ fn a_secret_reaches_the_server_that_the_policy_names_and_no_file() {
     let named: Vec<_> = decided.iter().map(|event| event["payload"]["resource"].as_str().unwrap()).collect();
     assert_eq!(named, ["token", &format!("GET {}/", server.origin())]);
     assert_eq!(decided[1]["payload"]["secrets"], json!(["token"]));
+}
+
+/// The Secret Service of a desktop, in a session of its own, where it is installed.
+#[test]
+fn a_secret_of_the_keyring_reaches_the_server_and_no_file() {
+    let path = std::env::var_os("PATH").unwrap();
+    let is_there = |program: &&str| std::env::split_paths(&path).any(|folder| folder.join(program).exists());
+    if !["dbus-run-session", "gnome-keyring-daemon", "secret-tool"].iter().all(is_there) {
+        eprintln!("NOT RUN: this needs dbus, gnome-keyring and libsecret-tools");
+        return;
+    }
+    let server = Server::saying("welcome");
+    let source = "keyring = { service = 'handshake-test', account = 'ann' }";
+    let project = project_with(&server.origin(), "", source);
+    let running = running(&project, &request("http", &server.authority()));
+    let home = tempfile::tempdir().unwrap();
+    let session = r#"
+        eval "$(printf password | gnome-keyring-daemon --unlock --components=secrets 2>/dev/null)"
+        printf %s "$VALUE" | secret-tool store --label=token service handshake-test username ann
+        unset VALUE
+        exec "$@"
+    "#;
+    let said: Finished = Command::new("dbus-run-session")
+        .args(["--", "sh", "-e", "-c", session, "sh"])
+        .arg(running.get_program())
+        .args(running.get_args())
+        .envs(running.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .envs([("HOME", home.path()), ("XDG_RUNTIME_DIR", home.path()), ("XDG_DATA_HOME", home.path())])
+        .env("VALUE", VALUE)
+        .current_dir(running.get_current_dir().unwrap())
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(said.code, 0, "{said:#?}");
+    assert!(server.requests()[0].contains(&format!("authorization: Bearer {VALUE}\r\n")));
+    is_nowhere(&project, &said);
 }
 
 #[test]
