@@ -5,7 +5,6 @@
 //! meanwhile, has a thread of its own, and a driver that works on it. Both drivers are linked to the same SQLite.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,29 +54,21 @@ impl Local {
 
     /// Executes a statement; returns how many rows it changed.
     pub(crate) fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
-        self.visit(sql, values, |_| ControlFlow::Continue(()))?;
+        self.rows(sql, values, usize::MAX)?;
         Ok(self.0.changes())
     }
 
-    /// Executes a statement and shows each row that it finds, for as long as more are wanted.
-    pub(crate) fn visit(
-        &mut self,
-        sql: &str,
-        values: &[Value<'_>],
-        mut visit: impl FnMut(LocalRow) -> ControlFlow<()>,
-    ) -> Result<(), sqlx::Error> {
-        let mut execute = || {
+    /// Executes a statement; returns the rows that it finds, at most so many.
+    pub(crate) fn rows(&mut self, sql: &str, values: &[Value<'_>], most: usize) -> Result<Vec<LocalRow>, sqlx::Error> {
+        let execute = || -> rusqlite::Result<Vec<LocalRow>> {
             // SQLite takes `$1` for a name like any other, and numbers names as they come.
             let mut statement = self.0.prepare_cached(&sql.replace('$', "?"))?;
             let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
-            let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-            while let Some(row) = rows.next()? {
+            let row = |row: &rusqlite::Row<'_>| {
                 let values = (0..columns.len()).map(|column| row.get(column)).collect::<Result<_, _>>()?;
-                if visit(LocalRow { columns: Arc::clone(&columns), values }).is_break() {
-                    break;
-                }
-            }
-            Ok(())
+                Ok(LocalRow { columns: Arc::clone(&columns), values })
+            };
+            statement.query_map(rusqlite::params_from_iter(values), row)?.take(most).collect()
         };
         execute().map_err(Failure::of)
     }

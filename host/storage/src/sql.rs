@@ -5,7 +5,6 @@
 //! between a missing text and a missing number, and could not say what PostgreSQL alone knows.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 
 use futures::TryStreamExt;
 use handshake_core::storage::StorageError;
@@ -184,12 +183,7 @@ impl<'q> Query<'q> {
     pub(crate) async fn fetch_optional(mut self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
         let sql = self.text(connection);
         if let Connection::Local(local) = connection {
-            let mut found = None;
-            local.visit(&sql, &self.values, |row| {
-                found = Some(Row::Local(row));
-                ControlFlow::Break(())
-            })?;
-            return Ok(found);
+            return Ok(local.rows(&sql, &self.values, 1)?.pop().map(Row::Local));
         }
         match connection.driver()? {
             Driver::Sqlite(driver) => Ok(bound!(sql, self.values).fetch_optional(driver).await?.map(Row::Sqlite)),
@@ -201,12 +195,7 @@ impl<'q> Query<'q> {
     pub(crate) async fn fetch_all(mut self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
         let sql = self.text(connection);
         if let Connection::Local(local) = connection {
-            let mut found = Vec::new();
-            local.visit(&sql, &self.values, |row| {
-                found.push(Row::Local(row));
-                ControlFlow::Continue(())
-            })?;
-            return Ok(found);
+            return Ok(local.rows(&sql, &self.values, usize::MAX)?.into_iter().map(Row::Local).collect());
         }
         Ok(match connection.driver()? {
             Driver::Sqlite(driver) => {
@@ -226,22 +215,11 @@ impl<'q> Query<'q> {
         mut decode: impl FnMut(&Row) -> Result<T, StorageError>,
     ) -> Result<Vec<T>, StorageError> {
         let sql = self.text(connection);
-        let mut found = Vec::new();
         if let Connection::Local(local) = connection {
-            let mut decoded = Ok(());
-            let visited = local.visit(&sql, &self.values, |row| match decode(&Row::Local(row)) {
-                Ok(value) => {
-                    found.push(value);
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    decoded = Err(error);
-                    ControlFlow::Break(())
-                }
-            });
-            visited.map_err(failed(operation))?;
-            return decoded.map(|()| found);
+            let rows = local.rows(&sql, &self.values, usize::MAX).map_err(failed(operation))?;
+            return rows.into_iter().map(|row| decode(&Row::Local(row))).collect();
         }
+        let mut found = Vec::new();
         match connection.driver().map_err(failed(operation))? {
             Driver::Sqlite(driver) => {
                 let bound = bound!(sql, self.values);
