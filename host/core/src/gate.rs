@@ -453,9 +453,9 @@ fn budgeted(axis: Axis, max_tokens: Option<u32>) -> Option<Ask> {
     }
 }
 
-/// Calls of an attempt whose records, two each, may be on their way to the disk at the same time: few enough that dozens
-/// of attempts find room in the recorder's queue, so many that hardly any step ever waits.
-const UNSETTLED_CALLS: u64 = 128;
+/// Calls of an attempt whose records, two each, may be on their way to the disk at the same time: so few that hundreds of
+/// attempts find room in the recorder's queue.
+const UNSETTLED_CALLS: u64 = 32;
 
 /// Bytes of a resource that a record shows. Guests choose names of any length.
 const MAX_RESOURCE_BYTES: usize = 4 << 10;
