@@ -23,19 +23,24 @@ struct Records {
     broken: AtomicBool,
 }
 
+/// An exporter that writes is told so, and its test fails.
+fn read_only<T>() -> Result<T, StorageError> {
+    Err(StorageError::Guard("an exporter only reads".into()))
+}
+
 #[async_trait]
 impl EventOutbox for Records {
     fn enqueue(&self, _: AdmittedEvent) -> Result<(), StorageError> {
-        unimplemented!()
+        read_only()
     }
     fn reserve(&self) -> Result<Box<dyn OutboxSlot>, StorageError> {
-        unimplemented!()
+        read_only()
     }
     async fn append(&self, _: AdmittedEvent) -> Result<(), StorageError> {
-        unimplemented!()
+        read_only()
     }
     async fn append_effect(&self, _: EffectNote, _: AdmittedEvent) -> Result<(), StorageError> {
-        unimplemented!()
+        read_only()
     }
     async fn read_after(&self, seq: u64, limit: u32) -> Result<Vec<StampedEvent>, StorageError> {
         if self.broken.load(Ordering::SeqCst) {
@@ -45,7 +50,7 @@ impl EventOutbox for Records {
         Ok(records.iter().filter(|record| record.seq > seq).take(limit as usize).cloned().collect())
     }
     async fn release(&self, _: u64) -> Result<u64, StorageError> {
-        unimplemented!()
+        read_only()
     }
     async fn flush(&self) -> Result<ChainHead, StorageError> {
         let seq = self.records.lock().unwrap().len() as u64;
