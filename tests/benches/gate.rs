@@ -1,4 +1,5 @@
-//! What deciding costs: in memory under a thousand rules, and for a call that reads, through the gate and without it.
+//! What deciding costs: in memory under a thousand rules, for a call that reads, through the gate and without it, and for
+//! one that waits until its permit is durable.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
@@ -17,7 +18,6 @@ use handshake_core::event::{Actor, ActorKind};
 use handshake_core::gate::{AttemptGate, AttemptIdentity, AttemptPlace, Call, GateServices};
 use handshake_core::job::AccessMode;
 use handshake_core::mount::MountAccess;
-
 use handshake_core::storage::{Database, EventOutbox, JobStore, RunChange, RunStore};
 use handshake_core::testing::{MemoryRecorder, SequentialIds};
 use handshake_core::{Clock, Digest, HostId, PluginId, ProfileId, StepId};
@@ -94,7 +94,7 @@ fn decision((name, spread): (&str, Spread), budgeted: bool) -> Figure {
         let start = Instant::now();
         clock.push(start.elapsed());
     }
-    let (p50, p99) = (percentile(samples.clone(), 50), percentile(samples, 99));
+    let (p50, p99) = middle_and_tail(&samples);
     Figure {
         what: format!("decision, a rule for each {name}"),
         value: format!("p50 {p50:?}, p99 {p99:?}"),
@@ -104,12 +104,25 @@ fn decision((name, spread): (&str, Spread), budgeted: bool) -> Figure {
     }
 }
 
-/// A database with a run that this host executes, and a gate in front of an attempt of it. Everything is real.
-async fn recording(folder: &Path, spread: Spread) -> (Arc<SqlDatabase>, AttemptGate) {
+/// The median and the 99th percentile.
+fn middle_and_tail(samples: &[Duration]) -> (Duration, Duration) {
+    (percentile(samples.to_vec(), 50), percentile(samples.to_vec(), 99))
+}
+
+/// A database, and what a gate needs so that it records there, redaction included.
+async fn recording(folder: &Path) -> (Arc<SqlDatabase>, GateServices) {
     let url: DatabaseUrl = format!("sqlite://{}", folder.join("handshake.db").display()).parse().unwrap();
     let (clock, ids) = (Arc::new(RunningClock::default()), Arc::new(SequentialIds::default()));
     let database = SqlDatabase::open(options(&url, HostId::fresh(&*ids), clock.clone())).await.unwrap();
-    let (job, run) = job(&*ids, clock.now());
+    let redaction = Arc::new(Redaction::new(Vec::new()));
+    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, redaction, clock.clone()));
+    (database, GateServices { recorder, clock, ids })
+}
+
+/// The same with a run that this host executes, and a gate in front of an attempt of it.
+async fn executing(folder: &Path, spread: Spread) -> (Arc<SqlDatabase>, AttemptGate) {
+    let (database, services) = recording(folder).await;
+    let (job, run) = job(&*services.ids, services.clock.now());
     let (job_id, run_id, trace) = (job.job_id, run.run_id, run.trace_id);
     database.submit(job, run, None, Vec::new()).await.unwrap();
     let fence = database.claim(run_id, RunChange::default()).await.unwrap().fence;
@@ -121,10 +134,7 @@ async fn recording(folder: &Path, spread: Spread) -> (Arc<SqlDatabase>, AttemptG
         span: None,
         place: Some(AttemptPlace { job: job_id, run: run_id, step, index: None, attempt: 1, fence }),
     };
-    let redaction = Arc::new(Redaction::new(Vec::new()));
-    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, redaction, clock.clone()));
-    let gate = AttemptGate::new(identity, Arc::new(rights(spread)), GateServices { recorder, clock, ids });
-    (database, gate)
+    (database, AttemptGate::new(identity, Arc::new(rights(spread)), services))
 }
 
 /// A call that reads a small file, through the gate and without it, while what it leaves behind is recorded.
@@ -132,7 +142,7 @@ async fn reading() -> Figure {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("note.md");
     std::fs::write(&file, vec![b'x'; 4096]).unwrap();
-    let (database, gate) = recording(folder.path(), SPREADS[2].1).await;
+    let (database, gate) = executing(folder.path(), SPREADS[2].1).await;
     let read = || black_box(std::fs::read(&file).unwrap()).len() as u64;
     let (mut gated, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES / 10 {
@@ -154,8 +164,7 @@ async fn reading() -> Figure {
         bare.push(start.elapsed());
     }
     database.close().await.unwrap();
-    let both = |samples: &Vec<Duration>| (percentile(samples.clone(), 50), percentile(samples.clone(), 99));
-    let ((p50, p99), (bare50, bare99)) = (both(&gated), both(&bare));
+    let ((p50, p99), (bare50, bare99)) = (middle_and_tail(&gated), middle_and_tail(&bare));
     let more = p50.saturating_sub(bare50);
     let mean = |samples: &[Duration]| samples.iter().sum::<Duration>() / u32::try_from(samples.len()).unwrap();
     let all = mean(&gated).saturating_sub(mean(&bare));
@@ -176,7 +185,7 @@ const WAITING: usize = 64;
 /// those that wait at the same time share a commit.
 async fn durable() -> [Figure; 2] {
     let folder = tempfile::tempdir().unwrap();
-    let (database, gate) = recording(folder.path(), SPREADS[0].1).await;
+    let (database, gate) = executing(folder.path(), SPREADS[0].1).await;
     let gate = Arc::new(gate);
     let file = std::fs::File::create(folder.path().join("floor")).unwrap();
     let page = vec![b'x'; 4096];
@@ -190,8 +199,7 @@ async fn durable() -> [Figure; 2] {
         file.sync_all().unwrap();
         syncs.push(start.elapsed());
     }
-    let both = |samples: &Vec<Duration>| (percentile(samples.clone(), 50), percentile(samples.clone(), 99));
-    let ((p50, p99), (sync50, sync99)) = (both(&permits), both(&syncs));
+    let ((p50, p99), (sync50, sync99)) = (middle_and_tail(&permits), middle_and_tail(&syncs));
 
     let start = Instant::now();
     let waiting = (0..WAITING).map(|_| {
@@ -242,12 +250,7 @@ const ASKING: Duration = Duration::from_secs(3);
 /// begins again then; beside how many get done without it.
 async fn beside_a_flood() -> Figure {
     let folder = tempfile::tempdir().unwrap();
-    let url: DatabaseUrl = format!("sqlite://{}", folder.path().join("handshake.db").display()).parse().unwrap();
-    let (clock, ids) = (Arc::new(RunningClock::default()), Arc::new(SequentialIds::default()));
-    let database = SqlDatabase::open(options(&url, HostId::fresh(&*ids), clock.clone())).await.unwrap();
-    let redaction = Arc::new(Redaction::new(Vec::new()));
-    let recorder = Arc::new(Recorder::new(Arc::clone(&database) as _, redaction, clock.clone()));
-    let services = GateServices { recorder, clock, ids };
+    let (database, services) = recording(folder.path()).await;
     let folders = vec![handshake_tests::root().join("tests/guests")];
     let runtime = Arc::new(TestRuntime::with_gate(folders, services, Arc::new(MemoryRecorder::default())));
     let rights = Arc::new(Rights::granting(&["config.read"]));

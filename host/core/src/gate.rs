@@ -268,9 +268,9 @@ impl AttemptGate {
         Ok(self.grant(axis, decided, slot))
     }
 
-    /// Waits, after so many calls since the last durable one, until what they left is durable. A guest that asks faster than the disk writes waits for
-    /// its own records here. Otherwise they would fill the recorder's queue, which denies its neighbours, and be in the
-    /// commits that these wait for.
+    /// Waits, after so many calls since the last durable one, until what they left is durable. A guest that asks faster
+    /// than the disk writes waits for its own records here. Otherwise they would fill the recorder's queue, which denies
+    /// its neighbours, and be in the commits that these wait for.
     async fn pace(&self) {
         if self.unsettled.load(Ordering::Relaxed) >= UNSETTLED_CALLS {
             // What cannot be recorded is denied when it is.

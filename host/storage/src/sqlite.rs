@@ -12,8 +12,7 @@ use crate::error::failed;
 use crate::limits::Limits;
 use crate::local::Local;
 
-/// Begins a transaction. Takes the write lock at once: a lock that is upgraded later can
-/// fail in the middle.
+/// Begins a transaction. Takes the write lock at once: a lock that is upgraded later can fail in the middle.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Size of the database in bytes, the write-ahead log apart.
 pub(crate) const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
