@@ -20,7 +20,7 @@ use handshake_core::job::AccessMode;
 use handshake_core::mount::MountAccess;
 use handshake_core::storage::{Database, EventOutbox, JobStore, RunChange, RunStore};
 use handshake_core::testing::{MemoryRecorder, SequentialIds};
-use handshake_core::{Clock, Digest, HostId, PluginId, ProfileId, StepId};
+use handshake_core::{Digest, HostId, PluginId, ProfileId, StepId};
 use handshake_recorder::{Recorder, Redaction};
 use handshake_storage::{DatabaseUrl, SqlDatabase};
 use handshake_tests::backends::RunningClock;
