@@ -182,7 +182,9 @@ const DURABLE: usize = 1_000;
 const WAITING: usize = 64;
 
 /// A permit for an effect, which is durable when it is given, beside what a disk takes for as much; and how many of
-/// those that wait at the same time share a commit.
+/// those that wait at the same time share a commit. A host that has just begun makes its write-ahead log longer with
+/// each commit, until the first checkpoint; from then on the log is written over, which is what most commits do. Both
+/// are told.
 async fn durable() -> [Figure; 2] {
     let folder = tempfile::tempdir().unwrap();
     let (database, gate) = executing(folder.path(), SPREADS[0].1).await;
@@ -190,7 +192,7 @@ async fn durable() -> [Figure; 2] {
     let file = std::fs::File::create(folder.path().join("floor")).unwrap();
     let page = vec![b'x'; 4096];
     let (mut permits, mut syncs) = (Vec::new(), Vec::new());
-    for _ in 0..DURABLE {
+    for _ in 0..2 * DURABLE {
         let start = Instant::now();
         asking(&gate).await;
         permits.push(start.elapsed());
@@ -199,7 +201,9 @@ async fn durable() -> [Figure; 2] {
         file.sync_all().unwrap();
         syncs.push(start.elapsed());
     }
-    let ((p50, p99), (sync50, sync99)) = (middle_and_tail(&permits), middle_and_tail(&syncs));
+    let (first, permits) = permits.split_at(DURABLE);
+    let ((first50, first99), (p50, p99)) = (middle_and_tail(first), middle_and_tail(permits));
+    let (sync50, sync99) = middle_and_tail(&syncs[DURABLE..]);
 
     let start = Instant::now();
     let waiting = (0..WAITING).map(|_| {
@@ -216,7 +220,7 @@ async fn durable() -> [Figure; 2] {
     [
         Figure {
             what: "durable permit".into(),
-            value: format!("p50 {p50:?}, p99 {p99:?}"),
+            value: format!("p50 {p50:?}, p99 {p99:?} (the host's first {DURABLE}: {first50:?}, {first99:?})"),
             floor: format!("4 KiB and fsync {sync50:?}, {sync99:?}"),
             budget: "p99 ≤ 2 ×",
             met: p99 <= 2 * sync99,
