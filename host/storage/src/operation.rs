@@ -72,7 +72,8 @@ pub(crate) struct Pending<O: Operation> {
     operation: O,
     verdict: Option<Result<Applied<O::Answer>, StorageError>>,
     reply: oneshot::Sender<Result<O::Answer, StorageError>>,
-    _room: Option<OwnedSemaphorePermit>,
+    /// Free before the answer: whoever has it may ask for as much room at once.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl<O: Operation> Pending<O> {
@@ -81,7 +82,7 @@ impl<O: Operation> Pending<O> {
         reply: oneshot::Sender<Result<O::Answer, StorageError>>,
         room: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { operation, verdict: None, reply, _room: room }
+        Self { operation, verdict: None, reply, room }
     }
 }
 
@@ -112,11 +113,13 @@ impl<O: Operation> Queued for Pending<O> {
             // Never carried out: dropping the reply tells the caller that the writer is gone.
             None => return,
         };
+        drop(self.room);
         // Whoever waited may have gone; what was written stays written.
         drop(self.reply.send(answer));
     }
 
     fn fail(self: Box<Self>, error: StorageError) {
+        drop(self.room);
         drop(self.reply.send(Err(error)));
     }
 }
