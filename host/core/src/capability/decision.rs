@@ -11,7 +11,7 @@ use super::force::{InForce, PolicyInForce};
 use super::grant::{Asked, Asking, Standing};
 use super::guarded::guarded_range;
 use super::id::{CapabilityId, CapabilitySet};
-use super::policy::{GuardedAddress, Mode, Rule, Ruling, SourceRef};
+use super::policy::{GuardedAddress, Mode, Policy, Rule, Ruling, SourceRef};
 use super::profile::Profile;
 use super::resource::Resource;
 use crate::job::AccessMode;
@@ -123,7 +123,7 @@ pub enum Verdict {
         rule: Option<SourceRef>,
         /// Whether the policy would have denied.
         observed: Observed,
-        /// The grant that answers the rule, if the rule wants a person asked.
+        /// A grant that was needed for it, if a rule wants a person asked.
         grant: Option<GrantId>,
     },
     /// A layer refuses.
@@ -150,6 +150,21 @@ impl Verdict {
             Self::Asks { .. } => 2,
             Self::Denied { .. } => 3,
         }
+    }
+
+    fn grant(&self) -> Option<GrantId> {
+        match self {
+            Self::Allowed { grant, .. } => *grant,
+            _ => None,
+        }
+    }
+
+    /// That a person has said yes to a part of it is on record, whatever the other parts are.
+    fn with_grant(mut self, granted: Option<GrantId>) -> Self {
+        if let Self::Allowed { grant, .. } = &mut self {
+            *grant = granted;
+        }
+        self
     }
 }
 
@@ -188,7 +203,11 @@ impl EffectiveRights {
             // Different layers and rules may list different ones of them; the worst verdict is that on all.
             let on = |resource: &Resource| self.decide_under(in_force, axis, resource, asking);
             let verdicts = names.iter().map(|name| on(&Resource::name(name)));
-            let worst = verdicts.reduce(|worst, next| if next.severity() > worst.severity() { next } else { worst });
+            let worst = verdicts.reduce(|one, other| {
+                let granted = one.grant().or(other.grant());
+                let worst = if other.severity() > one.severity() { other } else { one };
+                worst.with_grant(granted)
+            });
             return worst.unwrap_or_else(|| on(&Resource::Whole));
         }
         if let Some((reason, layer, remedy)) = self.refusal_below_policy(axis, resource) {
@@ -200,29 +219,18 @@ impl EffectiveRights {
             return Verdict::Denied { denial, rule: None };
         }
         let plugin = self.plugin.as_ref();
-        let rule = match in_force.ruling(plugin, axis, resource) {
-            Ruling::Allowed(rule) => return allowed(rule, None),
-            // Watching answers no questions, so it does not relax them.
-            Ruling::Asks(rule) => {
-                // People are not asked about addresses that the operator has not named.
-                let reached =
-                    resource.ip().map_or(Ok(()), |ip| in_force.policy().may_reach(plugin, axis, resource, ip));
-                let Err(guarded) = reached else { return self.answered(in_force, (axis, resource), rule, asking) };
-                let denial = denial(axis, resource, DenialLabel::OperatorDenied, Layer::Policy, guarded.to_string());
-                return Verdict::Denied { denial, rule: Some(rule.source.clone()) };
-            }
-            Ruling::Denied(rule) => Some(rule.clone()),
-            Ruling::Unmentioned => None,
-        };
-        // What observing lets pass is what a rule may allow one day. Nobody wants to find out from a record that a
-        // cloud's credentials were had.
-        let guarded = resource.ip().and_then(|ip| Some(GuardedAddress { ip, range: guarded_range(ip)? }));
-        if in_force.policy().mode == Mode::Observe && guarded.is_none() {
-            return Verdict::Allowed { rule, observed: Observed::WouldDeny, grant: None };
-        }
+        let (rule, guarded) =
+            match said(in_force.policy(), in_force.ruling(plugin, axis, resource), (plugin, axis, resource)) {
+                Said::Allowed(rule) => return allowed(rule, None),
+                Said::WouldDeny(rule) => {
+                    return Verdict::Allowed { rule: rule.cloned(), observed: Observed::WouldDeny, grant: None };
+                }
+                Said::Asks(rule) => return self.answered(in_force, (axis, resource), rule, asking),
+                Said::Denied(rule, guarded) => (rule.cloned(), guarded),
+            };
         let remedy = match (&rule, guarded) {
-            (Some(rule), _) => format!("the rule at {rule} denies it; only the operator can change that"),
-            (None, Some(guarded)) => guarded.to_string(),
+            (_, Some(guarded)) => guarded.to_string(),
+            (Some(rule), None) => format!("the rule at {rule} denies it; only the operator can change that"),
             (None, None) => format!(
                 "no rule allows it; the operator can add to policy.toml: [[allow]] capability = \"{}\"",
                 id_for(axis, resource)
@@ -333,6 +341,47 @@ impl EffectiveRights {
     }
 }
 
+/// What a policy says of one request, before it matters what people have answered.
+pub(super) enum Said<'p> {
+    /// A rule allows it.
+    Allowed(&'p SourceRef),
+    /// It would be denied, and the policy only watches.
+    WouldDeny(Option<&'p SourceRef>),
+    /// A person has to be asked.
+    Asks(&'p Rule),
+    /// A rule denies it, or none allows it; with the address that a rule would have to name.
+    Denied(Option<&'p SourceRef>, Option<GuardedAddress>),
+}
+
+/// What a policy says, of which the rules say so much. Deciding and replaying ask the same.
+pub(super) fn said<'p>(
+    policy: &Policy,
+    ruling: Ruling<'p>,
+    (plugin, axis, resource): (Option<&PluginId>, Axis, &Resource),
+) -> Said<'p> {
+    let rule = match ruling {
+        Ruling::Allowed(rule) => return Said::Allowed(rule),
+        // Watching answers no questions, so it does not relax them.
+        Ruling::Asks(rule) => {
+            // People are not asked about addresses that the operator has not named.
+            let reached = resource.ip().map_or(Ok(()), |ip| policy.may_reach(plugin, axis, resource, ip));
+            return match reached {
+                Ok(()) => Said::Asks(rule),
+                Err(guarded) => Said::Denied(Some(&rule.source), Some(guarded)),
+            };
+        }
+        Ruling::Denied(rule) => Some(rule),
+        Ruling::Unmentioned => None,
+    };
+    // What observing lets pass is what a rule may allow one day. Nobody wants to find out from a record that a cloud's
+    // credentials were had.
+    let guarded = resource.ip().and_then(|ip| Some(GuardedAddress { ip, range: guarded_range(ip)? }));
+    match guarded {
+        None if policy.mode == Mode::Observe => Said::WouldDeny(rule),
+        guarded => Said::Denied(rule, guarded.filter(|_| rule.is_none())),
+    }
+}
+
 /// What to do about a path in a folder that the policy does not list; none for every other resource.
 fn unlisted(in_force: &InForce, axis: Axis, resource: &Resource) -> Option<String> {
     let Resource::Path { mount, host, .. } = resource else { return None };
@@ -370,7 +419,7 @@ fn allowed(rule: &SourceRef, grant: Option<GrantId>) -> Verdict {
 
 /// What a person is asked for: no more than the rule covers, and no more than the mount or name that the call is about.
 /// None when no id says that; guests choose names of any form.
-fn narrowest(rule: &CapabilityId, axis: Axis, resource: &Resource) -> Option<CapabilityId> {
+pub(super) fn narrowest(rule: &CapabilityId, axis: Axis, resource: &Resource) -> Option<CapabilityId> {
     if rule.as_str() != axis.name() {
         return Some(rule.clone());
     }

@@ -4,9 +4,16 @@
 
 use proptest::prelude::*;
 
-use super::super::{AXES, Effect, MountRule, Policy, Rule, SocketTarget};
+use uuid::Uuid;
+
+use super::super::{
+    AXES, DecidedCalls, Effect, Extent, Grant, GrantTerms, MountRule, Policy, Replay, Rule, SocketTarget,
+};
 use super::*;
-use crate::ProfileId;
+use crate::event::Outcome;
+use crate::gate::AttemptPlace;
+use crate::run::FencingToken;
+use crate::{ApprovalId, JobId, ProfileId, RunId, StepId};
 
 fn set(ids: &[&str]) -> CapabilitySet {
     ids.iter().map(|id| id.parse().unwrap()).collect()
@@ -431,5 +438,107 @@ proptest! {
             prop_assert_eq!(*observed == Observed::WouldDeny, !agreed);
         }
         prop_assert_eq!(rights.decide(axis, &resource), verdict, "the decision is pure");
+    }
+}
+
+/// What the record says of a verdict.
+fn recorded(rights: &EffectiveRights, axis: Axis, resource: &Resource, verdict: &Verdict) -> DecidedCalls {
+    let (layer, reason) = match verdict {
+        Verdict::Allowed { .. } => (Layer::Policy, None),
+        Verdict::Denied { denial, .. } | Verdict::Asks { denial, .. } => (denial.layer, Some(denial.reason)),
+    };
+    DecidedCalls {
+        actor: "summarize@0.1.0".into(),
+        plugin: rights.plugin.clone(),
+        capability: axis.name().into(),
+        resource: resource.to_string(),
+        layer: layer.label().into(),
+        outcome: if is_allowed(verdict) { Outcome::Allow } else { Outcome::Deny },
+        reason: reason.map(|reason| reason.label().to_owned()),
+        would_deny: matches!(verdict, Verdict::Allowed { observed: Observed::WouldDeny, .. }),
+        granted: matches!(verdict, Verdict::Allowed { grant: Some(_), .. }),
+        count: 1,
+        first: 1,
+    }
+}
+
+/// What somebody has granted until it is taken back.
+fn grant(capability: &str) -> Grant {
+    let place = place();
+    let terms = GrantTerms {
+        extent: Extent::UntilRevoked,
+        approval_id: ApprovalId::from_uuid(place.job.uuid()),
+        job_id: place.job,
+        run_id: place.run,
+        step_id: place.step,
+        index: None,
+        attempt: 1,
+        workspace: "/srv".into(),
+        granted_by: "ada".into(),
+        reason: None,
+    };
+    Grant {
+        grant_id: GrantId::from_uuid(place.job.uuid()),
+        plugin: PluginId::new("summarize").unwrap(),
+        capability: capability.parse().unwrap(),
+        terms,
+        expires_at: None,
+        created_at: Timestamp::from_micros(1),
+        revoked_at: None,
+        revoked_by: None,
+    }
+}
+
+fn place() -> AttemptPlace {
+    let id = Uuid::from_u128(7);
+    let (job, run, step) = (JobId::from_uuid(id), RunId::from_uuid(id), StepId::new("ask").unwrap());
+    AttemptPlace { job, run, step, index: None, attempt: 2, fence: FencingToken(1) }
+}
+
+/// Axes with capabilities that rules name and resources that calls are about, addresses that need a rule of their own
+/// among them.
+fn some_calls() -> impl Strategy<Value = (Axis, &'static [&'static str], Resource)> {
+    let names = |names: &[&str]| Resource::Names { names: names.iter().map(|name| (*name).to_owned()).collect() };
+    let socket = |ip: &str| Resource::Socket(SocketTarget::new(ip.parse().unwrap(), 80));
+    let variables: &[&str] = &["env.read", "env.read:APP_*", "env.read:APP_MODE", "env.read:LANG"];
+    let sockets: &[&str] = &["net.tcp", "net.tcp:127.0.0.0/8:80", "net.tcp:93.184.216.34:80"];
+    let requests: &[&str] = &["net.http", "net.http:https://example.com", "net.http:http://127.0.0.1"];
+    let models: &[&str] = &["model.infer", "model.infer:default"];
+    prop::sample::select(vec![
+        (Axis::EnvRead, variables, names(&["APP_MODE", "LANG"])),
+        (Axis::EnvRead, variables, names(&["APP_X", "APP_MODE", "HOME"])),
+        (Axis::EnvRead, variables, names(&["LANG"])),
+        (Axis::NetTcp, sockets, socket("127.0.0.1")),
+        (Axis::NetTcp, sockets, socket("93.184.216.34")),
+        (Axis::NetHttp, requests, Resource::request("GET", "https://example.com/a")),
+        (Axis::NetHttp, requests, Resource::request("GET", "http://127.0.0.1/a")),
+        (Axis::NetHttp, requests, Resource::request("GET", "http://169.254.169.254/")),
+        (Axis::ModelInfer, models, Resource::name("default")),
+        (Axis::ModelInfer, models, Resource::name("a name\nof another form")),
+        (Axis::ModelInfer, models, Resource::Whole),
+    ])
+}
+
+proptest! {
+    #[test]
+    fn what_was_decided_ends_the_same_when_it_is_decided_again_from_the_record(
+        (axis, ids, resource) in some_calls(),
+        rules in prop::collection::vec((some_effect(), 0..4_usize), 0..6),
+        observe in any::<bool>(), by_a_person in any::<bool>(), granted in prop::option::of(0..4_usize),
+    ) {
+        let mode = if observe { Mode::Observe } else { Mode::Enforce };
+        let rules = rules.iter().zip(1..).map(|((effect, id), line)| rule(*effect, ids[id % ids.len()], line));
+        let policy = policy(mode, rules.collect());
+        let plugin = (!by_a_person).then(|| PluginId::new("summarize").unwrap());
+        let rights = EffectiveRights { policy: policy.clone(), plugin, ..all_layers(&[axis.name()]) };
+        let _ = policy.grant(0, granted.map(|id| grant(ids[id % ids.len()])).into_iter().collect()).unwrap();
+        let (place, now) = (place(), Timestamp::from_micros(9));
+        let asking = Asking { place: Some(&place), workspace: None, began: now, now };
+        let current = policy.current();
+        let verdict = rights.decide_under(&current, axis, &resource, &asking);
+        let mut replay = Replay::new(current.policy());
+        replay.decide(&recorded(&rights, axis, &resource, &verdict));
+        let undecided = replay.undecided;
+        prop_assert_eq!((undecided, replay.flips()), (0, Vec::new()), "{:?}", verdict);
     }
 }

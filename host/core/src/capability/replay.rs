@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::axis::Axis;
-use super::decision::{DenialLabel, Layer};
-use super::guarded::guarded_range;
+use super::decision::{DenialLabel, Layer, Said, narrowest, said};
 use super::index::RuleIndex;
-use super::policy::{Mode, Policy, Ruling, SourceRef};
+use super::policy::{Policy, SourceRef};
 use super::resource::Resource;
 use crate::PluginId;
 use crate::event::Outcome;
@@ -66,7 +65,8 @@ impl DecidedCalls {
 }
 
 crate::job::canonical_enum! {
-    /// What became, or would become, of a call.
+    /// What became, or would become, of a call; from the mildest to the worst.
+    #[derive(PartialOrd, Ord)]
     Fate, "fate of a call" {
         /// Allowed.
         Allow = "allow",
@@ -139,14 +139,15 @@ impl<'p> Replay<'p> {
         };
         self.decided += calls.count;
         let was = calls.fate();
-        let watching = self.policy.mode == Mode::Observe && resource.ip().and_then(guarded_range).is_none();
-        let refused = if watching { Fate::WouldDeny } else { Fate::Deny };
-        let (becomes, rule) = match self.rules.ruling(calls.plugin.as_ref(), axis, &resource) {
-            Ruling::Allowed(rule) => (Fate::Allow, Some(rule)),
-            // What a person has said to a question holds under another policy that asks it.
-            Ruling::Asks(rule) => (if calls.granted { Fate::Allow } else { Fate::Ask }, Some(&rule.source)),
-            Ruling::Denied(rule) => (refused, Some(rule)),
-            Ruling::Unmentioned => (refused, None),
+        let fate = |resource: &Resource| fate(self.policy, &self.rules, calls, axis, resource);
+        let (becomes, rule) = match &resource {
+            // The worst of them is that of all, as when it was decided.
+            Resource::Names { names } => {
+                let fates = names.iter().map(|name| fate(&Resource::name(name)));
+                let worst = fates.reduce(|worst, next| if next.0 > worst.0 { next } else { worst });
+                worst.unwrap_or_else(|| fate(&Resource::Whole))
+            }
+            resource => fate(resource),
         };
         if was == becomes {
             return;
@@ -182,10 +183,33 @@ impl<'p> Replay<'p> {
     }
 }
 
+/// What becomes of calls about one resource, and by which rule.
+fn fate<'p>(
+    policy: &Policy,
+    rules: &'p RuleIndex,
+    calls: &DecidedCalls,
+    axis: Axis,
+    resource: &Resource,
+) -> (Fate, Option<&'p SourceRef>) {
+    let plugin = calls.plugin.as_ref();
+    match said(policy, rules.ruling(plugin, axis, resource), (plugin, axis, resource)) {
+        Said::Allowed(rule) => (Fate::Allow, Some(rule)),
+        Said::WouldDeny(rule) => (Fate::WouldDeny, rule),
+        Said::Denied(rule, _) => (Fate::Deny, rule),
+        // What a person has said to a question holds under another policy that asks it; and a person who asks is the
+        // one who would be asked.
+        Said::Asks(rule) if calls.granted || plugin.is_none() => (Fate::Allow, Some(&rule.source)),
+        Said::Asks(rule) => match narrowest(&rule.capability, axis, resource) {
+            Some(_) => (Fate::Ask, Some(&rule.source)),
+            None => (Fate::Deny, Some(&rule.source)),
+        },
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::policy::{Effect, Rule};
+    use super::super::policy::{Effect, Mode, Rule};
     use super::*;
     use crate::Digest;
 
