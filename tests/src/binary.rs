@@ -10,6 +10,8 @@ use handshake_core::storage::{Database, EventOutbox};
 use handshake_core::testing::SequentialIds;
 use handshake_storage::DatabaseUrl;
 use serde_json::Value;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::backends::RunningClock;
 use crate::storage;
@@ -175,10 +177,48 @@ impl Project {
         events.filter(|event| event["event_type"] == event_type).collect()
     }
 
+    /// What `audit replay` says when the recorded calls are decided again under the same policy. Nothing where there is
+    /// no record, or where not all of it was decided under the `policy.toml` that is there now.
+    pub fn replayed(&self) -> Option<Value> {
+        let policies = decided_under(&self.path(".handshake/handshake.db"));
+        if policies.len() != 1 || !self.path("policy.toml").exists() {
+            return None;
+        }
+        let replayed = self.run(&["audit", "replay", "--policy", "policy.toml", "--output", "json"]).success().json();
+        (replayed["policy_sha256"] == policies[0].as_str()).then_some(replayed)
+    }
+
     /// The workflow that summarizes `docs/`.
     pub fn summarize(&self, more: &[&str]) -> Finished {
         let workflow = crate::root().join("workflows/summarize-folder.yaml");
         self.run(&[&["run", workflow.to_str().unwrap(), "-i", "folder=docs"], more].concat())
+    }
+}
+
+/// Digests of the policies that decided what a database has on record; none where it is missing or broken.
+fn decided_under(database: &Path) -> Vec<String> {
+    let read = async {
+        let options = SqliteConnectOptions::new().filename(database).read_only(true);
+        let mut connection = options.connect().await.ok()?;
+        let digests = "SELECT DISTINCT json_extract(record, '$.event.payload.policy_sha256') FROM outbox
+            WHERE json_extract(record, '$.event.event_type') = 'capability_action'";
+        sqlx::query_scalar(digests).fetch_all(&mut connection).await.ok()
+    };
+    // Tests may have a runtime of their own, in which there cannot be another.
+    std::thread::scope(|scope| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        scope.spawn(move || runtime.block_on(read)).join().unwrap().unwrap_or_default()
+    })
+}
+
+impl Drop for Project {
+    /// What every test has recorded is decided again: nothing ends otherwise.
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Some(replayed) = self.replayed()
+        {
+            assert_eq!(replayed["flipped"], 0, "{replayed:#}");
+        }
     }
 }
 

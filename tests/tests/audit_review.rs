@@ -269,6 +269,7 @@ fn the_same_policy_flips_nothing_and_another_one_flips_what_its_rules_say() {
     let same = replay("policy.toml");
     assert_eq!((&same["flipped"], &same["undecided"], &same["flips"]), (&json!(0), &json!(0), &json!([])), "{same:#}");
     assert!(same["decided"].as_u64() > Some(40) && same["unaffected"].as_u64() > Some(0), "{same:#}");
+    assert_eq!(project.replayed(), Some(same.clone()), "which is asked of every project when its test ends");
 
     let text = fs::read_to_string(&policy).unwrap();
     project

@@ -164,6 +164,7 @@ fn steps_see_the_listed_variables_and_no_others() {
     let said = project.run(&["jobs", "list"]);
     assert_eq!(said.code, 2, "{said:#?}");
     assert!(said.stderr.contains("environment.variables: `APP_*` is no name of a variable"), "{said:#?}");
+    project.write("handshake.toml", settings);
 }
 
 #[test]
