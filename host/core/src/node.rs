@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Proposal;
 use crate::job::{JobMetrics, canonical_enum};
+use crate::step::LogLevel;
 use crate::{Digest, Json, PluginId, RunId, StepId, Timestamp};
 
 canonical_enum! {
@@ -68,12 +69,37 @@ pub struct NodeExecution {
     pub contribution: Contribution,
     /// Why it failed.
     pub error: Option<NodeError>,
+    /// What it logged, stored when it ends. Only [`RunStore::logs`](crate::storage::RunStore::logs) reads it.
+    #[serde(skip)]
+    pub log: Vec<LogLine>,
     /// Seed of the guest's randomness, so that the attempt can be replayed; 64 hexadecimal digits.
     pub random_seed: String,
     /// Started. The guest's wall clock begins here.
     pub started_at: Timestamp,
     /// Ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// A line that a step logged: bounded, control characters escaped, secrets redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LogLine {
+    /// When.
+    pub at: Timestamp,
+    /// How important the step says it is.
+    pub level: LogLevel,
+    /// What it says.
+    pub line: String,
+}
+
+/// What one attempt logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AttemptLog {
+    /// The node.
+    pub node: NodeKey,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// In the order in which it said them.
+    pub lines: Vec<LogLine>,
 }
 
 /// What an attempt adds to its job: stored with it, so that a run that goes on elsewhere has it.

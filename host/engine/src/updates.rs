@@ -2,12 +2,12 @@
 //! behind loses some, and the flight recorder has what matters.
 
 use handshake_core::job::JobState;
-use handshake_core::node::{NodeError, NodeKey, NodeState};
+use handshake_core::node::{LogLine, NodeError, NodeKey, NodeState};
 use handshake_core::step::{LogLevel, StepObserver, Usage};
 use handshake_core::{Clock, JobId, RunId, StepId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::broadcast;
 
 /// How many updates a slow watcher may be behind before it loses the oldest.
@@ -131,12 +131,34 @@ pub(crate) struct NodeObserver {
     pub(crate) run: RunId,
     pub(crate) job: JobId,
     pub(crate) node: NodeKey,
+    pub(crate) said: Arc<Said>,
+}
+
+/// What an attempt leaves behind besides its result.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
     /// Filled once it has ended.
-    pub(crate) used: Arc<OnceLock<Usage>>,
+    used: OnceLock<Usage>,
+    log: Mutex<Vec<LogLine>>,
+}
+
+impl Said {
+    pub(crate) fn used(&self) -> Option<Usage> {
+        self.used.get().copied()
+    }
+
+    /// Gives away what it has logged.
+    pub(crate) fn log(&self) -> Vec<LogLine> {
+        std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl StepObserver for NodeObserver {
     fn log(&self, level: LogLevel, line: &str) {
+        let at = self.updates.clock.now();
+        let mut log = self.said.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push(LogLine { at, level, line: line.to_owned() });
+        drop(log);
         let kind = RunUpdateKind::NodeLog { node: self.node.clone(), level, line: line.to_owned() };
         self.updates.publish(self.run, self.job, kind);
     }
@@ -148,6 +170,6 @@ impl StepObserver for NodeObserver {
 
     fn used(&self, usage: Usage) {
         // An attempt ends once.
-        let _ = self.used.set(usage);
+        let _ = self.said.used.set(usage);
     }
 }

@@ -1,9 +1,9 @@
 //! Attempts of nodes and what they were permitted to do: their rows.
 
-use handshake_core::node::{NodeExecution, NodeKey};
+use handshake_core::node::{AttemptLog, NodeExecution, NodeKey};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::FencingToken;
-use handshake_core::storage::{Payloads, StorageError};
+use handshake_core::storage::{LogQuery, Logs, Payloads, StorageError};
 use handshake_core::{Json, PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
@@ -12,16 +12,21 @@ use crate::sql::{Connection, Row, column, number, query, signed};
 use crate::text;
 
 const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
-     input, output, error, random_seed, started_at, finished_at, contribution) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+     input, output, error, random_seed, started_at, finished_at, contribution, log) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
      ON CONFLICT (run_id, step_id, item_index, attempt) DO UPDATE SET state = excluded.state, plugin = excluded.plugin, \
      component_sha256 = excluded.component_sha256, input = excluded.input, output = excluded.output, \
      error = excluded.error, random_seed = excluded.random_seed, started_at = excluded.started_at, \
-     finished_at = excluded.finished_at, contribution = excluded.contribution";
+     finished_at = excluded.finished_at, contribution = excluded.contribution, \
+     log = coalesce(excluded.log, node_executions.log)";
 const OF_RUN: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, input, output, error, \
      random_seed, started_at, finished_at, contribution FROM node_executions WHERE run_id = $1";
 const OF_RUN_WITHOUT_PAYLOADS: &str = "SELECT run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
      'null' AS input, NULL AS output, error, random_seed, started_at, finished_at, NULL AS contribution FROM node_executions WHERE run_id = $1";
+const LOGGED: &str = "SELECT step_id, item_index, attempt, finished_at, CAST(length(log) AS BIGINT) AS size FROM node_executions \
+     WHERE run_id = $1 AND log IS NOT NULL";
+const LOG: &str =
+    "SELECT log FROM node_executions WHERE run_id = $1 AND step_id = $2 AND item_index = $3 AND attempt = $4";
 const INSERT_EFFECT: &str = "INSERT INTO attempt_effects (run_id, step_id, item_index, attempt, call_number, fence, capability, \
      resource, host, event_seq, noted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_number, fence, capability, resource \
@@ -42,6 +47,7 @@ pub(crate) struct NodeRow {
     node: NodeExecution,
     error: Option<String>,
     contribution: Option<String>,
+    log: Option<String>,
 }
 
 impl NodeRow {
@@ -53,8 +59,12 @@ impl NodeRow {
             text::check_json("output", output)?;
         }
         let contribution = (!node.contribution.is_empty()).then(|| text::json("contribution", &node.contribution));
+        for line in &node.log {
+            text::check("log line", &line.line)?;
+        }
         Ok(Self {
             contribution: contribution.transpose()?,
+            log: (!node.log.is_empty()).then(|| text::json("log", &node.log)).transpose()?,
             error: node.error.as_ref().map(|error| text::json("error", error)).transpose()?,
             node,
         })
@@ -77,7 +87,8 @@ impl NodeRow {
             .bind(node.random_seed.as_str())
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros))
-            .bind(self.contribution.as_deref());
+            .bind(self.contribution.as_deref())
+            .bind(self.log.as_deref());
         statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
     }
 }
@@ -106,6 +117,7 @@ fn decode(row: &Row) -> Result<NodeExecution, StorageError> {
             .transpose()?
             .unwrap_or_default(),
         error: maybe("error")?.map(|json| text::parse("error", &json)).transpose()?,
+        log: Vec::new(),
         random_seed: text("random_seed")?,
         started_at: Timestamp::from_micros(column(row, "started_at")?),
         finished_at: column::<Option<i64>>(row, "finished_at")?.map(Timestamp::from_micros),
@@ -126,6 +138,46 @@ pub(crate) async fn of_run(
     let mut nodes = attempts.fetch_each(connection, "list attempts", decode).await?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)
+}
+
+/// How many characters of logs are read at once, one attempt's at least.
+const LOGS_AT_ONCE: u64 = 1 << 20;
+
+/// What a run's attempts logged.
+pub(crate) async fn logs_of(connection: &mut Connection, run: RunId, wanted: LogQuery) -> Result<Logs, StorageError> {
+    let logged = query(LOGGED).bind(run.to_string());
+    let mut logged = logged.fetch_each(connection, "list logs", logged_attempt).await?;
+    logged.retain(|(_, node, ..)| wanted.step.as_ref().is_none_or(|step| *step == node.step));
+    logged.sort();
+    let mut logs = Logs::default();
+    let mut size = 0;
+    for (number, (_, node, attempt, characters)) in (0_u32..).zip(logged) {
+        if number < wanted.skip {
+            continue;
+        }
+        size += characters;
+        if size > LOGS_AT_ONCE && !logs.attempts.is_empty() {
+            logs.next = Some(number);
+            break;
+        }
+        let log = query(LOG)
+            .bind(run.to_string())
+            .bind(node.step.as_str())
+            .bind(node.index.map_or(NO_INDEX, i64::from))
+            .bind(i64::from(attempt));
+        // Its job may have been deleted meanwhile.
+        let row = log.fetch_optional(connection).await.map_err(failed("read a log"))?;
+        let Some(log) = row.map(|row| column::<Option<String>>(&row, "log")).transpose()?.flatten() else { continue };
+        logs.attempts.push(AttemptLog { node, attempt, lines: text::parse("log", &log)? });
+    }
+    Ok(logs)
+}
+
+/// An attempt that logged something: when it ended, which it is, and how many characters it logged.
+fn logged_attempt(row: &Row) -> Result<(Option<i64>, NodeKey, u32, u64), StorageError> {
+    let step = StepId::new(column::<String>(row, "step_id")?).map_err(unreadable("step id"))?;
+    let node = NodeKey { step, index: index(row)? };
+    Ok((column(row, "finished_at")?, node, number(row, "attempt")?, number(row, "size")?))
 }
 
 /// Checks what an effect is noted with.

@@ -7,7 +7,7 @@ use handshake_core::artifact::ArtifactHandle;
 use handshake_core::node::NodeExecution;
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
-use handshake_core::storage::{Claim, Payloads, RunChange, RunStore, StorageError};
+use handshake_core::storage::{Claim, LogQuery, Logs, Payloads, RunChange, RunStore, StorageError};
 use handshake_core::{Digest, HostId, JobId, RunId, Timestamp};
 
 use crate::artifacts::Share;
@@ -223,6 +223,11 @@ impl RunStore for SqlDatabase {
     async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
         let mut reader = self.reader("list attempts").await?;
         nodes::of_run(&mut reader, run, payloads).await
+    }
+
+    async fn logs(&self, run: RunId, query: LogQuery) -> Result<Logs, StorageError> {
+        let mut reader = self.reader("list logs").await?;
+        nodes::logs_of(&mut reader, run, query).await
     }
 
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError> {

@@ -146,6 +146,7 @@ hand_on! { RunStore:
     artifacts(run: RunId) -> Answer<Vec<ArtifactHandle>>;
     heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
     nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
+    logs(run: RunId, query: LogQuery) -> Answer<Logs>;
     effects(run: RunId) -> Answer<Vec<EffectNote>>;
     interrupted() -> Answer<Vec<WorkflowRun>>;
 }

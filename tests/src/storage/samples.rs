@@ -79,6 +79,7 @@ pub fn node(run_id: RunId, node: NodeKey, attempt: u32, started_at: Timestamp) -
         input: Json::of(&json!({ "text": "x" })),
         output: None,
         contribution: Contribution::default(),
+        log: Vec::new(),
         error: None,
         random_seed: "00".repeat(32),
         started_at,

@@ -46,6 +46,9 @@ async fn what_a_step_says_is_shown_as_it_comes_and_is_only_text() {
         assert!(log.contains(text), "`{text}` is missing: {log}");
     }
     is_only_text(&browser, &path).await;
+    browser.open(&path).await;
+    browser.wait_for("say: step failed: plain words (attempt 3)").await;
+    is_only_text(&browser, "what is stored of it").await;
     let job = path.strip_prefix("/jobs/").unwrap();
     browser.open(&format!("/recorder?job_id={job}")).await;
     browser.wait_for("plain words").await;

@@ -51,6 +51,7 @@ const CASES: &[Case] = &cases![
     runs::one_of_many_claims_wins,
     runs::a_claim_is_refused_for_other_states_and_for_ended_jobs,
     runs::a_commit_writes_everything_and_attempts_come_back_in_order,
+    runs::logs_come_in_the_order_in_which_attempts_ended_and_a_part_at_a_time,
     runs::an_outdated_token_writes_nothing_and_does_not_disturb_its_neighbours,
     runs::effects_come_back_in_order_and_only_a_running_run_may_have_them,
     runs::a_change_reaches_no_other_run_and_no_other_job,

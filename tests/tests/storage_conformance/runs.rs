@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use handshake_core::document::Proposal;
 use handshake_core::job::{AiJob, JobMetrics, JobState, PlannedOperation};
-use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeState};
+use handshake_core::node::{AttemptLog, Contribution, LogLine, NodeError, NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
-use handshake_core::storage::{Claim, Database, EventOutbox, JobStore, Payloads, RunChange, RunStore, StorageError};
+use handshake_core::step::LogLevel;
+use handshake_core::storage::{
+    Claim, Database, EventOutbox, JobStore, LogQuery, Logs, Payloads, RunChange, RunStore, StorageError,
+};
 use handshake_core::{Clock, Digest, Json, PluginId, RunId, StepId};
 use handshake_tests::storage::World;
 use serde_json::json;
@@ -193,6 +196,46 @@ pub(crate) async fn effects_come_back_in_order_and_only_a_running_run_may_have_t
     assert!(matches!(late, Err(StorageError::Conflict(_))));
     assert_eq!(world.database.effects(id).await.unwrap().len(), 3);
     assert_eq!(world.recorded().await.len(), 3);
+}
+
+pub(crate) async fn logs_come_in_the_order_in_which_attempts_ended_and_a_part_at_a_time(world: World) {
+    let claim = claimed(&world).await;
+    let id = claim.run.run_id;
+    let commit = async |nodes: Vec<NodeExecution>| {
+        world.database.commit(id, claim.fence, RunChange { nodes, ..RunChange::default() }).await.unwrap();
+    };
+    let line = |text: &str| LogLine { at: world.clock.now(), level: LogLevel::Warn, line: text.to_owned() };
+    let long = "ä".repeat(600_000);
+    let mut ended = Vec::new();
+    for (step, index, attempt, text) in [("b", Some(1), 1, &*long), ("b", Some(0), 1, &long), ("a", None, 2, "short")] {
+        commit(vec![world.node(id, step, index, attempt)]).await;
+        world.clock.advance(Duration::from_secs(1));
+        let (finished_at, log) = (Some(world.clock.now()), vec![line("first"), line(text)]);
+        ended.push(NodeExecution { finished_at, log, ..world.node(id, step, index, attempt) });
+    }
+    ended.push(world.node(id, "silent", None, 1));
+    commit(ended.clone()).await;
+    let log =
+        |node: &NodeExecution| AttemptLog { node: node.node.clone(), attempt: node.attempt, lines: node.log.clone() };
+
+    let read = async |step: Option<&str>, skip| {
+        let step = step.map(|step| StepId::new(step).unwrap());
+        world.database.logs(id, LogQuery { step, skip }).await.unwrap()
+    };
+    assert_eq!(read(None, 0).await, Logs { attempts: vec![log(&ended[0])], next: Some(1) });
+    assert_eq!(read(None, 1).await, Logs { attempts: vec![log(&ended[1]), log(&ended[2])], next: None });
+    assert_eq!(read(Some("a"), 0).await, Logs { attempts: vec![log(&ended[2])], next: None });
+    assert_eq!(read(Some("silent"), 0).await, Logs::default());
+    assert_eq!(read(None, 3).await, Logs::default());
+
+    // Whoever reads attempts and writes them back has not read their logs.
+    let nodes = world.database.nodes(id, Payloads::Read).await.unwrap();
+    assert!(nodes.iter().all(|node| node.log.is_empty()));
+    commit(nodes).await;
+    assert_eq!(read(None, 1).await.attempts.len(), 2);
+    let nul = NodeExecution { log: vec![line("\0")], ..world.node(id, "c", None, 1) };
+    let refused = world.database.commit(id, claim.fence, RunChange { nodes: vec![nul], ..RunChange::default() }).await;
+    assert!(matches!(refused, Err(StorageError::Validation(_))), "{refused:?}");
 }
 
 pub(crate) async fn a_change_reaches_no_other_run_and_no_other_job(world: World) {

@@ -13,6 +13,7 @@ pub(crate) mod effects;
 pub(crate) mod grants;
 pub(crate) mod jobs;
 pub(crate) mod live;
+pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod pins;
@@ -73,6 +74,7 @@ fn everything() -> Routes {
         .merge(policy::routes())
         .merge(database::routes())
         .merge(artifacts::routes())
+        .merge(logs::routes())
         .merge(backup::routes())
         .merge(workflows::routes())
         .merge(triggers::routes())

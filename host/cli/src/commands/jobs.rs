@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::Context;
 use super::artifacts::{ArtifactsArgs, artifacts};
 use super::audit::filters;
+use super::logs::{LogsArgs, logs};
 use super::run::{seconds, start, to_the_end, tone, watch};
 use crate::access::{Access, Need, with_parameters};
 use crate::api::effects::PermittedEffect;
@@ -39,6 +40,8 @@ pub(crate) enum JobsCommand {
     Show(ShowArgs),
     /// Lists the large values that a job's steps stored, or writes one to a file
     Artifacts(ArtifactsArgs),
+    /// Prints what a job's steps have logged; `watch` follows what they log now
+    Logs(LogsArgs),
     /// Says yes to what a job asks; it goes on when nobody else is needed
     Approve(ApproveArgs),
     /// Says no to what a job asks
@@ -201,6 +204,7 @@ pub(crate) async fn jobs(context: &Context<'_>, command: &JobsCommand) -> Result
         JobsCommand::Pin(args) => pin(context, args, true).await?,
         JobsCommand::Unpin(args) => pin(context, args, false).await?,
         JobsCommand::Artifacts(args) => artifacts(context, args).await?,
+        JobsCommand::Logs(args) => logs(context, args).await?,
         JobsCommand::List(args) => {
             let path = with_parameters(
                 "/api/v1/jobs",

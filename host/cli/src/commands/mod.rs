@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod documents;
 pub(crate) mod init;
 pub(crate) mod jobs;
+pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod plugin;
 pub(crate) mod policy;

@@ -8,7 +8,7 @@ use handshake_core::event::{EventType, Judgement};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::run::WorkflowRun;
-use handshake_core::storage::Payloads;
+use handshake_core::storage::{LogQuery, Logs, Payloads};
 use handshake_core::token::Right;
 use handshake_core::{RunId, StepId};
 use handshake_recorder::{EventQuery, MatrixQuery, RecordedEvent};
@@ -33,6 +33,8 @@ use crate::review::{matrix, sign_off};
 const MOST_PAYLOADS: usize = 50;
 /// Characters of an input or output that are shown.
 const LONGEST_PAYLOAD: usize = 2_000;
+/// Lines of logs that are shown; the script keeps as many.
+const MOST_LOG_LINES: usize = 2_000;
 /// Artifacts that are listed.
 const MOST_ARTIFACTS: usize = 100;
 /// Calls of models that are listed.
@@ -76,13 +78,17 @@ async fn show(
         Some(run) if job.workflow_run_id == Some(run.run.run_id) => host.database.artifacts(run.run.run_id).await?,
         _ => Vec::new(),
     };
+    let logs = match run {
+        Some(run) => host.database.logs(run.run.run_id, LogQuery::default()).await?,
+        None => Logs::default(),
+    };
     Ok(frame.around(html! {
         (summary(job, &caller))
         @if !details.questions.is_empty() || details.proposals.is_some() { (approvals::of_job(&details, &caller)) }
         @if let Some(run) = run {
             (runs(&details, run))
             (steps(run))
-            section aria-labelledby="log-name" hidden { h2 id="log-name" { "Log" } pre class="log" id="log" {} }
+            (logged(job, &logs))
             (payloads(job, run))
             (stored(job, &artifacts))
         }
@@ -93,6 +99,24 @@ async fn show(
             p { a href={ "/recorder?job_id=" (job.job_id.to_string()) } { "All that is on record about this job" } }
         }
     }))
+}
+
+/// What ended attempts have logged; the page's script adds what is logged from then on.
+fn logged(job: &AiJob, logs: &Logs) -> Markup {
+    let lines = || logs.attempts.iter().flat_map(|log| log.lines.iter().map(move |said| (&log.node, said)));
+    html! {
+        section aria-labelledby="log-name" hidden[logs.attempts.is_empty()] {
+            h2 id="log-name" { "Log" }
+            pre class="log" id="log" tabindex="0" {
+                @for (node, said) in lines().take(MOST_LOG_LINES) {
+                    (said.at.to_string().get(11..19).unwrap_or_default()) " " (node.to_string()) ": " (shown(&said.line)) "\n"
+                }
+            }
+            @if logs.next.is_some() || lines().nth(MOST_LOG_LINES).is_some() {
+                p { "There is more: " code { "handshake jobs logs " (job.job_id.to_string()) } }
+            }
+        }
+    }
 }
 
 /// What only those see who may look at the record.

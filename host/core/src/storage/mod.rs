@@ -30,7 +30,7 @@ pub use self::page::Page;
 pub use self::retention::{
     Candidate, ContentSweeper, MOST_PRUNED, PruneReason, PruneReport, Pruned, RetentionPolicy, RetentionStore, Swept,
 };
-pub use self::runs::{Arrivals, Claim, OnClaim, Payloads, RunChange, RunStore, WorkQueue};
+pub use self::runs::{Arrivals, Claim, LogQuery, Logs, OnClaim, Payloads, RunChange, RunStore, WorkQueue};
 pub use self::tokens::TokenStore;
 pub use self::triggers::TriggerStore;
 use crate::{HostId, Timestamp};

@@ -8,10 +8,10 @@ use super::StorageError;
 use crate::artifact::ArtifactHandle;
 use crate::event::AdmittedEvent;
 use crate::job::AiJob;
-use crate::node::NodeExecution;
+use crate::node::{AttemptLog, NodeExecution};
 use crate::recorder::EffectNote;
 use crate::run::{FencingToken, RunState, WorkflowRun};
-use crate::{Digest, JobId, RunId};
+use crate::{Digest, JobId, RunId, StepId};
 
 /// A host's right to execute a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,24 @@ pub enum Payloads {
     LeftOut,
 }
 
+/// Which logs of a run to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Of this step alone.
+    pub step: Option<StepId>,
+    /// How many of those attempts that logged anything are passed over: as many as were read before.
+    pub skip: u32,
+}
+
+/// Some of a run's logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// In the order in which the attempts ended.
+    pub attempts: Vec<AttemptLog>,
+    /// How many to pass over to read on; none when these were the last.
+    pub next: Option<u32>,
+}
+
 /// Runs and their nodes.
 #[async_trait]
 pub trait RunStore: Send + Sync {
@@ -68,6 +86,8 @@ pub trait RunStore: Send + Sync {
     async fn heartbeat(&self, id: RunId, fence: FencingToken) -> Result<(), StorageError>;
     /// Every attempt of every node of a run, by step, index and attempt.
     async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError>;
+    /// What a run's ended attempts logged; about a megabyte at a time, and of one attempt at least.
+    async fn logs(&self, run: RunId, query: LogQuery) -> Result<Logs, StorageError>;
     /// Effects that a run's attempts were permitted, in order.
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError>;
     /// Runs that are running by the books of this host, although it has just started.

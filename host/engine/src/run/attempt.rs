@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,7 +13,7 @@ use handshake_core::job::AiJob;
 use handshake_core::node::{Contribution, NodeError, NodeExecution, NodeKey, NodeState};
 use handshake_core::recorder::RecorderError;
 use handshake_core::run::FencingToken;
-use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome, Usage};
+use handshake_core::step::{StepExecutor, StepFailure, StepInvocation, StepOutcome};
 use handshake_core::workflow::Step;
 use handshake_core::{Digest, Json, RunId, SpanId};
 
@@ -21,7 +21,7 @@ use super::prepared::StepResources;
 use super::{Envelope, bounded};
 use crate::engine::EngineServices;
 use crate::safeguards::{CleanObserver, Words};
-use crate::updates::{NodeObserver, Updates};
+use crate::updates::{NodeObserver, Said, Updates};
 
 /// One attempt, from its checkpoint on.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Attempt {
     seed: [u8; 32],
     row: Row,
     since: Duration,
-    used: Arc<OnceLock<Usage>>,
+    said: Arc<Said>,
 }
 
 #[derive(Debug)]
@@ -68,8 +68,8 @@ impl Attempt {
             started_at: services.clock.now(),
         };
         let span = SpanId::fresh(&*services.ids);
-        let (since, used) = (services.clock.monotonic(), Arc::default());
-        Self { node, number, tries, input, span, seed, row, since, used }
+        let (since, said) = (services.clock.monotonic(), Arc::default());
+        Self { node, number, tries, input, span, seed, row, since, said }
     }
 
     fn row(&self, state: NodeState) -> NodeExecution {
@@ -84,6 +84,7 @@ impl Attempt {
             output: None,
             contribution: Contribution::default(),
             error: None,
+            log: Vec::new(),
             random_seed: seed_text(&self.seed),
             started_at: self.row.started_at,
             finished_at: None,
@@ -146,9 +147,9 @@ impl Attempt {
     ) -> Result<(NodeExecution, AdmittedEvent), RecorderError> {
         let clock = &envelope.services.clock;
         row.finished_at = Some(clock.now());
+        row.log = self.said.log();
         let lasted = clock.monotonic().saturating_sub(self.since);
-        let used = self.used.get().copied();
-        Ok((row, envelope.step_span_end(self.span, &self.node, result, (lasted, used), metrics)?))
+        Ok((row, envelope.step_span_end(self.span, &self.node, result, (lasted, self.said.used()), metrics)?))
     }
 
     /// What the executor is given.
@@ -198,7 +199,7 @@ impl Attempt {
                     run: self.row.run,
                     job: job.job_id,
                     node: self.node.clone(),
-                    used: Arc::clone(&self.used),
+                    said: Arc::clone(&self.said),
                 },
             }),
         }

@@ -722,6 +722,7 @@ fn skipped(run_id: RunId, node: NodeKey, now: handshake_core::Timestamp) -> Node
         input: Json::default(),
         output: None,
         contribution: Contribution::default(),
+        log: Vec::new(),
         error: None,
         random_seed: NO_SEED.to_owned(),
         started_at: now,

@@ -72,6 +72,7 @@ impl Pending {
             input: self.input.clone(),
             output: None,
             contribution: Contribution::default(),
+            log: Vec::new(),
             error: None,
             random_seed: NO_SEED.to_owned(),
             started_at: self.started_at,

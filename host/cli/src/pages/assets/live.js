@@ -29,7 +29,12 @@ async function look() {
   if (!page.dataset.live) delete main.dataset.live;
   open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
   if (focused) main.querySelector(focused)?.focus({ preventScroll: true });
-  if (log && document.getElementById("log")) document.getElementById("log").replaceWith(log);
+  // Until the run has ended, what was heard is more than what is stored.
+  const stored = document.getElementById("log");
+  if (log?.hasChildNodes() && stored && page.dataset.live) {
+    stored.replaceWith(log);
+    log.closest("section").hidden = false;
+  }
 }
 
 let planned = 0;
@@ -45,7 +50,7 @@ function say(update) {
   const line = update.update === "node_log" ? update.line
     : update.update === "node_progress" ? `${update.done}${update.total ? "/" + update.total : ""} ${update.message}` : null;
   if (line === null) return;
-  const step = typeof update.node === "string" ? update.node : update.node?.step ?? "";
+  const step = update.node.step + (update.node.index === null ? "" : `[${update.node.index}]`);
   log.closest("section").hidden = false;
   log.append(`${update.at.slice(11, 19)} ${step}: ${line}\n`);
   while (log.childNodes.length > 2000) log.firstChild.remove();
