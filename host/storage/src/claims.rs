@@ -80,7 +80,7 @@ impl EncodedChange {
             run.update(step.connection).await?;
         }
         for node in &self.nodes {
-            node.write(step.connection).await?;
+            node.write(step).await?;
         }
         Ok(())
     }

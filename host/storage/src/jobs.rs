@@ -325,7 +325,7 @@ impl Operation for Transition {
         if let Some(run) = &self.run {
             run.insert(step).await?;
             for node in &self.nodes {
-                node.write(step.connection).await?;
+                node.write(step).await?;
             }
             artifacts::inherit(step, run.run_id, self.job.job_id).await?;
             step.connection.announce().await?;

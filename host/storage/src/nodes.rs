@@ -4,7 +4,7 @@ use handshake_core::node::{AttemptLog, NodeExecution, NodeKey};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::FencingToken;
 use handshake_core::storage::{LogQuery, Logs, Payloads, StorageError};
-use handshake_core::{Json, PluginId, RunId, StepId, Timestamp};
+use handshake_core::{HostId, Json, PluginId, RunId, StepId, Timestamp};
 
 use crate::error::{failed, unreadable};
 use crate::operation::Step;
@@ -12,8 +12,8 @@ use crate::sql::{Connection, Row, column, number, query, signed};
 use crate::text;
 
 const UPSERT: &str = "INSERT INTO node_executions (run_id, step_id, item_index, attempt, state, plugin, component_sha256, \
-     input, output, error, random_seed, started_at, finished_at, contribution, log) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+     input, output, error, random_seed, started_at, finished_at, contribution, log, host) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
      ON CONFLICT (run_id, step_id, item_index, attempt) DO UPDATE SET state = excluded.state, plugin = excluded.plugin, \
      component_sha256 = excluded.component_sha256, input = excluded.input, output = excluded.output, \
      error = excluded.error, random_seed = excluded.random_seed, started_at = excluded.started_at, \
@@ -27,6 +27,7 @@ const LOGGED: &str = "SELECT step_id, item_index, attempt, finished_at, CAST(len
      WHERE run_id = $1 AND log IS NOT NULL";
 const LOG: &str =
     "SELECT log FROM node_executions WHERE run_id = $1 AND step_id = $2 AND item_index = $3 AND attempt = $4";
+const HOSTS: &str = "SELECT DISTINCT host FROM node_executions WHERE run_id = $1 AND host IS NOT NULL";
 const INSERT_EFFECT: &str = "INSERT INTO attempt_effects (run_id, step_id, item_index, attempt, call_number, fence, capability, \
      resource, host, event_seq, noted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const EFFECTS_OF: &str = "SELECT run_id, step_id, item_index, attempt, call_number, fence, capability, resource \
@@ -71,7 +72,7 @@ impl NodeRow {
     }
 
     /// Writes it, new or changed.
-    pub(crate) async fn write(&self, connection: &mut Connection) -> Result<(), StorageError> {
+    pub(crate) async fn write(&self, step: &mut Step<'_>) -> Result<(), StorageError> {
         let node = &self.node;
         let statement = query(UPSERT)
             .bind(node.run_id.to_string())
@@ -88,8 +89,9 @@ impl NodeRow {
             .bind(node.started_at.micros())
             .bind(node.finished_at.map(Timestamp::micros))
             .bind(self.contribution.as_deref())
-            .bind(self.log.as_deref());
-        statement.execute(connection).await.map(drop).map_err(failed("store an attempt"))
+            .bind(self.log.as_deref())
+            .bind(step.host.to_string());
+        statement.execute(step.connection).await.map(drop).map_err(failed("store an attempt"))
     }
 }
 
@@ -138,6 +140,12 @@ pub(crate) async fn of_run(
     let mut nodes = attempts.fetch_each(connection, "list attempts", decode).await?;
     nodes.sort_by(|a, b| (&a.node, a.attempt).cmp(&(&b.node, b.attempt)));
     Ok(nodes)
+}
+
+/// The hosts that began attempts of a run.
+pub(crate) async fn hosts_of(connection: &mut Connection, run: RunId) -> Result<Vec<HostId>, StorageError> {
+    let decode = |row: &Row| column::<String>(row, "host")?.parse().map_err(unreadable("host id"));
+    query(HOSTS).bind(run.to_string()).fetch_each(connection, "list hosts", decode).await
 }
 
 /// How many characters of logs are read at once, one attempt's at least.

@@ -230,6 +230,11 @@ impl RunStore for SqlDatabase {
         nodes::logs_of(&mut reader, run, query).await
     }
 
+    async fn hosts(&self, run: RunId) -> Result<Vec<HostId>, StorageError> {
+        let mut reader = self.reader("list hosts").await?;
+        nodes::hosts_of(&mut reader, run).await
+    }
+
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError> {
         let mut reader = self.reader("list effects").await?;
         nodes::effects_of(&mut reader, run).await

@@ -147,6 +147,7 @@ hand_on! { RunStore:
     heartbeat(id: RunId, fence: FencingToken) -> Answer<()>;
     nodes(run: RunId, payloads: Payloads) -> Answer<Vec<NodeExecution>>;
     logs(run: RunId, query: LogQuery) -> Answer<Logs>;
+    hosts(run: RunId) -> Answer<Vec<HostId>>;
     effects(run: RunId) -> Answer<Vec<EffectNote>>;
     interrupted() -> Answer<Vec<WorkflowRun>>;
 }

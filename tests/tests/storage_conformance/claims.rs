@@ -85,6 +85,33 @@ pub(crate) async fn queued_runs_are_claimed_oldest_first_with_their_events(world
     assert_eq!(world.recorded().await.len(), 5, "one event for each claim");
 }
 
+pub(crate) async fn the_hosts_of_a_run_are_those_that_began_its_attempts(world: World) {
+    let (_, id) = submit(&world).await;
+    let claim = world.database.claim(id, RunChange::default()).await.unwrap();
+    assert_eq!(world.database.hosts(id).await.unwrap(), []);
+    let waits = RunChange {
+        run: Some(WorkflowRun { state: RunState::Waiting, ..claim.run }),
+        job: Some(AiJob { state: JobState::AwaitingUser, ..claim.job }),
+        nodes: vec![world.node(id, "a", None, 1)],
+        ..RunChange::default()
+    };
+    world.database.commit(id, claim.fence, waits).await.unwrap();
+    let other = competitor(&world).await;
+    let claim = other.claim(id, RunChange::default()).await.unwrap();
+    // That another host ends an attempt does not make it the one that began it.
+    let nodes = vec![world.node(id, "a", None, 1)];
+    other.commit(id, claim.fence, RunChange { nodes, ..RunChange::default() }).await.unwrap();
+    assert_eq!(world.database.hosts(id).await.unwrap(), [world.sql.host()]);
+    let nodes = vec![world.node(id, "a", None, 2)];
+    other.commit(id, claim.fence, RunChange { nodes, ..RunChange::default() }).await.unwrap();
+    let mut expected = vec![world.sql.host(), other.host()];
+    expected.sort();
+    expected.dedup();
+    let mut hosts = world.database.hosts(id).await.unwrap();
+    hosts.sort();
+    assert_eq!(hosts, expected);
+}
+
 pub(crate) async fn a_queued_run_whose_job_has_ended_is_passed_over(world: World) {
     let (cancelled, _) = submit(&world).await;
     world.clock.advance(Duration::from_secs(1));

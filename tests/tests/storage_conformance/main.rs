@@ -59,6 +59,7 @@ const CASES: &[Case] = &cases![
     runs::a_run_that_nobody_executes_is_amended_from_the_state_that_was_seen,
     outbox::the_chain_is_contiguous_after_a_mixed_concurrent_load,
     claims::queued_runs_are_claimed_oldest_first_with_their_events,
+    claims::the_hosts_of_a_run_are_those_that_began_its_attempts,
     claims::a_queued_run_whose_job_has_ended_is_passed_over,
     claims::each_job_is_claimed_exactly_once_by_a_crowd,
     claims::stalled_workflows_are_detected_by_heartbeat,

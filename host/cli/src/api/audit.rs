@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use handshake_core::token::Right;
-use handshake_core::{EventId, RunId};
+use handshake_core::{EventId, HostId, RunId};
 use handshake_recorder::{EventPage, EventQuery, MatrixQuery, TraceTree};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Answer, Caller, Document, Host, Parameters, Refusal, Routes};
@@ -46,8 +47,25 @@ pub(super) fn routes() -> Routes {
         .get(Right::Audit, "/audit/reports/{run}", "Everything about a run", report)
 }
 
-async fn events(State(host): Host, Parameters(query): Parameters<EventQuery>) -> Answer<EventPage> {
-    Ok(Json(host.projection().await?.events(&query).await?))
+/// Some of the record of this host.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct RecordPage {
+    /// What was found.
+    #[serde(flatten)]
+    pub(crate) page: EventPage,
+    /// When it was asked for a run or a job: other hosts that executed parts of it, on whose records more is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) elsewhere: Vec<HostId>,
+}
+
+async fn events(State(host): Host, Parameters(query): Parameters<EventQuery>) -> Answer<RecordPage> {
+    let page = host.projection().await?.events(&query).await?;
+    let runs = match (query.run_id, query.job_id) {
+        (Some(run), _) => vec![run],
+        (None, Some(job)) => host.database.runs_of(job).await?.iter().map(|run| run.run_id).collect(),
+        (None, None) => Vec::new(),
+    };
+    Ok(Json(RecordPage { page, elsewhere: review::elsewhere(&host, &runs).await? }))
 }
 
 async fn trace(State(host): Host, Path(id): Path<String>) -> Answer<TraceTree> {

@@ -7,6 +7,7 @@ use super::{badge, moment, part, shown};
 use crate::review::matrix::MatrixLine;
 use crate::review::report::ReportData;
 use crate::review::sign_off::SignOffLine;
+use crate::review::told_elsewhere;
 
 pub(super) fn badges(report: &ReportData) -> Markup {
     let denied: u64 = report.denials.values().sum();
@@ -47,6 +48,9 @@ pub(super) fn summary(report: &ReportData) -> Markup {
         html! {
             @if let Some(before) = report.incomplete_before {
                 p class="warn" { "What was recorded before " (moment(before)) " is not kept any more." }
+            }
+            @if let Some(elsewhere) = told_elsewhere(&report.matrix.elsewhere) {
+                p class="warn" { "Not all of it is here: " (elsewhere) "." }
             }
             @if let Some(error) = &run.error { p class="warn" { (shown(error)) } }
             @for violation in &report.violations {

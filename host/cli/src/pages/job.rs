@@ -27,7 +27,7 @@ use crate::host::HostState;
 use crate::page;
 use crate::review::report::ReportedAttempt;
 use crate::review::sign_off::{SignOffLine, SignOffRequest};
-use crate::review::{matrix, sign_off};
+use crate::review::{matrix, sign_off, told_elsewhere};
 
 /// Attempts whose inputs and outputs are shown.
 const MOST_PAYLOADS: usize = 50;
@@ -93,6 +93,9 @@ async fn show(
             (stored(job, &artifacts))
         }
         @if let (Some(reviewed), Some(run)) = (&reviewed, run) {
+            @if let Some(elsewhere) = told_elsewhere(&reviewed.matrix.elsewhere) {
+                p class="warn" { "Not all of it is here: " (elsewhere) "." }
+            }
             (page::matrix_of(&reviewed.matrix.rows))
             (models(&reviewed.calls))
             (signatures(&reviewed.signatures, run, &caller))

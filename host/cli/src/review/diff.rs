@@ -87,7 +87,11 @@ pub(crate) async fn diff(host: &HostState, request: DiffRequest) -> Result<Diff,
 
 async fn side(host: &HostState, text: &str) -> Result<Uses, CliError> {
     let query = match text.parse::<RunId>() {
-        Ok(run) => MatrixQuery { run_id: Some(host.database.run(run).await?.run_id), ..MatrixQuery::default() },
+        Ok(run) => {
+            let run_id = host.database.run(run).await?.run_id;
+            super::require_whole(host, run_id).await?;
+            MatrixQuery { run_id: Some(run_id), ..MatrixQuery::default() }
+        }
         Err(_) if text.contains('@') => MatrixQuery { plugin: Some(text.to_owned()), ..MatrixQuery::default() },
         Err(_) => {
             return Err(CliError::usage(format!("`{text}` is neither the id of a run nor a plugin with its version"))

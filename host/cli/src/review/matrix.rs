@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use handshake_core::capability::{Axis, CapabilityId, Resource};
 use handshake_core::event::Outcome;
-use handshake_core::{Digest, RunId};
+use handshake_core::{Digest, HostId, RunId};
 use handshake_recorder::{MatrixQuery, MatrixRow, ResourceUse};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub(crate) struct Matrix {
     pub(crate) more_runs: bool,
     /// Whether it was looked for what is new. Not over everything, and not in more than 50,000 allowed calls.
     pub(crate) new_is_known: bool,
+    /// Of a run or a job: other hosts that executed parts of it, on whose records it is what those asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) elsewhere: Vec<HostId>,
 }
 
 /// One plugin and one axis.
@@ -108,7 +111,8 @@ pub(crate) async fn matrix(host: &HostState, query: &MatrixQuery) -> Result<Matr
             (line.new_resources, line.new_resources_total) = (new.resources, new.count);
         }
     }
-    Ok(Matrix { rows: lines.into_values().collect(), runs: runs.len() as u64, more_runs, new_is_known })
+    let elsewhere = if is_whole { Vec::new() } else { super::elsewhere(host, &runs).await? };
+    Ok(Matrix { rows: lines.into_values().collect(), runs: runs.len() as u64, more_runs, new_is_known, elsewhere })
 }
 
 /// Whether a call that was allowed is one that the grant covers.

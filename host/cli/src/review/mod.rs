@@ -15,7 +15,40 @@ pub(crate) mod simulate;
 pub(crate) mod suggest;
 pub(crate) mod summary;
 
+use std::collections::BTreeSet;
+
+use handshake_core::{HostId, RunId};
 use serde::{Deserialize, Serialize};
+
+use crate::error::CliError;
+use crate::host::HostState;
+
+/// Other hosts that executed parts of runs: what those asked for is on their records, and not on this one.
+pub(crate) async fn elsewhere(host: &HostState, runs: &[RunId]) -> Result<Vec<HostId>, CliError> {
+    let mut hosts = BTreeSet::new();
+    for run in runs {
+        hosts.extend(host.database.hosts(*run).await?);
+    }
+    hosts.remove(&host.database.host());
+    Ok(hosts.into_iter().collect())
+}
+
+/// The same, in words.
+pub(crate) fn told_elsewhere(hosts: &[HostId]) -> Option<String> {
+    let (first, more) = hosts.split_first()?;
+    let all = more.iter().fold(format!("`{first}`"), |all, host| format!("{all}, `{host}`"));
+    Some(format!(
+        "parts were executed by host {all}, and are on its record alone; file host-id of a data directory names it"
+    ))
+}
+
+/// Refuses what cannot be said of a run without all that is on record about it.
+async fn require_whole(host: &HostState, run: RunId) -> Result<(), CliError> {
+    match told_elsewhere(&elsewhere(host, &[run]).await?) {
+        Some(problem) => Err(CliError::conflict(format!("of run `{run}` {problem}"))),
+        None => Ok(()),
+    }
+}
 
 /// A place in a text that decided, with what stands there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

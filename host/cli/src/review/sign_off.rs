@@ -110,6 +110,12 @@ pub(crate) async fn sign_off(
         return Err(CliError::conflict(format!("run `{}` is `{}`, and not over", run.run_id, run.state))
             .hint("handshake jobs watch waits for its end"));
     }
+    let hosts = host.database.hosts(run.run_id).await?;
+    if let (Some(other), false) = (hosts.first(), hosts.contains(&host.database.host())) {
+        let problem =
+            format!("run `{}` was executed by host `{other}`, and nothing of it is on this record", run.run_id);
+        return Err(CliError::conflict(problem).hint("sign off there: the file host-id of its data directory names it"));
+    }
     let projection = host.projection().await?;
     let verified = host.keeper.verify(projection, None).await.map_err(|error| failed(&error))?;
     if let Some(finding) = &verified.finding {

@@ -134,6 +134,7 @@ impl Gathering<'_> {
     }
 
     async fn look(&mut self, file: &(Digest, String), part: &str, stored: &StoredRun) -> Result<(), CliError> {
+        super::require_whole(self.host, stored.run.run_id).await?;
         let query = MatrixQuery { run_id: Some(stored.run.run_id), ..MatrixQuery::default() };
         let used = self.host.projection().await?.resources(&query).await?;
         if !self.files.contains_key(file) {

@@ -11,7 +11,7 @@ use crate::job::AiJob;
 use crate::node::{AttemptLog, NodeExecution};
 use crate::recorder::EffectNote;
 use crate::run::{FencingToken, RunState, WorkflowRun};
-use crate::{Digest, JobId, RunId, StepId};
+use crate::{Digest, HostId, JobId, RunId, StepId};
 
 /// A host's right to execute a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,8 @@ pub trait RunStore: Send + Sync {
     async fn nodes(&self, run: RunId, payloads: Payloads) -> Result<Vec<NodeExecution>, StorageError>;
     /// What a run's ended attempts logged; about a megabyte at a time, and of one attempt at least.
     async fn logs(&self, run: RunId, query: LogQuery) -> Result<Logs, StorageError>;
+    /// The hosts that began attempts of a run: on whose records it is what those asked for.
+    async fn hosts(&self, run: RunId) -> Result<Vec<HostId>, StorageError>;
     /// Effects that a run's attempts were permitted, in order.
     async fn effects(&self, run: RunId) -> Result<Vec<EffectNote>, StorageError>;
     /// Runs that are running by the books of this host, although it has just started.

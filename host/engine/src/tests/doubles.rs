@@ -263,6 +263,9 @@ impl RunStore for MemoryDatabase {
         };
         Ok(Logs { attempts: logged.map(log).collect(), next: None })
     }
+    async fn hosts(&self, run: RunId) -> Result<Vec<HostId>, StorageError> {
+        Ok(self.tables().runs.get(&run).and_then(|run| run.host).into_iter().collect())
+    }
     async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {
         Ok(self.tables().effects.clone())
     }

@@ -3,11 +3,12 @@
 use clap::Args;
 use handshake_core::event::{EventType, Outcome};
 use handshake_core::{JobId, RunId, StepId, Timestamp, TraceId};
-use handshake_recorder::{EventPage, EventQuery, RecordedEvent};
+use handshake_recorder::{EventQuery, RecordedEvent};
 use serde_json::Value;
 
-use super::{filters, note_missing, path_of};
+use super::{filters, note_elsewhere, note_missing, path_of};
 use crate::access::Access;
+use crate::api::audit::RecordPage;
 use crate::error::CliError;
 use crate::output::{ALERT, Output};
 
@@ -51,7 +52,7 @@ pub(crate) struct DecisionsArgs {
 
 /// Lists decisions.
 pub(super) async fn decisions(access: Access, output: &Output, args: &DecisionsArgs) -> Result<(), CliError> {
-    let page = access.get::<EventPage>(&path_of("/api/v1/audit/events", &args.query())?).await;
+    let page = access.get::<RecordPage>(&path_of("/api/v1/audit/events", &args.query())?).await;
     show_decisions(output, &access.finish(output, page).await?)
 }
 
@@ -75,10 +76,12 @@ impl DecisionsArgs {
     }
 }
 
-fn show_decisions(output: &Output, page: &EventPage) -> Result<(), CliError> {
+fn show_decisions(output: &Output, found: &RecordPage) -> Result<(), CliError> {
     if output.is_json() {
-        return output.json(page);
+        return output.json(found);
     }
+    let page = &found.page;
+    note_elsewhere(output, &found.elsewhere);
     note_missing(output, page.incomplete_before);
     if page.events.is_empty() {
         output.note("no decisions");

@@ -6,8 +6,9 @@ use clap::Args;
 use handshake_recorder::{EventPage, EventQuery};
 
 use super::filters::Filters;
-use super::{note_missing, path_of};
+use super::{note_elsewhere, note_missing, path_of};
 use crate::access::Need;
+use crate::api::audit::RecordPage;
 use crate::commands::Context;
 use crate::error::CliError;
 use crate::output::Output;
@@ -45,17 +46,19 @@ pub(super) async fn events(context: &Context<'_>, args: &EventsArgs) -> Result<(
     show(context.output, &ask(context, &query).await?)
 }
 
-async fn ask(context: &Context<'_>, query: &EventQuery) -> Result<EventPage, CliError> {
+async fn ask(context: &Context<'_>, query: &EventQuery) -> Result<RecordPage, CliError> {
     let path = path_of("/api/v1/audit/events", query)?;
     let access = context.access(Need::Answers).await?;
-    let page = access.get::<EventPage>(&path).await;
+    let page = access.get::<RecordPage>(&path).await;
     access.finish(context.output, page).await
 }
 
-fn show(output: &Output, page: &EventPage) -> Result<(), CliError> {
+fn show(output: &Output, found: &RecordPage) -> Result<(), CliError> {
     if output.is_json() {
-        return output.json(page);
+        return output.json(found);
     }
+    let page = &found.page;
+    note_elsewhere(output, &found.elsewhere);
     note_missing(output, page.incomplete_before);
     if page.events.is_empty() {
         output.note("no events");
@@ -78,7 +81,7 @@ async fn follow(context: &Context<'_>, args: &EventsArgs) -> Result<(), CliError
         query.after = Some("0".to_owned());
     } else {
         let newest = EventQuery { limit: 1, ..EventQuery::default() };
-        query.after = Some(ask(context, &newest).await?.resume);
+        query.after = Some(ask(context, &newest).await?.page.resume);
     }
     query.limit = 1000;
     output.note("following; Ctrl-C ends it");
@@ -87,7 +90,7 @@ async fn follow(context: &Context<'_>, args: &EventsArgs) -> Result<(), CliError
         let page = match ask(context, &query).await {
             Ok(page) => {
                 refused = 0;
-                page
+                page.page
             }
             // Its owner ended in the middle of the answer.
             Err(error) if error.code == "busy" && refused < PATIENCE => {

@@ -4,7 +4,7 @@ use clap::Args;
 use handshake_core::{JobId, RunId, Timestamp};
 use handshake_recorder::MatrixQuery;
 
-use super::{filters, path_of};
+use super::{filters, note_elsewhere, path_of};
 use crate::access::Access;
 use crate::error::CliError;
 use crate::output::{ALERT, Output};
@@ -42,6 +42,7 @@ fn show_matrix(output: &Output, matrix: &Matrix) -> Result<(), CliError> {
     if output.is_json() {
         return output.json(matrix);
     }
+    note_elsewhere(output, &matrix.elsewhere);
     if matrix.more_runs {
         output.note(&format!(
             "what was declared and granted is that of the latest {} runs; ask about one with --run, or since a time with --since",

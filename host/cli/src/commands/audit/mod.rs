@@ -20,7 +20,7 @@ mod suggest;
 mod trace;
 
 use clap::Subcommand;
-use handshake_core::Timestamp;
+use handshake_core::{HostId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,6 +28,7 @@ use super::Context;
 use crate::access::{Need, with_parameters};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
+use crate::review::told_elsewhere;
 
 /// `handshake audit …`
 #[derive(Debug, Subcommand)]
@@ -120,6 +121,13 @@ fn path_of(path: &str, query: &impl Serialize) -> Result<String, CliError> {
 fn note_missing(output: &Output, incomplete_before: Option<Timestamp>) {
     if let Some(since) = incomplete_before {
         output.note(&format!("what was recorded before {since} is not kept any more"));
+    }
+}
+
+/// Says that a part of what was asked for is on the record of other hosts.
+fn note_elsewhere(output: &Output, hosts: &[HostId]) {
+    if let Some(elsewhere) = told_elsewhere(hosts) {
+        output.note(&elsewhere);
     }
 }
 
