@@ -151,6 +151,24 @@ fn no_mode_but_the_local_one_shows_secrets_or_host_paths_and_the_safe_one_no_pay
 }
 
 #[test]
+fn what_steps_logged_is_in_bundles_that_have_payloads() {
+    let (project, _) = project();
+    let leak = "name: leak\nmounts: { in: { path: docs, access: read } }\nsteps:\n  \
+                - { id: leak, uses: hostile, with: { behaviour: leak-everywhere, target: /in/a.md }, grants: ['fs.read:in'] }\n";
+    project.run_workflow(leak, &["--quiet"]);
+    let jobs = project.run(&["jobs", "list", "--limit", "1", "--output", "json"]).success().json();
+    let job = jobs["jobs"][0]["job_id"].as_str().unwrap();
+    for (mode, logs) in [("SAFE_DEFAULT", false), ("WORKSPACE", true), ("FULL_LOCAL", true)] {
+        let file = format!("{mode}.zip");
+        project.run(&["audit", "bundle", job, "-o", &file, "--mode", mode]).success();
+        let files = unpacked(&project.path(&file));
+        let logged = files.get("logs.jsonl");
+        assert_eq!(logged.is_some_and(|text| text.contains(HARMLESS)), logs, "{mode}: {logged:?}");
+        assert!(PLANTED.iter().all(|(_, piece)| logged.is_none_or(|text| !text.contains(piece))), "{mode}: {logged:?}");
+    }
+}
+
+#[test]
 fn nothing_is_replaced_unless_asked_and_what_cannot_be_bundled_is_said() {
     let (project, job) = project();
     let kept = project.write("kept.zip", "mine");

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use handshake_core::event::RedactionMode;
-use handshake_core::storage::Payloads;
-use handshake_core::{JobId, Timestamp};
+use handshake_core::storage::{LogQuery, Payloads};
+use handshake_core::{HostId, JobId, RunId, Timestamp};
 use handshake_recorder::EventQuery;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::archive::{Finished, Spool};
 use super::mode::{Part, View};
 use crate::error::CliError;
 use crate::host::HostState;
+use crate::review::elsewhere;
 
 /// Version of the bundle's form.
 const SCHEMA: u32 = 1;
@@ -46,8 +47,12 @@ pub(crate) async fn write(host: &Arc<HostState>, id: JobId, mode: RedactionMode)
     let events = events(host, id, &mut spool, &mut view).await?;
     spool.json("job.json", &view.of("job.json", Part::Job, value(&job)?)).map_err(failed)?;
     let payloads = if mode == RedactionMode::SafeDefault { Payloads::LeftOut } else { Payloads::Read };
-    let mut runs = Vec::new();
+    let (mut runs, mut ids) = (Vec::new(), Vec::new());
     for run in host.database.runs_of(id).await? {
+        ids.push(run.run_id);
+        if payloads == Payloads::Read {
+            logs(host, run.run_id, &mut spool, &mut view).await?;
+        }
         let nodes = host.database.nodes(run.run_id, payloads).await?;
         let nodes = nodes.iter().map(|node| Ok(view.of("runs.json", Part::Node, value(node)?)));
         let nodes = nodes.collect::<Result<Vec<_>, CliError>>()?;
@@ -56,7 +61,8 @@ pub(crate) async fn write(host: &Arc<HostState>, id: JobId, mode: RedactionMode)
     spool.json("runs.json", &json!({ "runs": runs })).map_err(failed)?;
     let environment = view.of("environment.json", Part::Report, environment(host).await?);
     spool.json("environment.json", &environment).map_err(failed)?;
-    let retention = view.of("retention-report.json", Part::Report, retention(host, &events).await?);
+    let retention =
+        view.of("retention-report.json", Part::Report, retention(host, &events, &elsewhere(host, &ids).await?).await?);
     spool.json("retention-report.json", &retention).map_err(failed)?;
     let redaction_report = json!({
         "recorded": { "rules": events.redactions, "not_listed": events.omitted },
@@ -119,6 +125,23 @@ async fn events(host: &HostState, id: JobId, spool: &mut Spool, view: &mut View<
     }
 }
 
+/// Writes what the attempts of a run have logged.
+async fn logs(host: &HostState, run: RunId, spool: &mut Spool, view: &mut View<'_>) -> Result<(), CliError> {
+    let folder = host.directory.file("recorder");
+    let failed = |error: io::Error| CliError::file("write a bundle in", &folder, &error);
+    spool.add("logs.jsonl", b"").map_err(failed)?;
+    let mut next = Some(0);
+    while let Some(skip) = next {
+        let logs = host.database.logs(run, LogQuery { step: None, skip }).await?;
+        for log in &logs.attempts {
+            let log = json!({ "run_id": run, "log": log });
+            spool.json_line("logs.jsonl", &view.of("logs.jsonl", Part::Log, log)).map_err(failed)?;
+        }
+        next = logs.next;
+    }
+    Ok(())
+}
+
 impl Events {
     fn count(&mut self, event: &Value) {
         self.count += 1;
@@ -151,7 +174,7 @@ async fn environment(host: &HostState) -> Result<Value, CliError> {
 }
 
 /// What is not there any more.
-async fn retention(host: &HostState, events: &Events) -> Result<Value, CliError> {
+async fn retention(host: &HostState, events: &Events, elsewhere: &[HostId]) -> Result<Value, CliError> {
     let status = host.keeper.status(host.projection().await?).await;
     Ok(json!({
         "retention_days": status.retention_days,
@@ -159,5 +182,7 @@ async fn retention(host: &HostState, events: &Events) -> Result<Value, CliError>
         "gaps": status.projection.gaps,
         // None when everything that was ever recorded is there.
         "incomplete_before": events.incomplete_before,
+        // Other hosts that executed parts of the job, on whose records those are.
+        "elsewhere": elsewhere,
     }))
 }

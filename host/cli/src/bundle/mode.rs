@@ -68,6 +68,7 @@ pub(super) enum Part {
     Run,
     Node,
     Event,
+    Log,
     Report,
 }
 
@@ -90,7 +91,7 @@ impl<'a> View<'a> {
             Part::Job => JOB,
             Part::Run => RUN,
             Part::Node => NODE,
-            Part::Event | Part::Report => &[],
+            Part::Event | Part::Log | Part::Report => &[],
         };
         let value = match value {
             Value::Object(fields) if self.mode == RedactionMode::SafeDefault && !shown.is_empty() => {
