@@ -14,6 +14,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::backends::RunningClock;
+use crate::postgres::TestDatabase;
 use crate::storage;
 
 /// The binary under test: the one that `HANDSHAKE_BIN` names, or the one that cargo builds now.
@@ -43,6 +44,7 @@ pub fn handshake() -> &'static Path {
 /// A project: `handshake.toml` and `policy.toml` as `init` writes them, `docs/` to read and `report/` to write.
 pub struct Project {
     folder: tempfile::TempDir,
+    database: Option<String>,
 }
 
 /// What a finished command left behind.
@@ -93,7 +95,13 @@ impl Project {
 
     /// An empty folder.
     pub fn bare() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), database: None }
+    }
+
+    /// The same as a host on a database that it shares with others.
+    pub fn on(mut self, database: &TestDatabase) -> Self {
+        self.database = Some(database.url.clone());
+        self
     }
 
     /// A path in the project.
@@ -122,6 +130,7 @@ impl Project {
             .env_remove("DATABASE_URL")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .env_remove("OTEL_EXPORTER_OTLP_HEADERS");
+        command.envs(self.database.iter().map(|url| ("DATABASE_URL", url)));
         command
     }
 

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use handshake_core::Timestamp;
-use handshake_tests::binary::{Finished, Project, Running};
+use handshake_tests::binary::{Finished, Project};
 use handshake_tests::postgres::{Backend, TestDatabase, backends, server};
 use serde_json::{Value, json};
 
@@ -13,36 +13,24 @@ use serde_json::{Value, json};
 const LOOK: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(4);
 
-/// A host: its own folder, settings and data directory, and the database that all of them share.
-struct Host {
-    project: Project,
-    url: String,
+/// A host with a data directory of its own, on the database that all of them share.
+fn host(database: &TestDatabase) -> Project {
+    let project = Project::new().on(database);
+    let text = std::fs::read_to_string(project.path("policy.toml")).unwrap();
+    let rule = "\n[[ask]]\ncapability = \"config.read\"\nplugins = [\"hostile\"]\n";
+    project.write("policy.toml", text + rule);
+    project
 }
 
-impl Host {
-    fn new(database: &TestDatabase) -> Self {
-        let project = Project::new();
-        let text = std::fs::read_to_string(project.path("policy.toml")).unwrap();
-        let rule = "\n[[ask]]\ncapability = \"config.read\"\nplugins = [\"hostile\"]\n";
-        project.write("policy.toml", text + rule);
-        Self { project, url: database.url.clone() }
-    }
+fn run(host: &Project, arguments: &[&str]) -> Finished {
+    host.run(&[arguments, &["--output", "json"]].concat())
+}
 
-    fn run(&self, arguments: &[&str]) -> Finished {
-        let arguments = [arguments, &["--output", "json"]].concat();
-        self.project.command(&arguments).env("DATABASE_URL", &self.url).output().unwrap().into()
-    }
-
-    fn start(&self, arguments: &[&str]) -> Running {
-        Running::of(self.project.command(arguments).env("DATABASE_URL", &self.url).spawn().unwrap())
-    }
-
-    /// Decisions of a job since a time that let something through.
-    fn allowed(&self, job: &str, from: Timestamp) -> Vec<Value> {
-        let from = from.to_string();
-        let found = self.run(&["audit", "decisions", "--job", job, "--outcome", "allow", "--from", &from]);
-        found.success().json()["events"].as_array().unwrap().clone()
-    }
+/// Decisions of a job since a time that let something through.
+fn allowed(host: &Project, job: &str, from: Timestamp) -> Vec<Value> {
+    let from = from.to_string();
+    let found = run(host, &["audit", "decisions", "--job", job, "--outcome", "allow", "--from", &from]);
+    found.success().json()["events"].as_array().unwrap().clone()
 }
 
 fn asks(items: usize, calls: usize) -> String {
@@ -60,32 +48,32 @@ fn a_grant_that_is_taken_back_on_one_host_stops_calls_on_another() {
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let database = runtime.block_on(server().fresh_database());
-    let (one, other) = (Host::new(&database), Host::new(&database));
-    one.project.write("first.yaml", asks(1, 1));
-    let first = one.run(&["run", "first.yaml"]);
+    let (one, other) = (host(&database), host(&database));
+    one.write("first.yaml", asks(1, 1));
+    let first = run(&one, &["run", "first.yaml"]);
     assert_eq!(first.code, 4, "{first:?}");
     let first = first.json()["job"]["job_id"].as_str().unwrap().to_owned();
-    one.run(&["jobs", "approve", &first, "--until-revoked"]).success();
-    let grants = other.run(&["capabilities", "grants"]).success().json();
+    run(&one, &["jobs", "approve", &first, "--until-revoked"]).success();
+    let grants = run(&other, &["capabilities", "grants"]).success().json();
     let grant = grants["grants"][0]["grant_id"].as_str().unwrap().to_owned();
 
-    one.project.write("many.yaml", asks(400, 1_000));
+    one.write("many.yaml", asks(400, 1_000));
     let running = one.start(&["run", "many.yaml", "--quiet"]);
     let (begun, mut job) = (Instant::now(), first.clone());
-    while job == first || one.allowed(&job, Timestamp::from_micros(0)).is_empty() {
+    while job == first || allowed(&one, &job, Timestamp::from_micros(0)).is_empty() {
         let waited = begun.elapsed() < Duration::from_secs(60);
-        assert!(waited, "no call was let through: {:?}", one.run(&["jobs", "show", &job]));
-        let jobs = one.run(&["jobs", "list", "--limit", "1"]).success().json();
+        assert!(waited, "no call was let through: {:?}", run(&one, &["jobs", "show", &job]));
+        let jobs = run(&one, &["jobs", "list", "--limit", "1"]).success().json();
         job = jobs["jobs"][0]["job_id"].as_str().unwrap().to_owned();
     }
-    other.run(&["capabilities", "revoke", &grant]).success();
+    run(&other, &["capabilities", "revoke", &grant]).success();
     let ended = running.finish();
     assert_eq!(ended.code, 4, "the next attempt asks: {ended:?}");
 
-    let shown = other.run(&["capabilities", "grants", "--all"]).success().json();
+    let shown = run(&other, &["capabilities", "grants", "--all"]).success().json();
     let grants = shown["grants"].as_array().unwrap();
     let revoked = grants.iter().find(|found| found["grant_id"] == json!(grant)).unwrap();
     let revoked = Timestamp::parse(revoked["revoked_at"].as_str().unwrap()).unwrap();
-    let late = one.allowed(&job, revoked.plus(LOOK + SLACK));
+    let late = allowed(&one, &job, revoked.plus(LOOK + SLACK));
     assert_eq!(late, Vec::<Value>::new(), "let through long after it was taken back");
 }
