@@ -18,7 +18,7 @@ use handshake_core::event::{Actor, AdmittedEvent};
 use handshake_core::job::{AiJob, JobState};
 use handshake_core::manifest::DeclaredCapability;
 use handshake_core::mount::{Mount, MountAccess, MountError, MountResolver};
-use handshake_core::node::{AttemptLog, NodeExecution, NodeState};
+use handshake_core::node::{NodeExecution, NodeState};
 use handshake_core::recorder::EffectNote;
 use handshake_core::run::{FencingToken, RunState, WorkflowRun};
 use handshake_core::secret::{SecretFinding, SecretScanner};
@@ -253,18 +253,11 @@ impl RunStore for MemoryDatabase {
     async fn nodes(&self, run: RunId, _: Payloads) -> Result<Vec<NodeExecution>, StorageError> {
         Ok(self.tables().nodes.values().filter(|node| node.run_id == run).cloned().collect())
     }
-    async fn logs(&self, run: RunId, _: LogQuery) -> Result<Logs, StorageError> {
-        let tables = self.tables();
-        let logged = tables.nodes.values().filter(|node| node.run_id == run && !node.log.is_empty());
-        let log = |node: &NodeExecution| AttemptLog {
-            node: node.node.clone(),
-            attempt: node.attempt,
-            lines: node.log.clone(),
-        };
-        Ok(Logs { attempts: logged.map(log).collect(), next: None })
+    async fn logs(&self, _: RunId, _: LogQuery) -> Result<Logs, StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
     }
-    async fn hosts(&self, run: RunId) -> Result<Vec<HostId>, StorageError> {
-        Ok(self.tables().runs.get(&run).and_then(|run| run.host).into_iter().collect())
+    async fn hosts(&self, _: RunId) -> Result<Vec<HostId>, StorageError> {
+        Err(StorageError::Guard("not in this double".into()))
     }
     async fn effects(&self, _: RunId) -> Result<Vec<EffectNote>, StorageError> {
         Ok(self.tables().effects.clone())
